@@ -1,0 +1,48 @@
+# Everything a person or a CI run does with this tree. One profile (release), so that nothing is compiled twice.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+# Labs and benchmarks want the machine for themselves.
+ALONE := -- --test-threads=1
+
+.PHONY: help build test style unit simulation simulator lab containers end-to-end demo bench setup
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## install what tests and the demonstration need from Debian (root)
+	@tests/setup.sh
+
+build: ## the program, the simulator, the demonstration
+	$(CARGO) build --release --locked --workspace --bins
+
+test: setup style build unit simulation simulator lab containers end-to-end ## everything that is checked
+	@echo "all checks passed"
+
+style: ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+unit: ## unit and property tests
+	$(CARGO) test --release --locked --workspace --lib --bins
+
+simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
+	$(CARGO) test --release --locked --test simulation
+
+simulator: ## the simulated GitHub and the stand-in runner
+	$(CARGO) test --release --locked -p github-sim --tests
+
+lab: build ## the lab itself (root)
+	$(CARGO) test --release --locked -p lab --tests $(ALONE)
+
+containers: build ## container units on a real systemd host, without a controller (root)
+	$(CARGO) test --release --locked --test containers $(ALONE)
+
+end-to-end: build ## the product in the lab against the simulated GitHub (root)
+	$(CARGO) test --release --locked -p end-to-end --tests $(ALONE)
+
+demo: setup build ## watch queued jobs become containers and leave nothing (root)
+	@$(CARGO) run --release --locked --quiet -p end-to-end --bin demo
+
+bench: setup build ## measure; prints tables, never fails on a time (root)
+	@$(CARGO) run --release --locked --quiet -p end-to-end --bin bench

@@ -1,0 +1,48 @@
+//! `run`: the controller.
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{config::Problems, controller};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration file (TOML, or JSON if its name ends in .json); the environment overrides it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs until SIGTERM or SIGINT. Exit status 2 = the configuration is refused.
+pub fn main(args: Args) -> ExitCode {
+    log();
+    match controller::run::run(args.config.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Problems>() => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            super::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To the journal with its fields when it listens to our standard error, else as lines. `RUST_LOG` filters.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    match tracing_journald::layer() {
+        Ok(journal) if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            registry.with(journal.with_syslog_identifier("gha-runner-controller".to_owned())).init();
+        }
+        _ => {
+            let lines = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal());
+            registry.with(lines).init();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `sandbox …`: the root half.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use super::complain;
+use crate::{
+    config,
+    handover::ContainerName,
+    sandbox::{
+        Paths, firewall, nspawn,
+        prepare::{self, Step},
+        sweep, teardown, user_namespace,
+    },
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make everything a container needs (`ExecStartPre=`).
+    Prepare {
+        #[command(flatten)]
+        container: Container,
+        /// Fail when this step is done: for tests of what follows. Only who may change the unit can pass it.
+        #[arg(long, hide = true, value_name = "STEP")]
+        fail_after: Option<Step>,
+    },
+    /// Become the container (`ExecStart=`).
+    Run {
+        #[command(flatten)]
+        container: Container,
+    },
+    /// Remove everything of a container and write down how it ended (`ExecStopPost=`).
+    Teardown {
+        #[command(flatten)]
+        container: Container,
+    },
+    /// Remove what is left of containers whose unit is gone.
+    Sweep,
+    /// Load the table that keeps containers away from everything but the internet.
+    Firewall {
+        /// The resolved settings.
+        #[arg(long, value_name = "FILE", required_unless_present = "remove")]
+        settings: Option<PathBuf>,
+        /// Remove the table instead.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Keep a user namespace open until standard input closes; `prepare` starts it.
+    #[command(hide = true)]
+    HoldUserNamespace,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Container {
+    /// The resolved settings. Only `prepare` reads them.
+    #[arg(long, value_name = "FILE")]
+    settings: PathBuf,
+    /// The class in the unit's name.
+    #[arg(long)]
+    class: String,
+    /// The container: the unit's instance.
+    name: ContainerName,
+}
+
+pub(super) fn main(command: Command) -> ExitCode {
+    let result = match command {
+        Command::Prepare { container, fail_after } => prepare(&container, fail_after),
+        Command::Run { container } => Err(nspawn::run(&Paths::default(), &container.name)),
+        Command::Teardown { container } => {
+            let clean = teardown::teardown(&Paths::default(), &container.class, &container.name);
+            return if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Command::Sweep => sweep(),
+        Command::Firewall { remove: true, .. } => firewall::remove(),
+        Command::Firewall { settings, .. } => load_firewall(settings),
+        Command::HoldUserNamespace => user_namespace::hold().context("cannot make a user namespace"),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare(container: &Container, fail_after: Option<Step>) -> anyhow::Result<()> {
+    prepare::prepare(prepare::Request {
+        paths: &Paths::default(),
+        settings: &container.settings,
+        class: &container.class,
+        name: &container.name,
+        fail_after,
+    })
+    .map(drop)
+}
+
+fn sweep() -> anyhow::Result<()> {
+    let left = sweep::sweep(&Paths::default())?;
+    anyhow::ensure!(left.is_empty(), "not everything could be removed: {}", left.join("; "));
+    Ok(())
+}
+
+fn load_firewall(settings: Option<PathBuf>) -> anyhow::Result<()> {
+    let settings = config::load(settings.as_deref(), |_| None).context("settings")?;
+    firewall::load(&settings.network.dns)
+}

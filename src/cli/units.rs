@@ -1,0 +1,78 @@
+//! `units`: from the configuration to what systemd needs to know.
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::Args as Arguments;
+
+use super::complain;
+use crate::{
+    config::{self, Problems},
+    units::{self, Places},
+};
+
+/// Checks the configuration and writes every file made from it, below the output directory.
+#[derive(Debug, Arguments)]
+pub(super) struct Args {
+    /// The configuration: TOML, or JSON if the name ends so.
+    #[arg(long, value_name = "FILE", required_unless_present = "guest_unit")]
+    config: Option<PathBuf>,
+    /// Where to write: /etc on a plain host.
+    #[arg(long, value_name = "DIR", required_unless_present = "guest_unit")]
+    output: Option<PathBuf>,
+    /// This program as the units name it.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Where the resolved settings will lie when the units run.
+    #[arg(long, value_name = "PATH", default_value = units::SETTINGS_PATH)]
+    settings_path: PathBuf,
+    /// Look at no file but the configuration: for building on another machine.
+    #[arg(long = "static")]
+    is_static: bool,
+    /// Only print the unit that a container's template needs; `--binary` is its path in the template.
+    #[arg(long)]
+    guest_unit: bool,
+}
+
+/// Exit status for a configuration that is refused.
+const REFUSED: u8 = 2;
+
+pub(super) fn main(args: Args) -> ExitCode {
+    match write(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) => {
+                eprintln!("{problems}");
+                ExitCode::from(REFUSED)
+            }
+            None => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn write(args: Args) -> anyhow::Result<()> {
+    if args.guest_unit {
+        let binary = args.binary.unwrap_or_else(|| units::guest::PROGRAM.into());
+        units::check_places(&Places { binary: binary.clone(), settings: args.settings_path })?;
+        print!("{}", units::guest::unit(&binary));
+        return Ok(());
+    }
+    let binary = match args.binary {
+        Some(binary) => binary,
+        None => env::current_exe().context("cannot tell where this program lies; pass --binary")?,
+    };
+    let output = args.output.context("--output is missing")?;
+    let settings = config::load(args.config.as_deref(), |key| env::var(key).ok())?;
+    if !args.is_static {
+        units::check_host(&settings)?;
+    }
+    let places = Places { binary, settings: args.settings_path };
+    units::check_places(&places)?;
+    for change in units::install(&output, &units::render(&settings, &places)?)? {
+        println!("{change}");
+    }
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! From what is written to [`Settings`], or to everything that is wrong with it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    Class, Github, Http, Network, Problem, Problems, Settings, Target, Template,
+    file::{ClassWritten, TemplateWritten, Written},
+    pool::Pool,
+    token_file,
+};
+
+/// The class and the template there are when the file names none.
+pub const DEFAULT: &str = "default";
+const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
+const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
+const DEFAULT_DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)];
+
+/// Checks everything that can be known without looking at files.
+pub fn check(written: Written) -> Result<Settings, Problems> {
+    let mut found = Found::default();
+    let job_timeout = found.duration("job_timeout", written.job_timeout, 7200, 10..=5 * 86_400);
+    let max_concurrent = found.count("max_concurrent", written.max_concurrent, 7, 1..=1000);
+    let settings = Settings {
+        targets: targets(&mut found, &written),
+        templates: templates(&mut found, &written.templates),
+        classes: classes(&mut found, &written, job_timeout, max_concurrent),
+        max_concurrent,
+        poll_interval: found.duration("poll_interval", written.poll_interval, 10, 1..=3600),
+        job_timeout,
+        idle_grace: found.duration("idle_grace", written.idle_grace, 60, 1..=86_400),
+        boot_timeout: found.duration("boot_timeout", written.boot_timeout, 60, 1..=3600),
+        registration_linger: found.duration("registration_linger", written.registration_linger, 45, 1..=3600),
+        state_dir: found.absolute("state_dir", written.state_dir, "/var/lib/gha-runner-controller"),
+        host_name: written.host_name.inspect(|name| {
+            found.unless(is_host_name(name), "host_name", format!("{name:?} is no host name"), HOST_NAME_REMEDY);
+        }),
+        http: Http {
+            address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port: written.http.port.unwrap_or(8080),
+        },
+        network: Network {
+            pool: found.pool(written.network.pool.as_deref().unwrap_or(DEFAULT_POOL), written.network.prefix),
+            dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()),
+        },
+        github: Github { api_url: found.api_url(written.github.api_url) },
+    };
+    found.unless(
+        settings.http.address.is_loopback(),
+        "http.address",
+        format!("{} can be reached from other machines", settings.http.address),
+        "listen on 127.0.0.1 or ::1 and put a proxy that checks who asks in front of it",
+    );
+    // A container of the pool's smallest size still needs a subnet of its own.
+    let subnets = settings.network.pool.len() as usize;
+    found.unless(
+        subnets >= settings.max_concurrent,
+        "network.pool",
+        format!("holds {subnets} subnets for {} containers at once", settings.max_concurrent),
+        "widen the pool, lengthen network.prefix, or lower max_concurrent",
+    );
+    for class in settings.classes.values() {
+        let key = format!("class.{}.template", class.name);
+        found.unless(
+            settings.templates.contains_key(&class.template),
+            key,
+            format!("there is no template {:?}", class.template),
+            format!("define [template.{}], or name one of: {}", class.template, names(&settings.templates)),
+        );
+    }
+    if found.problems.is_empty() { Ok(settings) } else { Err(Problems(found.problems)) }
+}
+
+fn names<T>(map: &BTreeMap<String, T>) -> String {
+    map.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn targets(found: &mut Found, written: &Written) -> Vec<Target> {
+    found.unless(
+        !written.targets.is_empty(),
+        "target",
+        "no repository is named",
+        "set GITHUB_REPO=owner/repository, or write [[target]] with repo = \"owner/repository\"",
+    );
+    let mut seen = BTreeSet::new();
+    let mut targets = Vec::new();
+    for (i, target) in written.targets.iter().enumerate() {
+        let key = format!("target[{i}].repo");
+        found.unless(
+            is_repo(&target.repo),
+            &key,
+            format!("{:?} is not owner/repository", target.repo),
+            "write it as in the repository's address, e.g. octo-org/hello",
+        );
+        found.unless(
+            seen.insert(target.repo.to_ascii_lowercase()),
+            &key,
+            format!("{} is named twice", target.repo),
+            "name each repository once",
+        );
+        let key = format!("target[{i}].token_file");
+        match target.token_file.as_ref().or(written.token_file.as_ref()) {
+            None => found.push(
+                key,
+                "no token file",
+                "set GITHUB_TOKEN_FILE, or token_file at the top or in the target, to a file holding the token",
+            ),
+            Some(path) => {
+                found.problems.extend(token_file::check_path(&key, path));
+                targets.push(Target { repo: target.repo.clone(), token_file: path.clone() });
+            }
+        }
+    }
+    targets
+}
+
+fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWritten>) -> BTreeMap<String, Template> {
+    let mut templates: BTreeMap<String, TemplateWritten> = written.clone();
+    templates.entry(DEFAULT.to_owned()).or_default();
+    templates
+        .into_iter()
+        .map(|(name, template)| {
+            found.name(&format!("template.{name}"), &name);
+            let key = |field: &str| format!("template.{name}.{field}");
+            let user = template.user.unwrap_or_else(|| "runner".to_owned());
+            found.unless(
+                is_user(&user),
+                key("user"),
+                format!("{user:?} is not the name of an unprivileged user"),
+                "name the user inside the container who runs jobs, e.g. runner; not root",
+            );
+            let path = found.absolute(&key("path"), template.path, "/var/lib/machines/gha-runner");
+            let runner = found.absolute(&key("runner"), template.runner, "/opt/actions-runner/bin/Runner.Listener");
+            (name, Template { path, runner, user })
+        })
+        .collect()
+}
+
+fn classes(
+    found: &mut Found,
+    written: &Written,
+    job_timeout: Duration,
+    max_concurrent: usize,
+) -> BTreeMap<String, Class> {
+    let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
+    if classes.is_empty() {
+        classes.insert(DEFAULT.to_owned(), ClassWritten::default());
+    } else if written.runner_labels.is_some() && !classes.contains_key(DEFAULT) {
+        found.push(
+            "runner_labels",
+            "there are classes, but none named default that it could apply to",
+            "give each class its own labels, or name one class default",
+        );
+    }
+    classes
+        .into_iter()
+        .map(|(name, class)| {
+            found.name(&format!("class.{name}"), &name);
+            let key = |field: &str| format!("class.{name}.{field}");
+            let labels = if name == DEFAULT {
+                // The environment's RUNNER_LABELS arrives as runner_labels and wins over the file.
+                written.runner_labels.clone().or(class.labels)
+            } else {
+                class.labels
+            };
+            let labels = labels.unwrap_or_else(|| DEFAULT_LABELS.map(str::to_owned).to_vec());
+            found.labels(&key("labels"), &labels);
+            if let Some(cpus) = class.cpus {
+                found.unless(
+                    cpus.is_finite() && (0.01..=4096.0).contains(&cpus),
+                    key("cpus"),
+                    format!("{cpus} is not a number of CPUs"),
+                    "write how many CPUs a container may use, e.g. 2 or 0.5",
+                );
+            }
+            let memory = class.memory.and_then(|size| {
+                let bytes = size.bytes().filter(|bytes| (16 << 20..=1 << 50).contains(bytes));
+                found.unless(
+                    bytes.is_some(),
+                    key("memory"),
+                    format!("{size:?} is not a size of at least 16M"),
+                    "write bytes or a size such as 512M or 4G",
+                );
+                bytes
+            });
+            let tasks = class.tasks.inspect(|tasks| {
+                let tasks = usize::try_from(*tasks).unwrap_or(usize::MAX);
+                found.count(&key("tasks"), Some(tasks), 0, 32..=4_194_304);
+            });
+            let class = Class {
+                labels,
+                template: class.template.unwrap_or_else(|| DEFAULT.to_owned()),
+                cpus: class.cpus,
+                memory,
+                tasks,
+                timeout: match class.timeout {
+                    Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
+                    None => job_timeout,
+                },
+                max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
+                min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
+                name: name.clone(),
+            };
+            (name, class)
+        })
+        .collect()
+}
+
+/// Collects problems while values are taken.
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+}
+
+impl Found {
+    fn push(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem::new(key, problem, remedy));
+    }
+
+    fn unless(&mut self, good: bool, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+        if !good {
+            self.push(key, problem, remedy);
+        }
+    }
+
+    fn duration(
+        &mut self,
+        key: &str,
+        written: Option<Duration>,
+        default_secs: u64,
+        seconds: std::ops::RangeInclusive<u64>,
+    ) -> Duration {
+        let value = written.unwrap_or(Duration::from_secs(default_secs));
+        let (low, high) = (Duration::from_secs(*seconds.start()), Duration::from_secs(*seconds.end()));
+        self.unless(
+            (low..=high).contains(&value),
+            key,
+            format!("{} is out of range", humantime::format_duration(value)),
+            format!(
+                "write a duration from {} to {}",
+                humantime::format_duration(low),
+                humantime::format_duration(high)
+            ),
+        );
+        value
+    }
+
+    fn count(
+        &mut self,
+        key: &str,
+        written: Option<usize>,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> usize {
+        let value = written.unwrap_or(default);
+        self.unless(
+            range.contains(&value),
+            key,
+            format!("{value} is out of range"),
+            format!("write a whole number from {} to {}", range.start(), range.end()),
+        );
+        value
+    }
+
+    fn absolute(&mut self, key: &str, written: Option<PathBuf>, default: &str) -> PathBuf {
+        let path = written.unwrap_or_else(|| PathBuf::from(default));
+        self.unless(
+            is_plain_absolute(&path),
+            key,
+            format!("{} is not an absolute path", path.display()),
+            "write a path that starts with / and has no .., white space, colon, % or control character",
+        );
+        path
+    }
+
+    fn name(&mut self, key: &str, name: &str) {
+        let valid = (1..=24).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && !name.ends_with('-')
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        self.unless(
+            valid,
+            key,
+            format!("{name:?} is no valid name"),
+            "use 1 to 24 lower-case letters, digits and hyphens, starting with a letter, not ending with a hyphen",
+        );
+    }
+
+    fn labels(&mut self, key: &str, labels: &[String]) {
+        self.unless((1..=100).contains(&labels.len()), key, format!("{} labels", labels.len()), "name 1 to 100 labels");
+        let mut seen = BTreeSet::new();
+        for label in labels {
+            let plain = (1..=256).contains(&label.len())
+                && !label.contains(',')
+                && label.trim() == label
+                && !label.contains(char::is_control);
+            self.unless(
+                plain,
+                key,
+                format!("{label:?} is no label"),
+                "use 1 to 256 characters, no comma, no space around",
+            );
+            self.unless(
+                seen.insert(label.to_ascii_lowercase()),
+                key,
+                format!("{label:?} is named twice"),
+                "labels are compared without case; name each once",
+            );
+        }
+    }
+
+    fn pool(&mut self, span: &str, prefix: Option<u8>) -> Pool {
+        let parsed = Pool::parse(span, prefix.unwrap_or(24));
+        match parsed {
+            Ok(pool) => pool,
+            Err(error) => {
+                let remedy = "write a private network such as 10.77.0.0/16 or a range such as \
+                              192.168.100.0-192.168.199.0, and network.prefix from 8 to 30";
+                self.push("network.pool", error.to_string(), remedy);
+                // Only to go on looking for problems; the settings are not returned.
+                Pool::parse(DEFAULT_POOL, 24).unwrap_or_else(|_| unreachable!("the default pool is a pool"))
+            }
+        }
+    }
+
+    fn api_url(&mut self, written: Option<String>) -> String {
+        let url = written.unwrap_or_else(|| "https://api.github.com".to_owned());
+        let url = url.trim_end_matches('/').to_owned();
+        let parsed = url.parse::<http::Uri>().ok();
+        let good = parsed.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some() && uri.query().is_none()
+        });
+        self.unless(
+            good && !url.contains('@'),
+            "github.api_url",
+            format!("{url:?} is not the root of an API"),
+            "write https://api.github.com, https://HOST/api/v3 or https://api.NAME.ghe.com",
+        );
+        url
+    }
+}
+
+const HOST_NAME_REMEDY: &str = "use 1 to 20 lower-case letters, digits and hyphens, starting with a letter or digit";
+
+/// Fits the host part of a runner's name.
+pub fn is_host_name(name: &str) -> bool {
+    (1..=20).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn is_repo(repo: &str) -> bool {
+    let part = |text: &str| {
+        (1..=100).contains(&text.len())
+            && text != "."
+            && text != ".."
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    repo.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
+}
+
+fn is_user(user: &str) -> bool {
+    user != "root"
+        && (1..=31).contains(&user.len())
+        && user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && user.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+}
+
+/// Absolute, without `..`, and without characters that mean something to unit files, mount options or nspawn.
+fn is_plain_absolute(path: &Path) -> bool {
+    path.is_absolute()
+        && !path.components().any(|part| part == Component::ParentDir)
+        && path.to_str().is_some_and(|text| {
+            !text.contains(|c: char| c.is_control() || c.is_whitespace() || ":,%\\\"'$".contains(c))
+        })
+}

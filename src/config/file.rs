@@ -1,0 +1,156 @@
+//! The configuration file as people write it: every key optional, unknown keys refused.
+
+use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::Path, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Problem, Problems};
+
+/// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Written {
+    pub token_file: Option<PathBuf>,
+    pub max_concurrent: Option<usize>,
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub job_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub idle_grace: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub boot_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub registration_linger: Option<Duration>,
+    pub runner_labels: Option<Vec<String>>,
+    pub state_dir: Option<PathBuf>,
+    pub host_name: Option<String>,
+    pub http: HttpWritten,
+    pub network: NetworkWritten,
+    pub github: GithubWritten,
+    #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetWritten>,
+    #[serde(rename = "class", skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, ClassWritten>,
+    #[serde(rename = "template", skip_serializing_if = "BTreeMap::is_empty")]
+    pub templates: BTreeMap<String, TemplateWritten>,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct HttpWritten {
+    pub address: Option<IpAddr>,
+    pub port: Option<u16>,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct NetworkWritten {
+    pub pool: Option<String>,
+    pub prefix: Option<u8>,
+    pub dns: Option<Vec<Ipv4Addr>>,
+}
+
+/// `[github]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct GithubWritten {
+    pub api_url: Option<String>,
+}
+
+/// `[[target]]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct TargetWritten {
+    pub repo: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[class.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct ClassWritten {
+    pub labels: Option<Vec<String>>,
+    pub template: Option<String>,
+    pub cpus: Option<f64>,
+    pub memory: Option<Size>,
+    pub tasks: Option<u64>,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Option<Duration>,
+    pub max_concurrent: Option<usize>,
+    pub min_idle: Option<usize>,
+}
+
+/// `[template.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct TemplateWritten {
+    pub path: Option<PathBuf>,
+    pub runner: Option<PathBuf>,
+    pub user: Option<String>,
+}
+
+/// Bytes, or text with a suffix K, M, G or T (powers of 1024), as systemd writes sizes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub enum Size {
+    Bytes(u64),
+    Text(String),
+}
+
+impl Size {
+    /// In bytes; `None` if the text is no size.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Bytes(bytes) => Some(*bytes),
+            Self::Text(text) => {
+                let text = text.trim();
+                let shift = match text.chars().last()? {
+                    'K' => 10,
+                    'M' => 20,
+                    'G' => 30,
+                    'T' => 40,
+                    _ => return text.parse().ok(),
+                };
+                let number: u64 = text[..text.len() - 1].trim().parse().ok()?;
+                number.checked_mul(1 << shift)
+            }
+        }
+    }
+}
+
+/// Largest file read, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// Reads a file: JSON when its name ends in `.json`, TOML otherwise.
+pub fn read(path: &Path) -> Result<Written, Problems> {
+    let key = path.display().to_string();
+    let refused = |problem: String, remedy: &str| Problems::from(Problem::new(&key, problem, remedy));
+    let length = std::fs::metadata(path)
+        .map_err(|error| refused(format!("cannot be read: {error}"), "name an existing configuration file"))?
+        .len();
+    if length > LIMIT {
+        return Err(refused(format!("is {length} bytes long"), "a configuration is at most 1 MiB"));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| refused(format!("cannot be read: {error}"), "make it a readable UTF-8 text file"))?;
+    let parsed = if path.extension().is_some_and(|extension| extension == "json") {
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    } else {
+        toml::from_str(&text).map_err(|error| error.to_string())
+    };
+    parsed.map_err(|error| {
+        refused(error.trim_end().to_owned(), "correct the line; docs/configuration.md lists every key")
+    })
+}

@@ -1,0 +1,64 @@
+//! The settings written out in full, in the file's own format, so that every process reads the same decisions.
+
+use super::{
+    Settings,
+    file::{ClassWritten, GithubWritten, HttpWritten, NetworkWritten, Size, TargetWritten, TemplateWritten, Written},
+};
+
+impl From<&Settings> for Written {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            token_file: None,
+            max_concurrent: Some(settings.max_concurrent),
+            poll_interval: Some(settings.poll_interval),
+            job_timeout: Some(settings.job_timeout),
+            idle_grace: Some(settings.idle_grace),
+            boot_timeout: Some(settings.boot_timeout),
+            registration_linger: Some(settings.registration_linger),
+            runner_labels: None,
+            state_dir: Some(settings.state_dir.clone()),
+            host_name: settings.host_name.clone(),
+            http: HttpWritten { address: Some(settings.http.address), port: Some(settings.http.port) },
+            network: NetworkWritten {
+                pool: Some(settings.network.pool.to_string()),
+                prefix: Some(settings.network.pool.prefix()),
+                dns: Some(settings.network.dns.clone()),
+            },
+            github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
+            targets: settings
+                .targets
+                .iter()
+                .map(|target| TargetWritten { repo: target.repo.clone(), token_file: Some(target.token_file.clone()) })
+                .collect(),
+            classes: settings
+                .classes
+                .values()
+                .map(|class| {
+                    let written = ClassWritten {
+                        labels: Some(class.labels.clone()),
+                        template: Some(class.template.clone()),
+                        cpus: class.cpus,
+                        memory: class.memory.map(Size::Bytes),
+                        tasks: class.tasks,
+                        timeout: Some(class.timeout),
+                        max_concurrent: Some(class.max_concurrent),
+                        min_idle: Some(class.min_idle),
+                    };
+                    (class.name.clone(), written)
+                })
+                .collect(),
+            templates: settings
+                .templates
+                .iter()
+                .map(|(name, template)| {
+                    let written = TemplateWritten {
+                        path: Some(template.path.clone()),
+                        runner: Some(template.runner.clone()),
+                        user: Some(template.user.clone()),
+                    };
+                    (name.clone(), written)
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The checked settings: what the rest of the program works with.
+
+use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use super::pool::Pool;
+
+/// Everything the operator decided. Free of secrets; printing it is safe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where jobs come from, at least one.
+    pub targets: Vec<Target>,
+    /// Runner classes by name, at least one.
+    pub classes: BTreeMap<String, Class>,
+    /// Container templates by name.
+    pub templates: BTreeMap<String, Template>,
+    /// Most containers at once on this host.
+    pub max_concurrent: usize,
+    /// Time between two polls of one target.
+    pub poll_interval: Duration,
+    /// Longest life of a container whose class does not say otherwise.
+    pub job_timeout: Duration,
+    /// How long an idle container that nobody needs may live.
+    pub idle_grace: Duration,
+    /// How long a container may take from unit start to a listening runner.
+    pub boot_timeout: Duration,
+    /// How long the registration of a runner that had its job is left to go by itself before it is deleted.
+    pub registration_linger: Duration,
+    /// The controller's own state.
+    pub state_dir: PathBuf,
+    /// Name of this host in runner names at the forge: lower-case letters, digits, hyphens, at most 20 characters.
+    /// None = derived from the kernel's host name when the controller starts.
+    pub host_name: Option<String>,
+    /// Status over HTTP.
+    pub http: Http,
+    /// Subnets and resolvers of containers.
+    pub network: Network,
+    /// GitHub.
+    pub github: Github,
+}
+
+/// One repository to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// `owner/repository`.
+    pub repo: String,
+    /// File with the token for it.
+    pub token_file: PathBuf,
+}
+
+/// A kind of runner: what it can do and what it may use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Class {
+    /// Its name: lower-case letters, digits, hyphens; starts with a letter; at most 24 characters.
+    pub name: String,
+    /// Labels it offers, as written; compared without case.
+    pub labels: Vec<String>,
+    /// Name of the template it boots.
+    pub template: String,
+    /// CPUs a container may use (1.5 = one and a half); none = all.
+    pub cpus: Option<f64>,
+    /// Memory a container may use, in bytes; none = all.
+    pub memory: Option<u64>,
+    /// Tasks (threads) a container may have; none = systemd's default.
+    pub tasks: Option<u64>,
+    /// Longest life of a container.
+    pub timeout: Duration,
+    /// Most containers of this class at once.
+    pub max_concurrent: usize,
+    /// Idle containers to keep ready for each target.
+    pub min_idle: usize,
+}
+
+/// What a container boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Root directory of the tree.
+    pub path: PathBuf,
+    /// Path inside the container of the forge's runner program.
+    pub runner: PathBuf,
+    /// User inside the container who runs the job.
+    pub user: String,
+}
+
+/// Where status is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http {
+    /// Address to listen on.
+    pub address: IpAddr,
+    /// Port to listen on; 0 = none.
+    pub port: u16,
+}
+
+/// Subnets and resolvers of containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// One subnet of this pool for each container.
+    pub pool: Pool,
+    /// Resolvers written into the container's `/etc/resolv.conf`; none = the template's own file is left alone.
+    pub dns: Vec<Ipv4Addr>,
+}
+
+/// GitHub's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Github {
+    /// API root: `https://api.github.com`, or `https://HOST/api/v3`.
+    pub api_url: String,
+}

@@ -1,0 +1,234 @@
+//! Why a container ended, in words a person can act on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    guest::event::{GuestExit, JobResult, Trouble},
+    handover::Ending,
+};
+
+/// Why a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Its job succeeded.
+    Succeeded,
+    /// Its job failed.
+    JobFailed,
+    /// Its job was cancelled while it ran.
+    JobCancelled,
+    /// The job it was booted for was cancelled before any runner took it.
+    CancelledBeforePickup,
+    /// Another runner took the job it was booted for, and no other came.
+    TakenByAnotherRunner,
+    /// No job came within the grace.
+    IdleTooLong,
+    /// It reached its class's timeout.
+    TimedOut,
+    /// It used more memory than its class allows.
+    OutOfMemory,
+    /// It, or its runner, did not come up.
+    BootFailed,
+    /// The forge refused to register its runner.
+    RegistrationRefused,
+    /// The forge refuses the runner's version.
+    RunnerRefused,
+    /// The runner program failed.
+    RunnerFailed,
+    /// The operator stopped it, or something on the host did.
+    StoppedByOperator,
+    /// The host was restarted.
+    HostRebooted,
+    /// It ended while the controller was away and left no word, or nothing else fits.
+    Unknown,
+}
+
+impl Cause {
+    /// Ended as it should: not a failure of this host, the forge or the runner.
+    pub fn is_good_order(self) -> bool {
+        matches!(
+            self,
+            Self::Succeeded
+                | Self::JobFailed
+                | Self::JobCancelled
+                | Self::CancelledBeforePickup
+                | Self::TakenByAnotherRunner
+                | Self::IdleTooLong
+        )
+    }
+
+    /// Speaks against booting more of the same class at once.
+    pub fn is_boot_failure(self) -> bool {
+        matches!(self, Self::BootFailed | Self::RunnerRefused | Self::RunnerFailed)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Succeeded => "succeeded",
+            Self::JobFailed => "job failed",
+            Self::JobCancelled => "job cancelled",
+            Self::CancelledBeforePickup => "cancelled before pickup",
+            Self::TakenByAnotherRunner => "taken by another runner",
+            Self::IdleTooLong => "idle too long",
+            Self::TimedOut => "timed out",
+            Self::OutOfMemory => "out of memory",
+            Self::BootFailed => "boot failed",
+            Self::RegistrationRefused => "registration refused",
+            Self::RunnerRefused => "runner refused",
+            Self::RunnerFailed => "runner failed",
+            Self::StoppedByOperator => "stopped by operator",
+            Self::HostRebooted => "host rebooted",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// What is known about an end, from the most to the least trustworthy.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence<'a> {
+    /// What the controller itself decided before the end: it stopped the container for this.
+    pub decided: Option<Cause>,
+    /// What systemd told *teardown*.
+    pub ending: Option<&'a Ending>,
+    /// Whether the guest said that its runner took a job.
+    pub had_job: bool,
+    /// What the forge says of the job this runner took.
+    pub conclusion: Option<&'a str>,
+    /// Whether the unit was stopped on the host before the job ended, and not by the controller.
+    pub stopped: bool,
+    /// What the guest said of the job's result.
+    pub result: Option<JobResult>,
+    /// The last trouble the guest reported.
+    pub trouble: Option<Trouble>,
+}
+
+/// The cause. systemd's word on timeouts and memory comes before anything said inside the container, and the forge's
+/// word on a job before the runner's: payload code can forge an exit status and console lines.
+pub fn cause(evidence: &Evidence<'_>) -> Cause {
+    if let Some(decided) = evidence.decided {
+        return decided;
+    }
+    let ending = evidence.ending;
+    match ending.map(|ending| ending.service_result.as_str()) {
+        Some("timeout") => return Cause::TimedOut,
+        Some("oom-kill") => return Cause::OutOfMemory,
+        _ => {}
+    }
+    if ending.is_some_and(|ending| ending.error.is_some()) {
+        return Cause::BootFailed;
+    }
+    match evidence.conclusion {
+        Some("success" | "neutral") => return Cause::Succeeded,
+        // A runner that is stopped says that its job failed.
+        _ if evidence.stopped => return Cause::StoppedByOperator,
+        Some("cancelled") => return Cause::JobCancelled,
+        Some(_) => return Cause::JobFailed,
+        None => {}
+    }
+    match evidence.result {
+        Some(JobResult::Succeeded | JobResult::SucceededWithIssues) => return Cause::Succeeded,
+        Some(JobResult::Failed | JobResult::Abandoned | JobResult::Skipped) => return Cause::JobFailed,
+        Some(JobResult::Canceled) => return Cause::JobCancelled,
+        None => {}
+    }
+    match evidence.trouble {
+        Some(Trouble::VersionRefused) => return Cause::RunnerRefused,
+        Some(Trouble::SetupFailed) => return Cause::BootFailed,
+        _ => {}
+    }
+    let status = ending.and_then(|ending| ending.exit_status.as_deref()).and_then(|status| status.parse().ok());
+    match status.and_then(GuestExit::from_code) {
+        Some(GuestExit::VersionRefused) => Cause::RunnerRefused,
+        Some(GuestExit::SetupFailed) => Cause::BootFailed,
+        Some(GuestExit::JobFailed) => Cause::JobFailed,
+        Some(GuestExit::JobCanceled) => Cause::JobCancelled,
+        Some(GuestExit::NoJob | GuestExit::RegistrationDeleted) => Cause::IdleTooLong,
+        Some(GuestExit::SessionConflict | GuestExit::RunnerFailed) => Cause::RunnerFailed,
+        // A power-off inside gives 0 as well.
+        Some(GuestExit::Succeeded) if evidence.had_job => Cause::Unknown,
+        Some(GuestExit::Succeeded) => Cause::RunnerFailed,
+        None if ending.is_some() => Cause::StoppedByOperator,
+        None => Cause::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ending(result: &str, status: &str) -> Ending {
+        Ending {
+            name: "j0000001".parse().unwrap(),
+            class: "default".into(),
+            service_result: result.into(),
+            exit_code: Some("exited".into()),
+            exit_status: Some(status.into()),
+            error: None,
+            memory_peak: None,
+            ended_at_ms: 0,
+            teardown_us: 0,
+            left_behind: vec![],
+        }
+    }
+
+    #[test]
+    fn a_timeout_with_status_0_is_a_timeout_whatever_the_runner_said() {
+        let ending = ending("timeout", "0");
+        let evidence =
+            Evidence { ending: Some(&ending), result: Some(JobResult::Succeeded), had_job: true, ..Default::default() };
+        assert_eq!(cause(&evidence), Cause::TimedOut);
+    }
+
+    #[test]
+    fn out_of_memory_with_status_0_is_out_of_memory() {
+        let ending = ending("oom-kill", "0");
+        assert_eq!(cause(&Evidence { ending: Some(&ending), ..Default::default() }), Cause::OutOfMemory);
+    }
+
+    #[test]
+    fn a_power_off_inside_is_not_a_success() {
+        let ending = ending("success", "0");
+        for had_job in [true, false] {
+            let found = cause(&Evidence { ending: Some(&ending), had_job, ..Default::default() });
+            assert_ne!(found, Cause::Succeeded);
+        }
+    }
+
+    #[test]
+    fn a_job_whose_unit_was_stopped_did_not_fail_by_itself() {
+        let ending = ending("exit-code", "10");
+        for (conclusion, expected) in [
+            (None, Cause::StoppedByOperator),
+            (Some("failure"), Cause::StoppedByOperator),
+            (Some("success"), Cause::Succeeded),
+        ] {
+            let evidence = Evidence {
+                ending: Some(&ending),
+                had_job: true,
+                stopped: true,
+                conclusion,
+                result: Some(JobResult::Failed),
+                ..Default::default()
+            };
+            assert_eq!(cause(&evidence), expected, "{conclusion:?}");
+        }
+    }
+
+    #[test]
+    fn the_forge_is_believed_before_the_runner() {
+        let ending = ending("success", "0");
+        let evidence = Evidence {
+            ending: Some(&ending),
+            had_job: true,
+            conclusion: Some("failure"),
+            result: Some(JobResult::Succeeded),
+            ..Default::default()
+        };
+        assert_eq!(cause(&evidence), Cause::JobFailed);
+    }
+}

@@ -1,0 +1,235 @@
+//! From the decision to boot to a started unit: record, registration, hand-over, StartUnit, each recorded before it
+//! is done.
+
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::{Daemon, Outcome, backoff};
+use crate::{
+    controller::{
+        cause::Cause,
+        container::Container,
+        edges::{Clock, EdgeError, Records, Systemd, World},
+        record::{Record, Stage, Timeline},
+    },
+    forge::{ErrorKind, Forge, ForgeError, Minted},
+    handover::{self, ContainerName, ContainerRecord},
+};
+
+/// Pauses after failed registrations, first and longest.
+const MINT_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// Pauses after failed boots, first and longest.
+const BOOT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// `<host>.<class>.<container>.<attempt>`: at most 64 characters, and no host's names begin like another's.
+fn runner_name(host: &str, class: &str, name: &ContainerName, attempt: u64) -> String {
+    format!("{host}.{class}.{name}.{:06x}", attempt & 0xff_ffff)
+}
+
+impl<'w, W: World> Daemon<'w, W> {
+    /// Makes and writes the record; everything after follows from it.
+    pub(super) fn boot(&mut self, class: &str, target: &str, job: Option<u64>) {
+        let now = self.now();
+        let wall_ms = self.wall_ms();
+        let taken = |name: &ContainerName| self.containers.contains_key(name) || self.orphans.contains(name);
+        let random = self.world.random();
+        let name = match job {
+            Some(job) => ContainerName::for_job(job, taken),
+            None => ContainerName::for_idle(random, taken),
+        };
+        let used = |subnet| self.containers.values().any(|c| !c.has_ended() && c.record.subnet == subnet);
+        let pool = &self.settings.network.pool;
+        let (Some(name), Some(subnet)) = (name, pool.free(self.next_subnet, used)) else {
+            // The plan counts subnets, so this is a name: 703 containers for jobs with equal last digits.
+            error!(class, target, job, "no free name or subnet");
+            return;
+        };
+        let seen = job.and_then(|job| self.targets.get(target)?.seen.get(&job));
+        let record = Record {
+            // Unique to the attempt: a leftover of an earlier one can never answer 409 to this (PROTOCOLS B.6).
+            runner_name: runner_name(&self.host, class, &name, random),
+            name: name.clone(),
+            class: class.to_owned(),
+            target: target.to_owned(),
+            subnet,
+            job_id: job,
+            job_name: seen.map(|seen| seen.name.clone()).unwrap_or_default(),
+            took: None,
+            runner_id: None,
+            stage: Stage::Minting,
+            boot_id: self.boot_id.clone(),
+            timeline: Timeline {
+                queued_ms: seen.and_then(|seen| seen.queued_ms),
+                visible_ms: seen.map(|seen| seen.visible_ms),
+                recorded_ms: Some(wall_ms),
+                ..Timeline::default()
+            },
+        };
+        if let Err(error) = self.world.records().put(&record) {
+            // Nothing happened yet; without a record nothing may.
+            error!(container = %name, %error, "record not written, so nothing is started");
+            self.hold_class(class, now);
+            return;
+        }
+        info!(container = %name, class, target, job, %subnet, runner = record.runner_name, "{name}: requested for {target}, class {class}");
+        self.next_subnet = pool.index_of(subnet).unwrap_or_default() + 1;
+        self.containers.insert(name, Container::new(record, now));
+    }
+
+    pub(super) fn mint(&mut self, name: &ContainerName) {
+        let Some(container) = self.containers.get_mut(name) else { return };
+        let Some(class) = self.settings.classes.get(&container.record.class) else {
+            // Adopted, and its class was since removed from the settings.
+            self.end(&name.clone(), Cause::RegistrationRefused);
+            return;
+        };
+        container.in_flight = true;
+        let (world, name) = (self.world, name.clone());
+        let (target, runner, labels) =
+            (container.record.target.clone(), container.record.runner_name.clone(), class.labels.clone());
+        self.start(async move {
+            let result = world.forge().mint(&target, &runner, &labels).await;
+            Outcome::Minted { name, result }
+        });
+    }
+
+    pub(super) fn minted(&mut self, name: &ContainerName, result: Result<Minted, ForgeError>) {
+        let now = self.now();
+        let (wall_ms, wall) = (self.wall_ms(), self.world.clock().wall());
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.in_flight = false;
+        let target_name = container.record.target.clone();
+        let minted = match result {
+            Ok(minted) => minted,
+            Err(error) => {
+                warn!(container = %name, target = target_name, %error, "registration failed");
+                // Only without an answer may the registration exist; otherwise there is nothing to remove.
+                container.deregistered = !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Conflict);
+                if let Some(target) = self.targets.get_mut(&target_name) {
+                    target.mint_failures += 1;
+                    let pause = backoff(MINT_PAUSE.0, target.mint_failures, MINT_PAUSE.1);
+                    target.held_until = match error.kind {
+                        ErrorKind::RateLimited(until) => Some(now + until.saturating_sub(wall)),
+                        ErrorKind::Conflict => None,
+                        _ => Some(now + pause),
+                    };
+                    target.last_error = Some(error.message);
+                }
+                self.end(name, Cause::RegistrationRefused);
+                return;
+            }
+        };
+        if let Some(target) = self.targets.get_mut(&target_name) {
+            target.mint_failures = 0;
+            target.held_until = None;
+        }
+        container.record.runner_id = Some(minted.runner_id);
+        container.record.stage = Stage::Started;
+        container.record.timeline.minted_ms = Some(wall_ms);
+        container.asked_at = now;
+        let to_boot = ContainerRecord {
+            version: handover::VERSION,
+            name: name.clone(),
+            class: container.record.class.clone(),
+            subnet: container.record.subnet,
+            target: target_name,
+            job_id: container.record.job_id,
+            runner_name: container.record.runner_name.clone(),
+        };
+        let records = self.world.records();
+        let written = records.put(&container.record).and_then(|()| records.hand_over(&to_boot, &minted.grant));
+        if let Err(error) = written {
+            error!(container = %name, %error, "not handed over, so not started");
+            self.hold_class(&to_boot.class, now);
+            self.end(name, Cause::BootFailed);
+            return;
+        }
+        container.in_flight = true;
+        let (world, name) = (self.world, name.clone());
+        self.start(async move {
+            let result = world.systemd().start(&to_boot.class, &name).await;
+            Outcome::Started { name, result }
+        });
+    }
+
+    pub(super) fn started(&mut self, name: &ContainerName, result: Result<(), EdgeError>) {
+        let now = self.now();
+        let wall_ms = self.wall_ms();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.in_flight = false;
+        match result {
+            Ok(()) => {
+                self.systemd_error = None;
+                container.requested_in = self.rounds;
+                container.record.timeline.unit_started_ms.get_or_insert(wall_ms);
+                if !container.has_ended() {
+                    self.follow(name);
+                }
+            }
+            Err(error) => {
+                error!(container = %name, %error, "unit not started");
+                self.systemd_error = Some(error.0);
+                let class = container.record.class.clone();
+                self.hold_class(&class, now);
+                // systemd may have taken the request though its answer was lost: stopping is safe either way.
+                self.stop(name, Cause::BootFailed);
+            }
+        }
+    }
+
+    /// Boots no more of a class for a while, longer with each failure in a row.
+    pub(super) fn hold_class(&mut self, class: &str, now: Duration) {
+        let failures = self.class_failures.entry(class.to_owned()).or_default();
+        *failures += 1;
+        let pause = backoff(BOOT_PAUSE.0, *failures, BOOT_PAUSE.1);
+        if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
+            view.held_until = Some(now + pause);
+        }
+        warn!(class, failures, pause_s = pause.as_secs(), "boots of this class pause");
+    }
+
+    /// A container of the class came up.
+    pub(super) fn release_class(&mut self, class: &str) {
+        self.class_failures.remove(class);
+        if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
+            view.held_until = None;
+        }
+    }
+
+    /// Stops the unit for a reason that is recorded first. Repeats are harmless.
+    pub(super) fn stop(&mut self, name: &ContainerName, cause: Cause) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        if container.has_ended() {
+            return;
+        }
+        container.advance(crate::controller::phase::Phase::Finishing, now);
+        container.record.stage = Stage::Stopping { cause };
+        container.requested_in = self.rounds;
+        container.in_flight = true;
+        self.remember(name);
+        let Some(container) = self.containers.get(name) else { return };
+        let (world, name, class) = (self.world, name.clone(), container.record.class.clone());
+        self.start(async move {
+            let result = world.systemd().stop(&class, &name).await;
+            Outcome::Stopped { name, result }
+        });
+    }
+
+    pub(super) fn stopped(&mut self, name: &ContainerName, result: Result<(), EdgeError>) {
+        let now = self.now();
+        self.next_list = now;
+        let Some(container) = self.containers.get_mut(name) else {
+            // An orphan: the next listing shows whether it is gone.
+            return;
+        };
+        container.in_flight = false;
+        // Asked again if the unit is still there by then.
+        container.not_before = now + Duration::from_secs(10);
+        if let Err(error) = result {
+            warn!(container = %name, %error, "unit not stopped; will try again");
+            self.systemd_error = Some(error.0);
+        }
+    }
+}

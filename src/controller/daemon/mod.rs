@@ -1,0 +1,372 @@
+//! The loop: level-triggered. A look at a forge, a signal from systemd, a guest's event, a timer and the operator all
+//! only say "look again"; what to do follows from what is.
+//!
+//! Effects are futures on this one thread, whose outcomes come back as messages; nothing else changes the state.
+
+mod adopt;
+mod launch;
+mod look;
+mod observe;
+mod publish;
+mod settle;
+mod sweep;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use super::{
+    container::Container,
+    edges::{Clock, EdgeError, Guests, Systemd, Unit, World},
+    plan::{Action, ClassView, ContainerView, JobView, Pickup, Plan, Snapshot, TargetView, plan},
+    record::Stage,
+    status::{Finished, Status},
+};
+use crate::{
+    config::Settings,
+    forge::{Deletion, ForgeError, Job, Minted, Runner},
+    guest::event::Event,
+    handover::ContainerName,
+};
+
+/// Longest sleep between two rounds: how late a timer without a deadline of its own may be.
+const ROUND: Duration = Duration::from_secs(5);
+/// How often all units are listed even if no signal came.
+const RELIST: Duration = Duration::from_secs(30);
+/// How long a stopping controller waits for registrations and starts under way.
+const LAST_WAIT: Duration = Duration::from_secs(15);
+/// Ended containers kept for the status.
+const FINISHED_KEPT: usize = 200;
+/// How long a pickup can matter: no look takes longer.
+const PICKUP_KEPT: Duration = Duration::from_secs(600);
+
+/// What the operator or the service manager asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Take no new jobs, finish what is being started, return. Containers go on.
+    Shutdown,
+}
+
+/// The controller.
+#[allow(missing_debug_implementations)]
+pub struct Daemon<'w, W: World> {
+    world: &'w W,
+    settings: Settings,
+    host: String,
+    boot_id: String,
+    classes: Vec<ClassView>,
+    class_failures: BTreeMap<String, u32>,
+    targets: BTreeMap<String, Target>,
+    containers: BTreeMap<ContainerName, Container>,
+    /// Units with our name pattern that nothing explains; being stopped.
+    orphans: BTreeSet<ContainerName>,
+    effects: FuturesUnordered<LocalBoxFuture<'w, Outcome<W>>>,
+    pickups: VecDeque<Pickup>,
+    finished: VecDeque<Arc<Finished>>,
+    plan: Plan,
+    next_subnet: u32,
+    next_list: Duration,
+    listing: bool,
+    /// The last error at systemd, until it answers again.
+    systemd_error: Option<String>,
+    stopping_since: Option<Duration>,
+    rounds: u64,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+}
+
+/// A target as the controller knows it.
+#[derive(Debug, Default)]
+struct Target {
+    queued: Vec<JobView>,
+    /// Name and creation time of queued jobs, and when they were first seen, by the wall clock, in milliseconds.
+    seen: BTreeMap<u64, SeenJob>,
+    /// Start of the last look that succeeded.
+    looked_at: Option<Duration>,
+    /// Wall clock of its end, in milliseconds.
+    looked_ms: Option<u64>,
+    next_look: Duration,
+    looking: bool,
+    look_failures: u32,
+    mint_failures: u32,
+    held_until: Option<Duration>,
+    last_error: Option<String>,
+    /// When registrations nobody claims are looked for next; `None` = soon after the start.
+    next_sweep: Option<Duration>,
+    /// Names that the last sweep found unclaimed.
+    unclaimed: BTreeSet<String>,
+}
+
+/// What is kept of a queued job besides what planning needs.
+#[derive(Debug, Clone)]
+struct SeenJob {
+    name: String,
+    queued_ms: Option<u64>,
+    visible_ms: u64,
+    first_seen: Duration,
+}
+
+/// What an effect came to.
+enum Outcome<W: World> {
+    Looked { target: String, began: Duration, result: Result<Vec<Job>, ForgeError> },
+    Minted { name: ContainerName, result: Result<Minted, ForgeError> },
+    Started { name: ContainerName, result: Result<(), EdgeError> },
+    Stopped { name: ContainerName, result: Result<(), EdgeError> },
+    Listed { began: u64, result: Result<Vec<Unit>, EdgeError> },
+    Guest { name: ContainerName, feed: <W::Guests as Guests>::Feed, event: Option<Event> },
+    FeedClosed,
+    Retired { name: ContainerName, result: Result<Deletion, ForgeError> },
+    Concluded { name: ContainerName, result: Result<Option<Job>, ForgeError> },
+    Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
+    RunnersListed { target: String, result: Result<Vec<Runner>, ForgeError> },
+    GhostDeleted { target: String, runner: String, result: Result<Deletion, ForgeError> },
+}
+
+impl<'w, W: World> Daemon<'w, W> {
+    /// A controller with nothing adopted yet. `host` is the host part of runner names.
+    pub fn new(
+        world: &'w W,
+        settings: Settings,
+        host: String,
+        commands: mpsc::Receiver<Command>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        use super::edges::Records;
+        let mut classes: Vec<_> = settings.classes.values().collect();
+        // Smallest first: what a class may use decides, then how much it promises, then its name.
+        classes.sort_by(|a, b| {
+            let size = |class: &crate::config::Class| {
+                (class.memory.unwrap_or(u64::MAX), class.cpus.unwrap_or(f64::MAX), class.labels.len())
+            };
+            let ((am, ac, al), (bm, bc, bl)) = (size(a), size(b));
+            am.cmp(&bm).then(ac.total_cmp(&bc)).then(al.cmp(&bl)).then(a.name.cmp(&b.name))
+        });
+        let classes = classes
+            .into_iter()
+            .map(|class| ClassView {
+                name: class.name.clone(),
+                labels: class.labels.iter().map(|label| label.to_lowercase()).collect(),
+                max: class.max_concurrent,
+                min_idle: class.min_idle,
+                held_until: None,
+            })
+            .collect();
+        let targets = settings.targets.iter().map(|target| (target.repo.clone(), Target::default())).collect();
+        Self {
+            world,
+            host,
+            boot_id: world.records().boot_id(),
+            classes,
+            class_failures: BTreeMap::new(),
+            targets,
+            containers: BTreeMap::new(),
+            orphans: BTreeSet::new(),
+            effects: FuturesUnordered::new(),
+            pickups: VecDeque::new(),
+            finished: VecDeque::new(),
+            plan: Plan::default(),
+            next_subnet: 0,
+            next_list: Duration::ZERO,
+            listing: false,
+            systemd_error: None,
+            stopping_since: None,
+            rounds: 0,
+            commands,
+            status,
+            settings,
+        }
+    }
+
+    /// Adopts what exists, then runs until [`Command::Shutdown`].
+    pub async fn run(mut self) -> Result<(), EdgeError> {
+        self.adopt().await?;
+        loop {
+            self.act();
+            self.publish();
+            if self.may_return() {
+                return Ok(());
+            }
+            let world = self.world;
+            let wake = tokio::time::sleep(self.until_next());
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => self.command(command),
+                Some(outcome) = self.effects.next() => self.apply(outcome),
+                units = world.systemd().changed() => self.heard(units),
+                () = wake => {}
+            }
+            // Whatever else is ready belongs to the same round: one plan for a burst.
+            while let Some(Some(outcome)) = self.effects.next().now_or_never() {
+                self.apply(outcome);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Option<Command>) {
+        // A closed channel means that whoever would stop us is gone.
+        let Command::Shutdown = command.unwrap_or(Command::Shutdown);
+        if self.stopping_since.is_none() {
+            info!("stopping: no new jobs; running containers go on");
+            self.stopping_since = Some(self.now());
+        }
+    }
+
+    /// Stopping, and nothing is being registered or started.
+    fn may_return(&self) -> bool {
+        self.stopping_since.is_some_and(|since| {
+            let busy = self.containers.values().any(|c| c.in_flight && !c.has_ended());
+            !busy || self.now().saturating_sub(since) >= LAST_WAIT
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.world.clock().monotonic()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        u64::try_from(self.world.clock().wall().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Starts an effect.
+    fn start(&self, effect: impl Future<Output = Outcome<W>> + 'w) {
+        self.effects.push(effect.boxed_local());
+    }
+
+    /// Decides and starts whatever follows from the state as it is.
+    fn act(&mut self) {
+        self.rounds += 1;
+        let now = self.now();
+        let kept_since = now.saturating_sub(PICKUP_KEPT);
+        while self.pickups.front().is_some_and(|pickup| pickup.at < kept_since) {
+            self.pickups.pop_front();
+        }
+        if now >= self.next_list && !self.listing {
+            self.list_units();
+        }
+        if self.stopping_since.is_none() {
+            self.look_where_due(now);
+            self.sweep_where_due(now);
+        }
+        self.plan = plan(&self.snapshot(now));
+        for action in std::mem::take(&mut self.plan.actions) {
+            match action {
+                Action::Boot { class, target, job } => self.boot(&class, &target, job),
+                Action::Retire(name) => self.retire(&name),
+            }
+        }
+        let names: Vec<ContainerName> = self.containers.keys().cloned().collect();
+        for name in names {
+            self.drive(&name, now);
+        }
+    }
+
+    fn snapshot(&self, now: Duration) -> Snapshot {
+        let taken = |c: &&Container| !c.has_ended();
+        let live: Vec<&Container> = self.containers.values().filter(taken).collect();
+        // An orphan holds a place and a subnet too, though we do not know which.
+        let subnets = (self.settings.network.pool.len() as usize).saturating_sub(live.len() + self.orphans.len());
+        Snapshot {
+            now,
+            intake: self.stopping_since.is_none(),
+            capacity: self.settings.max_concurrent.saturating_sub(self.orphans.len()),
+            free_subnets: subnets,
+            idle_grace: self.settings.idle_grace,
+            classes: self.classes.clone(),
+            targets: self
+                .targets
+                .iter()
+                .map(|(name, target)| TargetView {
+                    name: name.clone(),
+                    held_until: target.held_until,
+                    looked_at: target.looked_at,
+                    queued: target.queued.clone(),
+                })
+                .collect(),
+            containers: live
+                .into_iter()
+                .map(|container| ContainerView {
+                    name: container.record.name.clone(),
+                    class: container.record.class.clone(),
+                    target: container.record.target.clone(),
+                    use_: container.use_(),
+                })
+                .collect(),
+            pickups: self.pickups.iter().cloned().collect(),
+        }
+    }
+
+    /// The next effect a container needs, if none is under way.
+    fn drive(&mut self, name: &ContainerName, now: Duration) {
+        let Some(container) = self.containers.get_mut(name) else { return };
+        if container.in_flight || now < container.not_before {
+            return;
+        }
+        let overdue = now.saturating_sub(container.asked_at) > self.settings.boot_timeout;
+        match container.record.stage {
+            Stage::Minting => self.mint(name),
+            Stage::Started if container.use_() == super::plan::Use::Coming && overdue => {
+                warn!(container = %name, phase = %container.phase, "runner not listening within the boot timeout");
+                self.stop(name, super::cause::Cause::BootFailed);
+            }
+            Stage::Started => {}
+            Stage::Stopping { cause } => self.stop(name, cause),
+            Stage::Settling { .. } => self.settle(name),
+        }
+    }
+
+    /// How long nothing can be due.
+    fn until_next(&self) -> Duration {
+        let now = self.now();
+        let looks = self
+            .targets
+            .values()
+            .filter(|target| !target.looking && self.stopping_since.is_none())
+            .map(|target| target.next_look);
+        let containers = self.containers.values().filter(|c| !c.in_flight && c.not_before > now).map(|c| c.not_before);
+        looks
+            .chain(containers)
+            .map(|due| due.saturating_sub(now))
+            .min()
+            .unwrap_or(ROUND)
+            // A millisecond at least, so that a due time just missed cannot spin.
+            .clamp(Duration::from_millis(1), ROUND)
+    }
+
+    fn apply(&mut self, outcome: Outcome<W>) {
+        match outcome {
+            Outcome::Looked { target, began, result } => self.looked(&target, began, result),
+            Outcome::Minted { name, result } => self.minted(&name, result),
+            Outcome::Started { name, result } => self.started(&name, result),
+            Outcome::Stopped { name, result } => self.stopped(&name, result),
+            Outcome::Listed { began, result } => self.listed(began, result),
+            Outcome::Guest { name, feed, event } => self.guest_said(name, feed, event),
+            Outcome::FeedClosed => {}
+            Outcome::Retired { name, result } => self.retired(&name, result),
+            Outcome::Concluded { name, result } => self.concluded(&name, result),
+            Outcome::Deregistered { name, result } => self.deregistered(&name, result),
+            Outcome::RunnersListed { target, result } => self.swept(&target, result),
+            Outcome::GhostDeleted { target, runner, result } => self.ghost_deleted(&target, &runner, result),
+        }
+    }
+
+    /// Writes a container's record; a disk that does not take it is said and tried again with the next change.
+    fn remember(&self, name: &ContainerName) {
+        use super::edges::Records;
+        if let Some(container) = self.containers.get(name)
+            && let Err(error) = self.world.records().put(&container.record)
+        {
+            warn!(container = %name, %error, "record not written");
+        }
+    }
+}
+
+/// Waits longer the more often something failed: `first`, twice that, … at most `most`.
+fn backoff(first: Duration, failures: u32, most: Duration) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(most)
+}

@@ -1,0 +1,209 @@
+//! Hearing from systemd and from guests.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::abortable;
+use tracing::{info, warn};
+
+use super::{Daemon, Outcome, RELIST};
+use crate::{
+    controller::{
+        cause::{Cause, Evidence, cause},
+        edges::{EdgeError, Feed, Guests, Records, Systemd, Unit, UnitState, World},
+        phase::Phase,
+        plan::Pickup,
+        record::Stage,
+    },
+    guest::event::Event,
+    handover::ContainerName,
+};
+
+impl<'w, W: World> Daemon<'w, W> {
+    pub(super) fn list_units(&mut self) {
+        self.listing = true;
+        self.next_list = self.now() + RELIST;
+        let (world, began) = (self.world, self.rounds);
+        self.start(async move { Outcome::Listed { began, result: world.systemd().list().await } });
+    }
+
+    /// A full listing: what is not in it is gone.
+    pub(super) fn listed(&mut self, began: u64, result: Result<Vec<Unit>, EdgeError>) {
+        self.listing = false;
+        let units = match result {
+            Ok(units) => units,
+            Err(error) => {
+                warn!(%error, "units cannot be listed");
+                self.systemd_error = Some(error.0);
+                return;
+            }
+        };
+        self.systemd_error = None;
+        let units: BTreeMap<ContainerName, Unit> = units.into_iter().map(|unit| (unit.name.clone(), unit)).collect();
+        self.orphans.retain(|name| units.get(name).is_some_and(|unit| is_there(unit.state)));
+        // Only units whose start was answered before the listing began are expected in it.
+        let expected: Vec<ContainerName> = self
+            .containers
+            .values()
+            .filter(|c| c.requested_in < began)
+            .filter(|c| match c.record.stage {
+                Stage::Started => !c.in_flight,
+                Stage::Stopping { .. } => true,
+                Stage::Minting | Stage::Settling { .. } => false,
+            })
+            .map(|c| c.record.name.clone())
+            .collect();
+        for name in expected {
+            let state = units.get(&name).map_or(UnitState::Inactive, |unit| unit.state);
+            self.unit_is(&name, state);
+        }
+        for unit in units.into_values().filter(|unit| is_there(unit.state)) {
+            let explained = self.containers.get(&unit.name).is_some_and(|container| !container.has_ended());
+            if !explained && self.orphans.insert(unit.name.clone()) {
+                self.stop_orphan(unit);
+            }
+        }
+    }
+
+    /// Changes heard by signal; an empty list = list them all.
+    pub(super) fn heard(&mut self, units: Vec<Unit>) {
+        if units.is_empty() {
+            self.next_list = self.now();
+        }
+        for unit in units {
+            // A start whose answer is still under way is judged by the listing after it.
+            let starting = self
+                .containers
+                .get(&unit.name)
+                .is_some_and(|c| c.in_flight && c.record.stage == Stage::Started && !is_there(unit.state));
+            if starting {
+                self.next_list = self.now();
+            } else {
+                self.unit_is(&unit.name, unit.state);
+            }
+        }
+    }
+
+    fn unit_is(&mut self, name: &ContainerName, state: UnitState) {
+        let (now, wall_ms) = (self.now(), self.wall_ms());
+        let Some(container) = self.containers.get_mut(name) else { return };
+        match container.record.stage {
+            Stage::Started | Stage::Stopping { .. } if !is_there(state) => self.unit_ended(name),
+            Stage::Started => {
+                container.unit_is(state, wall_ms, now);
+            }
+            Stage::Minting | Stage::Stopping { .. } | Stage::Settling { .. } => {}
+        }
+    }
+
+    /// Nothing explains this unit: neither a record nor a hand-over.
+    pub(super) fn stop_orphan(&mut self, unit: Unit) {
+        warn!(unit = %unit.name, class = unit.class, "a container unit that no record explains is stopped");
+        let world = self.world;
+        self.start(async move {
+            let result = world.systemd().stop(&unit.class, &unit.name).await;
+            Outcome::Stopped { name: unit.name, result }
+        });
+    }
+
+    /// The unit is gone: finds out why, and goes on to settle the registration.
+    pub(super) fn unit_ended(&mut self, name: &ContainerName) {
+        let Some(container) = self.containers.get_mut(name) else { return };
+        let decided = match container.record.stage {
+            Stage::Stopping { cause } => Some(cause),
+            _ => None,
+        };
+        let made = container.record.timeline.recorded_ms.unwrap_or_default();
+        // One from an earlier container of the same name is not ours.
+        let ending = self.world.records().ending(name).filter(|ending| ending.ended_at_ms >= made);
+        if let Some(ending) = &ending {
+            container.record.timeline.teardown_us = Some(ending.teardown_us);
+            for left in &ending.left_behind {
+                warn!(container = %name, left, "teardown left something behind");
+            }
+            if let Some(error) = &ending.error {
+                warn!(container = %name, error, "the container was not prepared");
+            }
+        }
+        let found = cause(&Evidence {
+            decided,
+            ending: ending.as_ref(),
+            had_job: container.had_job(),
+            conclusion: None,
+            stopped: container.stopped,
+            result: container.result,
+            trouble: container.trouble,
+        });
+        self.end(name, found);
+    }
+
+    /// Nothing of the container is left on the host, or ever was; the registration remains to be settled.
+    pub(super) fn end(&mut self, name: &ContainerName, cause: Cause) {
+        let (now, wall_ms) = (self.now(), self.wall_ms());
+        let Some(container) = self.containers.get_mut(name) else { return };
+        if let Some(feed) = container.feed.take() {
+            feed.abort();
+        }
+        container.record.stage = Stage::Settling { cause };
+        container.record.timeline.ended_ms.get_or_insert(wall_ms);
+        container.in_flight = false;
+        container.advance(if cause.is_good_order() { Phase::Gone } else { Phase::Failed }, now);
+        // The registration of a runner that had its job goes by itself, but not at once (PROTOCOLS B.3).
+        container.not_before = now;
+        let class = container.record.class.clone();
+        info!(container = %name, class, target = container.record.target, cause = %cause, "{name}: ended: {cause}");
+        self.remember(name);
+        if let Err(error) = self.world.records().take_back(name) {
+            warn!(container = %name, %error, "hand-over not taken back");
+        }
+        if cause.is_boot_failure() {
+            self.hold_class(&class, now);
+        }
+    }
+
+    pub(super) fn follow(&mut self, name: &ContainerName) {
+        let feed = self.world.guests().follow(name);
+        self.listen(name.clone(), feed);
+    }
+
+    fn listen(&mut self, name: ContainerName, mut feed: <W::Guests as Guests>::Feed) {
+        let Some(container) = self.containers.get_mut(&name) else { return };
+        let (next, handle) = abortable(async move {
+            let event = feed.next().await;
+            (feed, event)
+        });
+        container.feed = Some(handle);
+        self.start(async move {
+            match next.await {
+                Ok((feed, event)) => Outcome::Guest { name, feed, event },
+                Err(_) => Outcome::FeedClosed,
+            }
+        });
+    }
+
+    pub(super) fn guest_said(&mut self, name: ContainerName, feed: <W::Guests as Guests>::Feed, event: Option<Event>) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(&name) else { return };
+        if container.has_ended() {
+            return;
+        }
+        let Some(event) = event else {
+            warn!(container = %name, "the guest broke the protocol; it is not listened to any more");
+            return;
+        };
+        let took = container.guest_said(&event.what, event.at_ms, now);
+        let (class, target) = (container.record.class.clone(), container.record.target.clone());
+        let up = container.phase == Phase::Idle || took;
+        if took {
+            self.pickups.push_back(Pickup { class: class.clone(), target, at: now });
+        }
+        if up {
+            self.release_class(&class);
+        }
+        self.remember(&name);
+        self.listen(name, feed);
+    }
+}
+
+fn is_there(state: UnitState) -> bool {
+    !matches!(state, UnitState::Inactive | UnitState::Failed)
+}

@@ -1,0 +1,219 @@
+//! Retiring idle containers, finding out how a job ended, and making sure that no registration is left.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Daemon, FINISHED_KEPT, Outcome, backoff};
+use crate::{
+    controller::{
+        cause::{Cause, Evidence, cause},
+        edges::{Records, World},
+        phase::Phase,
+        record::Stage,
+        status::Finished,
+    },
+    forge::{Deletion, Forge, ForgeError, Job},
+    handover::ContainerName,
+};
+
+/// Pause after an answer that the runner is busy.
+const BUSY_PAUSE: Duration = Duration::from_secs(45);
+/// Pauses after failed calls, first and longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// After so many tries a registration is given up to the forge, which removes it after a day.
+const TRIES: u32 = 200;
+
+impl<'w, W: World> Daemon<'w, W> {
+    /// The safe order: delete the registration; only if the forge agrees, stop the container (PROTOCOLS B.3).
+    pub(super) fn retire(&mut self, name: &ContainerName) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        if container.in_flight || now < container.not_before {
+            return;
+        }
+        container.in_flight = true;
+        let effect = deregister(self.world, container);
+        let name = name.clone();
+        self.start(async move { Outcome::Retired { name, result: effect.await } });
+    }
+
+    pub(super) fn retired(&mut self, name: &ContainerName, result: Result<Deletion, ForgeError>) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.in_flight = false;
+        if container.has_ended() {
+            return;
+        }
+        match result {
+            Ok(Deletion::Deleted | Deletion::AlreadyGone) if container.had_job() => {}
+            Ok(Deletion::Deleted | Deletion::AlreadyGone) => {
+                container.deregistered = true;
+                self.stop(name, Cause::IdleTooLong);
+            }
+            Ok(Deletion::Busy) => {
+                info!(container = %name, "not retired: the forge says it has a job");
+                container.believed_busy = true;
+                container.advance(Phase::Running, now);
+            }
+            Err(error) => {
+                warn!(container = %name, %error, "registration not deleted");
+                container.not_before = now + RETRY.0;
+            }
+        }
+    }
+
+    /// After the end: first how the job ended, then the registration.
+    pub(super) fn settle(&mut self, name: &ContainerName) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        let job = container.record.took.or(container.record.job_id);
+        let lingers_until = container.phase_since + self.settings.registration_linger;
+        if !container.concluded {
+            container.in_flight = true;
+            let (world, name, target) = (self.world, name.clone(), container.record.target.clone());
+            self.start(async move {
+                let result = match job {
+                    Some(job) => world.forge().job(&target, job).await,
+                    None => Ok(None),
+                };
+                Outcome::Concluded { name, result }
+            });
+        } else if container.deregistered {
+            self.forget(name);
+        } else if container.settle_tries == 0 && container.had_job() && now < lingers_until {
+            container.not_before = lingers_until;
+        } else {
+            container.in_flight = true;
+            container.settle_tries += 1;
+            let effect = deregister(self.world, container);
+            let name = name.clone();
+            self.start(async move { Outcome::Deregistered { name, result: effect.await } });
+        }
+    }
+
+    /// The forge's word on the job makes the cause certain; without it the cause stays what it was.
+    pub(super) fn concluded(&mut self, name: &ContainerName, result: Result<Option<Job>, ForgeError>) {
+        let now = self.now();
+        let wall_ms = self.wall_ms();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.in_flight = false;
+        let job = match result {
+            Ok(job) => job,
+            Err(error) => {
+                container.settle_tries += 1;
+                if container.settle_tries < 5 {
+                    container.not_before = now + backoff(RETRY.0, container.settle_tries, RETRY.1);
+                    return;
+                }
+                warn!(container = %name, %error, "the forge did not say how the job ended");
+                None
+            }
+        };
+        container.settle_tries = 0;
+        container.concluded = true;
+        let Stage::Settling { cause: before } = container.record.stage else { return };
+        let ours = job.as_ref().is_some_and(|job| job.runner_name.as_deref() == Some(&container.record.runner_name));
+        let certain = match &job {
+            Some(job) if ours && !matches!(before, Cause::TimedOut | Cause::OutOfMemory | Cause::BootFailed) => {
+                container.record.took = Some(job.id);
+                cause(&Evidence {
+                    decided: None,
+                    conclusion: job.conclusion.as_deref(),
+                    had_job: true,
+                    stopped: container.stopped,
+                    result: container.result,
+                    trouble: container.trouble,
+                    ending: None,
+                })
+            }
+            // It never had a job: what became of the one it was booted for?
+            Some(job) if before == Cause::IdleTooLong && !container.had_job() => match job.runner_name {
+                Some(_) => Cause::TakenByAnotherRunner,
+                None if job.conclusion.as_deref() == Some("cancelled") => Cause::CancelledBeforePickup,
+                None => before,
+            },
+            _ => before,
+        };
+        let certain = match certain {
+            Cause::Unknown => before,
+            // The forge calls a job failed whose host went away under it.
+            Cause::JobFailed if before == Cause::HostRebooted && container.record.timeline.job_ended_ms.is_none() => {
+                before
+            }
+            certain => certain,
+        };
+        container.record.stage = Stage::Settling { cause: certain };
+        if certain != before {
+            info!(container = %name, cause = %certain, "the forge made the cause certain");
+        }
+        let elsewhere = job.as_ref().is_some_and(|job| !ours && job.runner_name.is_some());
+        let finished = Finished::new(container, job.as_ref().filter(|_| ours), elsewhere, wall_ms);
+        // It ended while nobody listened and looked like a failed boot, and yet its runner had a job.
+        let came_up = (before.is_boot_failure() && !certain.is_boot_failure()).then(|| container.record.class.clone());
+        self.finished.push_back(finished.into());
+        if self.finished.len() > FINISHED_KEPT {
+            self.finished.pop_front();
+        }
+        if let Some(class) = came_up {
+            self.release_class(&class);
+        }
+        self.remember(name);
+    }
+
+    pub(super) fn deregistered(&mut self, name: &ContainerName, result: Result<Deletion, ForgeError>) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        container.in_flight = false;
+        let pause = match result {
+            Ok(Deletion::Deleted | Deletion::AlreadyGone) => {
+                container.deregistered = true;
+                Duration::ZERO
+            }
+            Ok(Deletion::Busy) => BUSY_PAUSE,
+            Err(error) => {
+                warn!(container = %name, runner = container.record.runner_name, %error, "registration not removed yet");
+                backoff(RETRY.0, container.settle_tries, RETRY.1)
+            }
+        };
+        container.not_before = now + pause;
+        if container.settle_tries >= TRIES && !container.deregistered {
+            warn!(container = %name, runner = container.record.runner_name, "registration given up");
+            container.deregistered = true;
+        }
+    }
+
+    /// Nothing is left anywhere: the record goes last.
+    fn forget(&mut self, name: &ContainerName) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        match self.world.records().remove(name) {
+            Ok(()) => {
+                self.containers.remove(name);
+            }
+            Err(error) => {
+                warn!(container = %name, %error, "record not removed");
+                container.not_before = now + RETRY.1;
+            }
+        }
+    }
+}
+
+/// Removes a registration by id, or by name when the answer with the id was lost.
+fn deregister<'w, W: World>(
+    world: &'w W,
+    container: &crate::controller::container::Container,
+) -> impl Future<Output = Result<Deletion, ForgeError>> + 'w {
+    let record = &container.record;
+    let (target, runner, id) = (record.target.clone(), record.runner_name.clone(), record.runner_id);
+    async move {
+        let id = match id {
+            Some(id) => id,
+            None => match world.forge().find_runner(&target, &runner).await? {
+                Some(found) => found.id,
+                None => return Ok(Deletion::AlreadyGone),
+            },
+        };
+        world.forge().delete_runner(&target, id).await
+    }
+}

@@ -1,0 +1,73 @@
+//! Ghosts: registrations with our name pattern that no container claims, left when an answer or a state directory was
+//! lost. Others' runners are never touched (PROTOCOLS B.6).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tracing::{info, warn};
+
+use super::{Daemon, Outcome};
+use crate::{
+    controller::edges::World,
+    forge::{Deletion, Forge, ForgeError, Runner},
+};
+
+/// Time from the start to the first sweep: what was adopted is settled by then.
+const FIRST: Duration = Duration::from_secs(60);
+/// Time between sweeps. A ghost must be seen by two.
+const EVERY: Duration = Duration::from_secs(600);
+/// Time until a failed sweep is tried again.
+const RETRY: Duration = Duration::from_secs(120);
+
+impl<'w, W: World> Daemon<'w, W> {
+    pub(super) fn sweep_where_due(&mut self, now: Duration) {
+        for (name, target) in &mut self.targets {
+            if now < *target.next_sweep.get_or_insert(now + FIRST) {
+                continue;
+            }
+            target.next_sweep = Some(now + EVERY);
+            let (world, name) = (self.world, name.clone());
+            self.effects.push(Box::pin(async move {
+                let result = world.forge().list_runners(&name).await;
+                Outcome::RunnersListed { target: name, result }
+            }));
+        }
+    }
+
+    pub(super) fn swept(&mut self, name: &str, result: Result<Vec<Runner>, ForgeError>) {
+        let now = self.now();
+        let Some(target) = self.targets.get_mut(name) else { return };
+        let runners = match result {
+            Ok(runners) => runners,
+            Err(error) => {
+                warn!(target = name, %error, "registrations cannot be listed");
+                target.next_sweep = Some(now + RETRY);
+                return;
+            }
+        };
+        let claimed: BTreeSet<&str> = self.containers.values().map(|c| c.record.runner_name.as_str()).collect();
+        let prefix = format!("{}.", self.host);
+        let unclaimed: Vec<Runner> = runners
+            .into_iter()
+            .filter(|runner| runner.name.starts_with(&prefix) && !claimed.contains(runner.name.as_str()))
+            .filter(|runner| !runner.busy && !runner.online)
+            .collect();
+        let before =
+            std::mem::replace(&mut target.unclaimed, unclaimed.iter().map(|runner| runner.name.clone()).collect());
+        for ghost in unclaimed.into_iter().filter(|runner| before.contains(&runner.name)) {
+            info!(target = name, runner = ghost.name, "a registration that no container claims is removed");
+            let (world, target) = (self.world, name.to_owned());
+            self.start(async move {
+                let result = world.forge().delete_runner(&target, ghost.id).await;
+                Outcome::GhostDeleted { target, runner: ghost.name, result }
+            });
+        }
+    }
+
+    pub(super) fn ghost_deleted(&mut self, target: &str, runner: &str, result: Result<Deletion, ForgeError>) {
+        match result {
+            Ok(Deletion::Deleted | Deletion::AlreadyGone) => {}
+            Ok(Deletion::Busy) => info!(target, runner, "not removed: the forge says it has a job"),
+            Err(error) => warn!(target, runner, %error, "not removed; the next sweep tries again"),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The unprivileged daemon: watches forges, decides, asks systemd, tells.
+//!
+//! [`plan`] decides and is pure; [`daemon`] is the loop, generic over the [`edges`] so that all of it runs in a
+//! simulation; the real edges ([`ledger`], [`guests`], [`systemd`]) are thin. [`run`] puts them together.
+
+pub mod cause;
+pub mod container;
+pub mod daemon;
+pub mod edges;
+pub mod guests;
+pub mod ledger;
+pub mod phase;
+pub mod plan;
+pub mod record;
+pub mod run;
+pub mod status;
+pub mod systemd;
+
+use std::hash::{BuildHasher, RandomState};
+
+/// A number nobody expects. Not for secrets; for names that must not collide.
+fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}

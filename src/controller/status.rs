@@ -1,0 +1,276 @@
+//! What the controller tells about itself: `GET /status`, `runner-status --json`, and the reasons behind `/health`.
+//!
+//! Field names are stable; fields are added, not renamed. Times ending in `_ms` are milliseconds since the Unix epoch;
+//! fields ending in `_seconds` are computed when the document is asked for ([`Status::at`]).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    cause::Cause,
+    container::Container,
+    phase::Phase,
+    plan::Waiting,
+    record::{Stage, Timeline},
+};
+use crate::forge::Job;
+
+/// The whole document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The controller's version.
+    pub version: String,
+    /// Host part of runner names.
+    pub host: String,
+    /// When this document was last brought up to date by the controller.
+    pub updated_ms: u64,
+    /// Rounds of the loop so far; stands still when the controller hangs.
+    pub rounds: u64,
+    /// False while stopping.
+    pub intake: bool,
+    /// Containers from the request to the end.
+    pub active_containers: Vec<ActiveContainer>,
+    /// Most containers at once.
+    pub max_concurrent: usize,
+    /// Time between looks.
+    pub poll_interval_seconds: u64,
+    /// Longest life of a container whose class says nothing.
+    pub job_timeout_seconds: u64,
+    /// Where jobs come from.
+    pub targets: Vec<TargetStatus>,
+    /// Kinds of runners.
+    pub classes: Vec<ClassStatus>,
+    /// Queued jobs and why they wait.
+    pub queue: Vec<QueuedJob>,
+    /// Ended containers whose registration is not yet known to be gone.
+    pub settling: Vec<Settling>,
+    /// The last ended containers, oldest first.
+    pub finished: Vec<Arc<Finished>>,
+    /// What is wrong; empty = healthy.
+    pub problems: Vec<String>,
+}
+
+/// A container from the request to the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActiveContainer {
+    /// Unit instance and machine name.
+    pub name: String,
+    /// The job it runs, or was booted for.
+    pub job_id: Option<u64>,
+    /// That job's display name.
+    pub job_name: String,
+    /// Seconds since its unit was started (or, before that, since it was requested).
+    pub running_seconds: u64,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its class.
+    pub class: String,
+    /// `owner/repository`.
+    pub repo: String,
+    /// Its subnet.
+    pub subnet: String,
+    /// The runner's name at the forge.
+    pub runner_name: String,
+    /// The runner's id at the forge.
+    pub runner_id: Option<u64>,
+    /// When what happened.
+    pub timeline: Timeline,
+}
+
+/// A target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// `owner/repository`.
+    pub repo: String,
+    /// Jobs queued there at the last look.
+    pub queued: usize,
+    /// End of the last look that succeeded.
+    pub last_poll_ms: Option<u64>,
+    /// Seconds since then.
+    pub last_poll_age_seconds: Option<u64>,
+    /// Looks failed in a row.
+    pub failures: u32,
+    /// What the forge last refused, until it succeeds.
+    pub last_error: Option<String>,
+    /// The credential's rate limit as last heard.
+    pub rate_limit: Option<RateLimitStatus>,
+}
+
+/// A credential's rate limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimitStatus {
+    /// Calls in the window.
+    pub limit: u64,
+    /// Calls left.
+    pub remaining: u64,
+    /// End of the window, seconds since the Unix epoch.
+    pub reset: u64,
+}
+
+/// A class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassStatus {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Containers of it now.
+    pub active: usize,
+    /// Most at once.
+    pub max_concurrent: usize,
+    /// Boots failed in a row; boots pause while it is not 0.
+    pub boot_failures: u32,
+}
+
+/// A queued job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueuedJob {
+    /// `owner/repository`.
+    pub repo: String,
+    /// The forge's id.
+    pub job_id: u64,
+    /// Its display name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Why it waits.
+    pub waiting: WaitingFor,
+    /// When it was first seen.
+    pub visible_ms: u64,
+    /// Seconds since then.
+    pub waiting_seconds: u64,
+}
+
+/// Why a queued job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitingFor {
+    /// No class has all its labels.
+    NoMatchingClass,
+    /// A container is coming or idle.
+    Runner,
+    /// No free place.
+    Capacity,
+    /// Its class or target backs off after failures.
+    BackOff,
+    /// The controller takes no new jobs.
+    Intake,
+}
+
+impl From<Waiting> for WaitingFor {
+    fn from(waiting: Waiting) -> Self {
+        match waiting {
+            Waiting::NoClass => Self::NoMatchingClass,
+            Waiting::Served => Self::Runner,
+            Waiting::Capacity => Self::Capacity,
+            Waiting::Held => Self::BackOff,
+            Waiting::Drained => Self::Intake,
+        }
+    }
+}
+
+/// An ended container whose registration is not yet known to be gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settling {
+    /// The container.
+    pub name: String,
+    /// The registration.
+    pub runner_name: String,
+    /// Calls made to remove it.
+    pub tries: u32,
+}
+
+/// An ended container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The container.
+    pub name: String,
+    /// Its class.
+    pub class: String,
+    /// `owner/repository`.
+    pub repo: String,
+    /// The job its runner took, else the one it was booted for; absent if it took one that nobody saw the id of.
+    pub job_id: Option<u64>,
+    /// That job's display name.
+    pub job_name: String,
+    /// How the job ended in the forge's word, if this runner had it.
+    pub conclusion: Option<String>,
+    /// Why the container ended.
+    pub cause: Cause,
+    /// The runner's name at the forge.
+    pub runner_name: String,
+    /// Its subnet.
+    pub subnet: String,
+    /// When what happened.
+    pub timeline: Timeline,
+    /// When its end was known for certain.
+    pub concluded_ms: u64,
+}
+
+impl Finished {
+    /// From an ended container and the job its runner had.
+    /// `elsewhere` = the forge says that the job it was booted for went to another runner.
+    pub fn new(container: &Container, job: Option<&Job>, elsewhere: bool, wall_ms: u64) -> Self {
+        let record = &container.record;
+        let (job_id, job_name) = match (job, &container.said_job) {
+            (Some(job), _) => (Some(job.id), job.name.clone()),
+            // It took a job that is not the one it was booted for, and that was over before a look saw it running.
+            (None, said) if record.took.is_none() && (said.is_some() || elsewhere && container.had_job()) => {
+                (None, said.clone().unwrap_or_default())
+            }
+            (None, _) => (record.took.or(record.job_id), record.job_name.clone()),
+        };
+        Self {
+            name: record.name.to_string(),
+            class: record.class.clone(),
+            repo: record.target.clone(),
+            job_id,
+            job_name,
+            conclusion: job.and_then(|job| job.conclusion.clone()),
+            cause: match record.stage {
+                Stage::Stopping { cause } | Stage::Settling { cause } => cause,
+                Stage::Minting | Stage::Started => Cause::Unknown,
+            },
+            runner_name: record.runner_name.clone(),
+            subnet: record.subnet.to_string(),
+            timeline: record.timeline.clone(),
+            concluded_ms: wall_ms,
+        }
+    }
+}
+
+impl Status {
+    /// The document with every `_seconds` field as of `now_ms`.
+    pub fn at(mut self, now_ms: u64) -> Self {
+        let since = |then: u64| now_ms.saturating_sub(then) / 1000;
+        for container in &mut self.active_containers {
+            let timeline = &container.timeline;
+            container.running_seconds = timeline.unit_started_ms.or(timeline.recorded_ms).map_or(0, since);
+        }
+        for target in &mut self.targets {
+            target.last_poll_age_seconds = target.last_poll_ms.map(since);
+        }
+        for job in &mut self.queue {
+            job.waiting_seconds = since(job.visible_ms);
+        }
+        self
+    }
+
+    /// One line for `systemctl status`.
+    pub fn line(&self) -> String {
+        let count = |wanted: fn(Phase) -> bool| self.active_containers.iter().filter(|c| wanted(c.phase)).count();
+        let running = count(|phase| phase == Phase::Running);
+        let idle = count(|phase| phase == Phase::Idle);
+        let other = self.active_containers.len() - running - idle;
+        let mut line = format!("{running} running, {idle} idle, {other} on the way; {} queued", self.queue.len());
+        if !self.intake {
+            line.push_str("; taking no new jobs");
+        }
+        if let Some(problem) = self.problems.first() {
+            line = format!("{line}; {problem}");
+        }
+        line
+    }
+}

@@ -1,0 +1,119 @@
+//! What we read of GitHub's JSON, leniently: everything that has been seen null or missing is optional
+//! (PROTOCOLS A.2, A.3, A.9 trap 4, B.1).
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Deserialize;
+
+use crate::forge::{Job, JobStatus, Runner};
+
+/// `GET …/actions/runs`
+#[derive(Debug, Deserialize)]
+pub(super) struct RunsPage {
+    #[serde(default)]
+    pub workflow_runs: Vec<Run>,
+}
+
+/// A run, as far as its id.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Run {
+    pub id: u64,
+}
+
+/// `GET …/runs/{id}/jobs`
+#[derive(Debug, Deserialize)]
+pub(super) struct JobsPage {
+    #[serde(default)]
+    pub jobs: Vec<JobModel>,
+}
+
+/// A job.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct JobModel {
+    pub id: u64,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub status: Option<String>,
+    #[serde(default)]
+    pub conclusion: Option<String>,
+    #[serde(default)]
+    pub labels: Option<Vec<String>>,
+    #[serde(default)]
+    pub runner_name: Option<String>,
+    #[serde(default)]
+    pub created_at: Option<String>,
+}
+
+impl From<JobModel> for Job {
+    fn from(job: JobModel) -> Self {
+        Self {
+            id: job.id,
+            name: job.name.unwrap_or_default(),
+            status: match job.status.as_deref() {
+                Some("queued") => JobStatus::Queued,
+                Some("in_progress") => JobStatus::InProgress,
+                Some("completed") => JobStatus::Completed,
+                _ => JobStatus::NotReady,
+            },
+            conclusion: job.conclusion,
+            labels: job.labels.unwrap_or_default(),
+            // Cancelled before pickup shows "" (PROTOCOLS A.3).
+            runner_name: job.runner_name.filter(|name| !name.is_empty()),
+            created_at: job
+                .created_at
+                .and_then(|text| humantime::parse_rfc3339(&text).ok())
+                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+                .map(|since| Duration::from_secs(since.as_secs())),
+        }
+    }
+}
+
+/// `GET …/actions/runners`
+#[derive(Debug, Deserialize)]
+pub(super) struct RunnersPage {
+    #[serde(default)]
+    pub runners: Vec<RunnerModel>,
+}
+
+/// A runner.
+#[derive(Debug, Deserialize)]
+pub(super) struct RunnerModel {
+    pub id: u64,
+    pub name: String,
+    #[serde(default)]
+    pub status: Option<String>,
+    #[serde(default)]
+    pub busy: Option<bool>,
+}
+
+impl From<RunnerModel> for Runner {
+    fn from(runner: RunnerModel) -> Self {
+        Self {
+            id: runner.id,
+            name: runner.name,
+            online: runner.status.as_deref() == Some("online"),
+            busy: runner.busy.unwrap_or(false),
+        }
+    }
+}
+
+/// `POST …/generate-jitconfig`
+#[derive(Deserialize)]
+pub(super) struct Jit {
+    pub runner: JitRunner,
+    pub encoded_jit_config: String,
+}
+
+/// The runner in it.
+#[derive(Deserialize)]
+pub(super) struct JitRunner {
+    pub id: u64,
+}
+
+/// An error body.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ErrorBody {
+    #[serde(default)]
+    pub message: Option<String>,
+}

@@ -1,0 +1,83 @@
+//! The real transport: octocrab for authentication and raw calls, nothing else of it (PROTOCOLS A.9).
+//!
+//! Its retries (which repeat POSTs), redirect following and typed models are left out; its models break on real data.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use http::{Request, header};
+use http_body_util::{BodyExt, Limited};
+use octocrab::Octocrab;
+
+use super::transport::{Answer, BODY_LIMIT, CALL_TIMEOUT, Call, NoAnswer, Transport};
+use crate::config::token_file::Token;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One API root with one token.
+#[derive(Debug, Clone)]
+pub struct OctocrabTransport {
+    client: Octocrab,
+}
+
+impl OctocrabTransport {
+    /// A client for the API at `api_url`. Must be called inside a tokio runtime (octocrab spawns its buffer there).
+    pub fn new(api_url: &str, token: &Token) -> anyhow::Result<Self> {
+        let client = Octocrab::builder()
+            .base_uri(api_url)
+            .with_context(|| format!("{api_url} is not a URL"))?
+            .personal_token(token.expose())
+            .set_connect_timeout(Some(CONNECT_TIMEOUT))
+            .set_read_timeout(Some(CALL_TIMEOUT))
+            .set_write_timeout(Some(CALL_TIMEOUT))
+            .build()
+            .context("the HTTP client cannot be built")?;
+        Ok(Self { client })
+    }
+
+    async fn exchange(&self, call: Call) -> Result<Answer, NoAnswer> {
+        let no_answer = |error: &dyn std::error::Error| NoAnswer(chain(error));
+        let mut builder = Request::builder()
+            .method(call.method)
+            .uri(&call.path)
+            .header(header::ACCEPT, "application/vnd.github+json")
+            .header("x-github-api-version", "2022-11-28");
+        if let Some(etag) = call.if_none_match {
+            builder = builder.header(header::IF_NONE_MATCH, etag);
+        }
+        let request = self.client.build_request(builder, call.body.as_ref()).map_err(|error| no_answer(&error))?;
+        let response = self.client.execute(request).await.map_err(|error| no_answer(&error))?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, BODY_LIMIT)
+            .collect()
+            .await
+            .map_err(|error| NoAnswer(format!("the answer broke off: {error}")))?;
+        Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
+    }
+}
+
+impl Transport for OctocrabTransport {
+    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
+        tokio::time::timeout(CALL_TIMEOUT, self.exchange(call))
+            .await
+            .unwrap_or_else(|_| Err(NoAnswer(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))))
+    }
+
+    fn now(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// An error with its causes, without repeating what a cause already said.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,146 @@
+//! Where jobs come from: what the controller needs of a forge, and no more.
+
+pub mod github;
+
+use std::{fmt, time::Duration};
+
+use crate::handover::Grant;
+
+/// A forge that queues jobs and registers runners. One value serves every target it has a credential for.
+///
+/// Futures are not `Send`: the controller runs on one thread.
+#[allow(async_fn_in_trait)]
+pub trait Forge {
+    /// The jobs of `target` (`owner/repository`) that are queued or running now.
+    async fn look(&self, target: &str) -> Result<Vec<Job>, ForgeError>;
+    /// Registers a one-job runner and returns its grant. Never repeated by the implementation: after an error the
+    /// registration may or may not exist, and the caller settles it by name.
+    async fn mint(&self, target: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError>;
+    /// Looks a runner up by its exact name.
+    async fn find_runner(&self, target: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError>;
+    /// All runners registered with `target`, anybody's.
+    async fn list_runners(&self, target: &str) -> Result<Vec<Runner>, ForgeError>;
+    /// Removes a registration.
+    async fn delete_runner(&self, target: &str, runner_id: u64) -> Result<Deletion, ForgeError>;
+    /// One job, or `None` if the forge no longer knows it.
+    async fn job(&self, target: &str, job_id: u64) -> Result<Option<Job>, ForgeError>;
+    /// The credential's rate limit as last heard for `target`.
+    fn rate_limit(&self, target: &str) -> Option<RateLimit>;
+}
+
+/// A job as the forge shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The forge's id; a re-run has a new one.
+    pub id: u64,
+    /// Display name: text chosen by the workflow's author.
+    pub name: String,
+    /// Where it is in its life.
+    pub status: JobStatus,
+    /// How it ended, in the forge's word, once completed.
+    pub conclusion: Option<String>,
+    /// `runs-on` as written. Empty = unresolved or group-only: never matched (PROTOCOLS C.1).
+    pub labels: Vec<String>,
+    /// The runner that has it.
+    pub runner_name: Option<String>,
+    /// When it was created, since the Unix epoch.
+    pub created_at: Option<Duration>,
+}
+
+/// Where a job is in its life (PROTOCOLS C.2). Only [`JobStatus::Queued`] may provision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobStatus {
+    /// Not runnable yet: requested, waiting for approval, pending on a concurrency group, or a word we do not know.
+    NotReady,
+    /// Waits for a runner.
+    Queued,
+    /// A runner has it.
+    InProgress,
+    /// Over.
+    Completed,
+}
+
+/// A fresh registration.
+#[derive(Debug)]
+pub struct Minted {
+    /// The forge's id of the runner, to delete it by.
+    pub runner_id: u64,
+    /// What the guest needs.
+    pub grant: Grant,
+}
+
+/// A registered runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runner {
+    /// The forge's id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Connected.
+    pub online: bool,
+    /// Has a job.
+    pub busy: bool,
+}
+
+/// What a deletion came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// Removed now.
+    Deleted,
+    /// Was not there.
+    AlreadyGone,
+    /// Has a job; the forge keeps it, and is believed.
+    Busy,
+}
+
+/// A credential's primary rate limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Calls allowed in the window.
+    pub limit: u64,
+    /// Calls left.
+    pub remaining: u64,
+    /// End of the window, seconds since the Unix epoch.
+    pub reset: u64,
+}
+
+/// Why a call failed, as far as the controller decides on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgeError {
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// For people: which call, which status, what the forge said. Holds no secret.
+    pub message: String,
+}
+
+/// What a failure calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No answer, or one that asks to try again: back off and repeat.
+    Unavailable,
+    /// Wait until this time (since the Unix epoch) before any further call with this credential.
+    RateLimited(Duration),
+    /// The credential is refused.
+    Unauthorized,
+    /// The target, or what was asked of it, is not there or not ours to see.
+    NotFound,
+    /// The runner name is taken: use another.
+    Conflict,
+    /// The forge refuses the request as such.
+    Refused,
+}
+
+impl ForgeError {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl fmt::Display for ForgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ForgeError {}

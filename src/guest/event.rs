@@ -1,0 +1,166 @@
+//! Phase events the guest reports to the controller.
+//!
+//! The guest listens on [`SOCKET_FILE`] in a directory that *prepare* made for this container alone; the controller
+//! connects and reads JSON lines, oldest first from the beginning on every connection, so a restarted controller
+//! hears the whole story again. Everything here is said by code that may be hostile: size-limited, parsed strictly,
+//! believed only for its own container, and never more than a hint about the job's result.
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the guest's listening socket in its event directory.
+pub const SOCKET_FILE: &str = "events.sock";
+/// Host directory with one event directory a container, made by *prepare*: `<EVENTS_DIR>/<name>/`.
+pub const EVENTS_DIR: &str = "/run/gha-runner-events";
+/// Longest line, in bytes, newline included.
+pub const LINE_LIMIT: usize = 4096;
+/// Most events one guest may send; more is a protocol violation.
+pub const EVENT_LIMIT: usize = 64;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// 0, 1, 2 … in the order of reporting.
+    pub seq: u32,
+    /// The guest's wall clock, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum What {
+    /// The guest runs; nothing is set up yet.
+    Booted,
+    /// Address, route and resolver are in place.
+    NetworkReady,
+    /// The runner program was started.
+    RunnerStarted,
+    /// The runner has a session with the forge and waits for a job (`Listening for Jobs`).
+    Listening,
+    /// The runner took a job (`Running job: …`).
+    JobStarted {
+        /// The job's display name: text chosen by the workflow's author, shown only.
+        job: String,
+    },
+    /// The runner reported the job's end (`… completed with result: …`).
+    JobEnded {
+        /// What the runner said.
+        result: JobResult,
+    },
+    /// Something went wrong that a person should know.
+    Trouble {
+        /// Which known kind of trouble.
+        kind: Trouble,
+        /// One line from the runner or the guest, shortened.
+        message: String,
+    },
+    /// The runner program ended; the container ends next.
+    RunnerExited {
+        /// Its exit status, or 128 + signal.
+        status: i32,
+    },
+}
+
+/// A job's result in the runner's words (PROTOCOLS E.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum JobResult {
+    Succeeded,
+    SucceededWithIssues,
+    Failed,
+    Canceled,
+    Skipped,
+    Abandoned,
+}
+
+/// Trouble the guest recognises in the runner's output or in its own set-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// The guest could not set up network, files or the runner.
+    SetupFailed,
+    /// Lost connection to the forge; the runner retries by itself.
+    ConnectError,
+    /// Another session exists for this runner.
+    SessionConflict,
+    /// The registration is gone at the forge.
+    RegistrationDeleted,
+    /// The forge refuses this runner version.
+    VersionRefused,
+    /// The runner tried to update itself, which must not happen here.
+    SelfUpdate,
+    /// The forge and this machine disagree about the time.
+    ClockSkew,
+}
+
+/// Exit status of the guest, and so of the container. A hint: payload code can forge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum GuestExit {
+    /// The runner ran a job and said it succeeded.
+    Succeeded = 0,
+    /// The runner ran a job and said it failed (or was abandoned, or skipped).
+    JobFailed = 10,
+    /// The runner ran a job that was cancelled.
+    JobCanceled = 11,
+    /// The runner ended in good order without a job.
+    NoJob = 12,
+    /// The forge refused the runner's version (runner exit 7).
+    VersionRefused = 13,
+    /// The runner's registration was gone.
+    RegistrationDeleted = 14,
+    /// Session conflict (runner exit 5).
+    SessionConflict = 15,
+    /// The runner failed otherwise.
+    RunnerFailed = 16,
+    /// The guest could not set up or start the runner.
+    SetupFailed = 17,
+}
+
+impl GuestExit {
+    /// Every value, for tables and reverse look-up.
+    pub const ALL: [Self; 9] = [
+        Self::Succeeded,
+        Self::JobFailed,
+        Self::JobCanceled,
+        Self::NoJob,
+        Self::VersionRefused,
+        Self::RegistrationDeleted,
+        Self::SessionConflict,
+        Self::RunnerFailed,
+        Self::SetupFailed,
+    ];
+
+    /// The status as a process exit code.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Back from a container's exit status; `None` for one the guest does not use.
+    pub fn from_code(code: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_json_object() {
+        let event = Event { seq: 3, at_ms: 5, what: What::JobEnded { result: JobResult::SucceededWithIssues } };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(text, r#"{"seq":3,"at_ms":5,"event":"job-ended","result":"succeeded-with-issues"}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn an_unknown_event_is_refused() {
+        assert!(serde_json::from_str::<Event>(r#"{"seq":0,"at_ms":0,"event":"root-please"}"#).is_err());
+    }
+}

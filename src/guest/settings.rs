@@ -1,0 +1,49 @@
+//! What the sandbox tells the guest, besides the grant, and how it gets there.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::handover::ContainerName;
+
+/// Name of the nspawn credential, and of the guest unit's credential, with the [`crate::handover::Grant`].
+pub const GRANT_CREDENTIAL: &str = "gha-runner.grant";
+/// Name of the credential with the [`GuestSettings`].
+pub const SETTINGS_CREDENTIAL: &str = "gha-runner.guest";
+/// Where the event directory is mounted in the container: directly in `/run`, which the container can write although
+/// the mount point itself is made by the host's root (NSPAWN 1.2).
+pub const EVENTS_MOUNT: &str = "/run/gha-runner-events";
+
+/// Decided by the host. The guest of a template may be older or newer than the host's program, so fields it does not
+/// know are ignored, and new ones must be optional.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestSettings {
+    /// The container.
+    pub name: ContainerName,
+    /// The container's end of its link.
+    pub interface: String,
+    /// The address of that end.
+    pub address: Ipv4Addr,
+    /// Length of its network's prefix.
+    pub prefix: u8,
+    /// The host's end.
+    pub gateway: Ipv4Addr,
+    /// Resolvers for `/etc/resolv.conf`; none = the file is left alone.
+    pub dns: Vec<Ipv4Addr>,
+    /// The runner program.
+    pub runner: PathBuf,
+    /// The user who runs the job.
+    pub user: String,
+}
+
+impl GuestSettings {
+    /// The directory the runner keeps its files in: the parent of the program's `bin/`, unless the unit of the
+    /// template sets `RUNNER_ROOT` (PROTOCOLS E.8: distributions keep the program in a read-only place).
+    pub fn runner_root(&self, variable: Option<PathBuf>) -> PathBuf {
+        let beside = || self.runner.parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned();
+        variable.unwrap_or_else(beside)
+    }
+}

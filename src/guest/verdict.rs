@@ -1,0 +1,89 @@
+//! What the container's exit status says, from what the runner said and how it ended (PROTOCOLS E.2).
+
+use super::event::{GuestExit, JobResult, Trouble};
+
+/// What was heard of the runner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The result it reported last.
+    pub result: Option<JobResult>,
+    /// The trouble that explains an ending without a job.
+    pub trouble: Option<Trouble>,
+}
+
+impl Heard {
+    /// Notes trouble that ends a runner; trouble that passes does not replace it.
+    pub fn note(&mut self, trouble: Trouble) {
+        if matches!(
+            trouble,
+            Trouble::SessionConflict | Trouble::RegistrationDeleted | Trouble::VersionRefused | Trouble::SetupFailed
+        ) {
+            self.trouble = Some(trouble);
+        }
+    }
+}
+
+/// The guest's exit status; `status` is the runner's, or 128 + signal.
+pub fn verdict(heard: Heard, status: i32) -> GuestExit {
+    match (heard.result, heard.trouble, status) {
+        (Some(JobResult::Succeeded | JobResult::SucceededWithIssues), ..) => GuestExit::Succeeded,
+        (Some(JobResult::Canceled), ..) => GuestExit::JobCanceled,
+        (Some(JobResult::Failed | JobResult::Skipped | JobResult::Abandoned), ..) => GuestExit::JobFailed,
+        (None, Some(Trouble::VersionRefused), _) | (None, _, 7) => GuestExit::VersionRefused,
+        (None, Some(Trouble::RegistrationDeleted), _) => GuestExit::RegistrationDeleted,
+        (None, Some(Trouble::SessionConflict), 1..) | (None, _, 5) => GuestExit::SessionConflict,
+        (None, _, 0) => GuestExit::NoJob,
+        (None, ..) => GuestExit::RunnerFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reported_result_outweighs_the_runners_status() {
+        for (result, exit) in [
+            (JobResult::Succeeded, GuestExit::Succeeded),
+            (JobResult::SucceededWithIssues, GuestExit::Succeeded),
+            (JobResult::Failed, GuestExit::JobFailed),
+            (JobResult::Canceled, GuestExit::JobCanceled),
+            (JobResult::Skipped, GuestExit::JobFailed),
+            (JobResult::Abandoned, GuestExit::JobFailed),
+        ] {
+            for status in [0, 1, 137] {
+                let heard = Heard { result: Some(result), trouble: Some(Trouble::RegistrationDeleted) };
+                assert_eq!(verdict(heard, status), exit);
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_job_the_status_and_the_trouble_tell() {
+        let with = |trouble| Heard { result: None, trouble };
+        for (trouble, status, exit) in [
+            (None, 0, GuestExit::NoJob),
+            (None, 1, GuestExit::RunnerFailed),
+            (None, 2, GuestExit::RunnerFailed),
+            (None, 5, GuestExit::SessionConflict),
+            (None, 7, GuestExit::VersionRefused),
+            (None, 137, GuestExit::RunnerFailed),
+            (Some(Trouble::RegistrationDeleted), 0, GuestExit::RegistrationDeleted),
+            (Some(Trouble::RegistrationDeleted), 1, GuestExit::RegistrationDeleted),
+            (Some(Trouble::VersionRefused), 1, GuestExit::VersionRefused),
+            (Some(Trouble::SessionConflict), 5, GuestExit::SessionConflict),
+            // It got its session after all.
+            (Some(Trouble::SessionConflict), 0, GuestExit::NoJob),
+        ] {
+            assert_eq!(verdict(with(trouble), status), exit, "{trouble:?} {status}");
+        }
+    }
+
+    #[test]
+    fn passing_trouble_explains_nothing() {
+        let mut heard = Heard::default();
+        heard.note(Trouble::RegistrationDeleted);
+        heard.note(Trouble::ConnectError);
+        assert_eq!(heard.trouble, Some(Trouble::RegistrationDeleted));
+    }
+}

@@ -1,0 +1,36 @@
+//! How a container ended, written by *teardown* (root) where the controller can read it even if it was away.
+
+use serde::{Deserialize, Serialize};
+
+use super::ContainerName;
+
+/// Directory of `<name>.json` files: owned by root, readable by all, on a tmpfs.
+pub const ENDINGS_DIR: &str = "/run/gha-runner-endings";
+/// Most endings kept; *teardown* removes the oldest beyond this.
+pub const ENDINGS_KEPT: usize = 512;
+
+/// The facts systemd gave *teardown* (systemd.exec(5), `$SERVICE_RESULT`), and what teardown saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ending {
+    /// The container.
+    pub name: ContainerName,
+    /// Its class.
+    pub class: String,
+    /// `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, `watchdog`, `resources`, `protocol`, …
+    pub service_result: String,
+    /// `exited`, `killed` or `dumped`; absent when the main process never ran.
+    pub exit_code: Option<String>,
+    /// The exit status or signal name; absent when the main process never ran.
+    pub exit_status: Option<String>,
+    /// Why *prepare* or *run* refused or failed, if one did.
+    pub error: Option<String>,
+    /// Peak memory of the unit's cgroup in bytes, where the kernel counts it.
+    pub memory_peak: Option<u64>,
+    /// When teardown finished, milliseconds since the Unix epoch.
+    pub ended_at_ms: u64,
+    /// How long teardown took, in microseconds.
+    pub teardown_us: u64,
+    /// What teardown could not remove, one line each; empty when nothing is left.
+    pub left_behind: Vec<String>,
+}

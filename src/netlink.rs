@@ -1,0 +1,208 @@
+//! Links, addresses and routes of the network namespace this process is in, over rtnetlink.
+//!
+//! A synchronous face on an asynchronous library: the sandbox and the guest make a handful of requests one after the
+//! other, each bounded by [`PATIENCE`].
+
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use futures_util::TryStreamExt;
+use ipnetwork::Ipv4Network;
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    packet_route::{
+        AddressFamily,
+        address::AddressAttribute,
+        link::{InfoData, InfoVeth, LinkAttribute},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage},
+    },
+};
+use rustix::io::Errno;
+
+/// Longest wait for one answer of the kernel. It normally takes well under a millisecond; a host that creates many
+/// links at once makes requests queue for one lock.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A hardware address.
+pub type Mac = [u8; 6];
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket or the runtime for it.
+    #[error("cannot talk to the kernel about links: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The kernel refused.
+    #[error("{what}: {cause}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// The kernel's answer.
+        cause: rtnetlink::Error,
+    },
+    /// No answer in time.
+    #[error("{what}: no answer within {} s", PATIENCE.as_secs())]
+    Silent {
+        /// What was asked for.
+        what: String,
+    },
+    /// There is no such link.
+    #[error("there is no link {0}")]
+    Missing(String),
+}
+
+impl Error {
+    /// The kernel's error number, if it gave one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused { cause, .. } => errno(cause),
+            _ => None,
+        }
+    }
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<Errno> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(Errno::from_raw_os_error(message.raw_code().abs())),
+        _ => None,
+    }
+}
+
+/// A connection to the kernel.
+#[derive(Debug)]
+pub struct Netlink {
+    runtime: tokio::runtime::Runtime,
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens a connection in the network namespace of the calling thread.
+    pub fn open() -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let handle = {
+            let _inside = runtime.enter();
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            runtime.spawn(connection);
+            handle
+        };
+        Ok(Self { runtime, handle })
+    }
+
+    fn ask<T>(
+        &self,
+        what: impl Into<String>,
+        request: impl Future<Output = Result<T, rtnetlink::Error>>,
+    ) -> Result<T, Error> {
+        let answer = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, request).await });
+        match answer {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(cause)) => Err(Error::Refused { what: what.into(), cause }),
+            Err(_) => Err(Error::Silent { what: what.into() }),
+        }
+    }
+
+    /// The index of the link `name`, if there is one.
+    pub fn link(&self, name: &str) -> Result<Option<u32>, Error> {
+        let request = self.handle.link().get().match_name(name).execute();
+        let found = self.ask(format!("look for link {name}"), async move {
+            let mut links = std::pin::pin!(request);
+            links.try_next().await
+        });
+        match found {
+            Ok(link) => Ok(link.map(|link| link.header.index)),
+            Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of all links.
+    pub fn links(&self) -> Result<Vec<String>, Error> {
+        let links: Vec<_> = self.ask("list links", self.handle.link().get().execute().try_collect())?;
+        let name = |attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        };
+        Ok(links.into_iter().filter_map(|link| link.attributes.into_iter().find_map(name)).collect())
+    }
+
+    /// Every IPv4 address of this namespace with its network.
+    pub fn addresses(&self) -> Result<Vec<Ipv4Network>, Error> {
+        let addresses: Vec<_> = self.ask("list addresses", self.handle.address().get().execute().try_collect())?;
+        let network = |prefix| {
+            move |attribute: &AddressAttribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Ipv4Network::new(*address, prefix).ok(),
+                _ => None,
+            }
+        };
+        Ok(addresses
+            .iter()
+            .filter(|message| message.header.family == AddressFamily::Inet)
+            .filter_map(|message| message.attributes.iter().find_map(network(message.header.prefix_len)))
+            .collect())
+    }
+
+    /// The destination of every IPv4 route of the main table, the default route left out.
+    pub fn routes(&self) -> Result<Vec<Ipv4Network>, Error> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<RouteMessage> =
+            self.ask("list routes", self.handle.route().get(all).execute().try_collect())?;
+        Ok(routes
+            .iter()
+            .filter(|route| route.header.table == RouteHeader::RT_TABLE_MAIN)
+            .filter_map(|route| {
+                let destination = route.attributes.iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+                    _ => None,
+                });
+                Ipv4Network::new(destination?, route.header.destination_prefix_length).ok()
+            })
+            .collect())
+    }
+
+    /// Makes a pair of connected links, both down. The hardware addresses are given, not left to chance, because
+    /// udev replaces a random one moments after the link appears (systemd.link(5), `MACAddressPolicy=`).
+    pub fn add_pair(&self, name: &str, mac: Mac, peer: &str, peer_mac: Mac) -> Result<(), Error> {
+        let peer_end = LinkMessageBuilder::<LinkUnspec>::new().name(peer).address(peer_mac.to_vec()).build();
+        let pair = LinkVeth::new(name, peer)
+            .address(mac.to_vec())
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_end)))
+            .build();
+        self.ask(format!("add links {name} and {peer}"), self.handle.link().add(pair).execute())
+    }
+
+    /// Sets the link `name` up.
+    pub fn set_up(&self, name: &str) -> Result<(), Error> {
+        let up = LinkUnspec::new_with_index(self.index(name)?).up().build();
+        self.ask(format!("set link {name} up"), self.handle.link().set(up).execute())
+    }
+
+    /// Gives the link `name` an address.
+    pub fn add_address(&self, name: &str, address: Ipv4Network) -> Result<(), Error> {
+        let request = self.handle.address().add(self.index(name)?, address.ip().into(), address.prefix());
+        self.ask(format!("give link {name} the address {address}"), request.execute())
+    }
+
+    /// Routes everything through `gateway`.
+    pub fn add_default_route(&self, gateway: Ipv4Addr) -> Result<(), Error> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+        self.ask(format!("route through {gateway}"), self.handle.route().add(route).execute())
+    }
+
+    /// Deletes the link `name`; false if there was none.
+    pub fn delete(&self, name: &str) -> Result<bool, Error> {
+        let Some(index) = self.link(name)? else { return Ok(false) };
+        match self.ask(format!("delete link {name}"), self.handle.link().del(index).execute()) {
+            Ok(()) => Ok(true),
+            // Somebody was faster: its peer went, or its namespace did.
+            Err(error) if error.errno() == Some(Errno::NODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn index(&self, name: &str) -> Result<u32, Error> {
+        self.link(name)?.ok_or_else(|| Error::Missing(name.to_owned()))
+    }
+}

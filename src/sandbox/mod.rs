@@ -1,0 +1,34 @@
+//! The root half: what systemd runs before, as and after a container, one short step at a time.
+//!
+//! * [`prepare`] (`ExecStartPre=`) reads what the controller handed over ([`inbox`]) as if the controller had been
+//!   taken over, copies it to a place only root can write ([`record`]) and makes root file system ([`rootfs`]), links
+//!   ([`link`]) and event directory.
+//! * [`nspawn`] (`ExecStart=`) turns the root-owned copies into one command line and becomes it.
+//! * [`teardown`] (`ExecStopPost=`) removes all of it, knowing nothing but the container's name, and writes how it
+//!   ended; [`sweep`] does so for containers whose unit never got that far.
+//! * [`firewall`] loads the one table that keeps containers away from everything but the internet.
+//!
+//! Every resource has a name that follows from the container's name alone, so that what one version made another can
+//! remove, and a record that was never written loses nothing.
+
+pub mod ending;
+pub mod fence;
+pub mod firewall;
+pub mod inbox;
+pub mod link;
+pub mod lock;
+pub mod mounts;
+pub mod nspawn;
+pub mod paths;
+pub mod plan;
+pub mod prepare;
+pub mod record;
+pub mod remove;
+pub mod rootfs;
+pub mod sweep;
+mod syscall;
+pub mod teardown;
+pub mod user_namespace;
+
+pub use paths::Paths;
+pub use plan::Plan;

@@ -1,0 +1,166 @@
+//! The container itself: one systemd-nspawn command line, and becoming it.
+
+use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process::Command};
+
+use anyhow::Context;
+
+use super::{Paths, Plan, link, record::Record, user_namespace::IDS};
+use crate::{
+    guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
+    handover::ContainerName,
+};
+
+/// What the record says from here on.
+pub const STEP: &str = "run";
+/// The program, searched in `$PATH`.
+const PROGRAM: &str = "systemd-nspawn";
+
+/// Capabilities of systemd-nspawn's default set (systemd-nspawn(1), `--capability=`) that a container here goes
+/// without. Nothing is added to the default.
+///
+/// All of them count only inside the container's own user namespace, so this is the second line, not the first: what
+/// the kernel refuses there anyway, or what no job of this kind has a use for, is not even asked.
+/// - `CAP_MKNOD`, `CAP_LINUX_IMMUTABLE`, `CAP_SYS_TTY_CONFIG`: the kernel honours them in the initial namespace alone.
+/// - `CAP_AUDIT_CONTROL`: the audit subsystem is the host's.
+const DROPPED_CAPABILITIES: &str = "CAP_MKNOD,CAP_LINUX_IMMUTABLE,CAP_SYS_TTY_CONFIG,CAP_AUDIT_CONTROL";
+
+/// Variables systemd-nspawn needs from the service manager; every other one is dropped.
+const KEPT_ENVIRONMENT: [&str; 5] = ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID"];
+/// And those whose name begins so: switches of systemd-nspawn itself, set by the unit.
+const KEPT_PREFIX: &str = "SYSTEMD_NSPAWN_";
+
+/// The program and its arguments. Everything in it may be read by every user of the host.
+pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
+    let record = Record::at(paths.record(&plan.name));
+    let option = |name: &str, value: &Path| {
+        let mut option = OsString::from(format!("--{name}="));
+        option.push(value);
+        option
+    };
+    let credential = |name: &str, file: &Path| {
+        let mut option = OsString::from(format!("--load-credential={name}:"));
+        option.push(file);
+        option
+    };
+    let mut events = option("bind", &paths.event(&plan.name));
+    events.push(format!(":{EVENTS_MOUNT}"));
+    let mut line: Vec<OsString> = vec![PROGRAM.into()];
+    line.push(option("directory", &paths.root(&plan.name)));
+    line.push(format!("--machine={}", plan.name).into());
+    line.push(format!("--uuid={uuid:032x}").into());
+    line.push(format!("--private-users={}:{IDS}", plan.uid_base).into());
+    line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
+    line.push(format!("--drop-capability={DROPPED_CAPABILITIES}").into());
+    line.push(events);
+    line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
+    line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
+    line.extend(
+        [
+            "--boot",
+            "--quiet",
+            // The unit is the container's, with its limits and its end.
+            "--keep-unit",
+            // The ids of the root file system are in order already.
+            "--private-users-ownership=off",
+            // Nothing on the host but this line decides how a container runs, and nothing of the host shows inside.
+            "--settings=no",
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            // The unit is active once the container's init runs. A job may end before its container is up, which
+            // would make a unit that waits for it fail with Result=protocol; the guest tells the rest.
+            "--notify-ready=no",
+            // What the guest prints reaches the journal; nothing can be typed.
+            "--console=read-only",
+            "--",
+            // For the container's systemd: no line for every unit it starts.
+            "--show-status=no",
+        ]
+        .map(OsString::from),
+    );
+    line
+}
+
+/// Replaces this process by the container's. Returns only if that fails.
+pub fn run(paths: &Paths, name: &ContainerName) -> anyhow::Error {
+    let record = Record::at(paths.record(name));
+    let error = match become_container(paths, &record) {
+        Err(error) => error,
+        Ok(never) => match never {},
+    };
+    record.put_error(&format!("run: {error:#}"));
+    error
+}
+
+fn become_container(paths: &Paths, record: &Record) -> anyhow::Result<std::convert::Infallible> {
+    let plan = record.plan()?;
+    let line = command_line(&plan, paths, random().context("cannot make a random machine id")?);
+    record.put_step(STEP)?;
+    let kept = |key: &str| KEPT_ENVIRONMENT.contains(&key) || key.starts_with(KEPT_PREFIX);
+    let environment = env::vars_os().filter(|(key, _)| key.to_str().is_some_and(kept));
+    let error = Command::new(&line[0]).args(&line[1..]).env_clear().envs(environment).exec();
+    Err(error).with_context(|| format!("cannot start {PROGRAM}"))
+}
+
+fn random() -> rustix::io::Result<u128> {
+    let mut bytes = [0u8; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{guest::settings::GuestSettings, handover::Grant};
+
+    fn plan() -> Plan {
+        Plan {
+            name: "j1234567".parse().unwrap(),
+            class: "medium".into(),
+            subnet: "192.168.100.0/24".parse().unwrap(),
+            uid_base: 536_870_912,
+            template: "/var/lib/machines/gha-runner".into(),
+            runner: "/opt/actions-runner/bin/Runner.Listener".into(),
+            user: "runner".into(),
+            dns: vec![],
+        }
+    }
+
+    #[test]
+    fn the_command_line_says_what_the_design_promises() {
+        let line = command_line(&plan(), &Paths::default(), 7);
+        for expected in [
+            "--directory=/var/lib/gha-runner-sandbox/j1234567/root",
+            "--machine=j1234567",
+            "--uuid=00000000000000000000000000000007",
+            "--private-users=536870912:65536",
+            "--private-users-ownership=off",
+            "--network-interface=gp-j1234567",
+            "--bind=/run/gha-runner-events/j1234567:/run/gha-runner-events",
+            "--load-credential=gha-runner.grant:/run/gha-runner-sandbox/j1234567/grant.json",
+            "--load-credential=gha-runner.guest:/run/gha-runner-sandbox/j1234567/guest.json",
+            "--keep-unit",
+            "--settings=no",
+        ] {
+            assert!(line.iter().any(|argument| argument == expected), "{expected} in {line:?}");
+        }
+        // Whatever it names lies where only root can write.
+        let controllers = crate::handover::HANDOVER_DIR;
+        assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(controllers)), "{line:?}");
+    }
+
+    #[test]
+    fn no_secret_is_on_the_command_line() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = Paths { records: home.path().into(), ..Paths::default() };
+        let record = Record::at(paths.record(&plan().name));
+        record.create().unwrap();
+        let secret = "c3dvcmRmaXNo";
+        let settings: GuestSettings = plan().guest();
+        record.put_credentials(&settings, &Grant::GithubJit { encoded_jit_config: secret.into() }).unwrap();
+        assert!(std::fs::read_to_string(record.grant_file()).unwrap().contains(secret));
+        let line = command_line(&plan(), &paths, 7);
+        assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(secret)), "{line:?}");
+    }
+}

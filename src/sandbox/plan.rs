@@ -1,0 +1,82 @@
+//! Everything that is decided about one container, in one root-owned file.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use super::{inbox::Accepted, link, user_namespace};
+use crate::{
+    config::{
+        Settings,
+        pool::{container_address, host_address},
+    },
+    guest::settings::GuestSettings,
+    handover::ContainerName,
+};
+
+/// What *prepare* decided; *run* reads nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The container.
+    pub name: ContainerName,
+    /// Its class.
+    pub class: String,
+    /// Its subnet, one of the pool's.
+    pub subnet: Ipv4Network,
+    /// First of the [`user_namespace::IDS`] user and group ids that are the container's own.
+    pub uid_base: u32,
+    /// The tree its root file system starts from.
+    pub template: PathBuf,
+    /// The runner program inside the container.
+    pub runner: PathBuf,
+    /// The user inside the container who runs the job.
+    pub user: String,
+    /// Its resolvers; none = the template's own.
+    pub dns: Vec<Ipv4Addr>,
+}
+
+/// A class or template that root's settings do not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// No such class.
+    #[error("the settings have no class {0:?}")]
+    Class(String),
+    /// No such template.
+    #[error("the settings have no template {0:?}")]
+    Template(String),
+}
+
+impl Plan {
+    /// Decides by what the record asks for and root's own settings.
+    pub fn new(accepted: &Accepted, settings: &Settings) -> Result<Self, Unknown> {
+        let record = &accepted.record;
+        let class = settings.classes.get(&record.class).ok_or_else(|| Unknown::Class(record.class.clone()))?;
+        let template =
+            settings.templates.get(&class.template).ok_or_else(|| Unknown::Template(class.template.clone()))?;
+        Ok(Self {
+            name: record.name.clone(),
+            class: class.name.clone(),
+            subnet: record.subnet,
+            uid_base: user_namespace::base(accepted.subnet_index),
+            template: template.path.clone(),
+            runner: template.runner.clone(),
+            user: template.user.clone(),
+            dns: settings.network.dns.clone(),
+        })
+    }
+
+    /// What the guest needs to know of it.
+    pub fn guest(&self) -> GuestSettings {
+        GuestSettings {
+            name: self.name.clone(),
+            interface: link::guest_end(&self.name),
+            address: container_address(self.subnet),
+            prefix: self.subnet.prefix(),
+            gateway: host_address(self.subnet),
+            dns: self.dns.clone(),
+            runner: self.runner.clone(),
+            user: self.user.clone(),
+        }
+    }
+}

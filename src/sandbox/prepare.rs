@@ -1,0 +1,227 @@
+//! Makes everything a container needs, one named step at a time.
+//!
+//! A step that fails leaves what was made to *teardown*, which systemd runs in every case (`ExecStopPost=`). What an
+//! earlier try of the same name left behind is removed first.
+
+use std::{path::Path, str::FromStr, time::Instant};
+
+use anyhow::{Context, bail, ensure};
+
+use super::{
+    Paths, Plan, fence, inbox, link, lock, record, record::Record, rootfs, teardown, user_namespace::Starting,
+};
+use crate::{config, handover::ContainerName, netlink::Netlink};
+
+/// What the record says once every step is done.
+pub const DONE: &str = "prepared";
+
+/// The steps, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Remove what an earlier try left, make the record directory.
+    Record,
+    /// Read and judge what the controller handed over.
+    Accept,
+    /// See that the firewall is loaded.
+    Fence,
+    /// Claim the subnet, write the plan.
+    Claim,
+    /// Write the grant and the guest's settings.
+    Credentials,
+    /// Make the directories of the root file system.
+    Directories,
+    /// Mount the template, its ids shifted.
+    Lower,
+    /// Mount the overlay.
+    Overlay,
+    /// Mount the directory of the event socket.
+    Events,
+    /// Make the pair of links.
+    Link,
+    /// Address the host's end.
+    Address,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 11] = [
+        Self::Record,
+        Self::Accept,
+        Self::Fence,
+        Self::Claim,
+        Self::Credentials,
+        Self::Directories,
+        Self::Lower,
+        Self::Overlay,
+        Self::Events,
+        Self::Link,
+        Self::Address,
+    ];
+
+    /// Its name in records, messages and arguments.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Accept => "accept",
+            Self::Fence => "fence",
+            Self::Claim => "claim",
+            Self::Credentials => "credentials",
+            Self::Directories => "directories",
+            Self::Lower => "lower",
+            Self::Overlay => "overlay",
+            Self::Events => "events",
+            Self::Link => "link",
+            Self::Address => "address",
+        }
+    }
+}
+
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| format!("the steps are: {}", known()))
+    }
+}
+
+/// What *prepare* works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Where everything lies.
+    pub paths: &'a Paths,
+    /// The settings file; root's own.
+    pub settings: &'a Path,
+    /// The class in the unit's name.
+    pub class: &'a str,
+    /// The container.
+    pub name: &'a ContainerName,
+    /// Fail on purpose when this step is done, to prove that teardown copes.
+    pub fail_after: Option<Step>,
+}
+
+/// Does every step. An error is also kept in the record, for the ending.
+pub fn prepare(request: Request<'_>) -> anyhow::Result<Plan> {
+    let record = Record::at(request.paths.record(request.name));
+    let mut work = Work::new(request, record.clone());
+    let result = work.run();
+    if let Err(error) = &result {
+        record.put_error(&format!("prepare: {error:#}"));
+    }
+    result
+}
+
+/// What the steps hand each other.
+struct Work<'a> {
+    request: Request<'a>,
+    record: Record,
+    accepted: Option<inbox::Accepted>,
+    plan: Option<Plan>,
+    namespace: Option<Starting>,
+    netlink: Option<Netlink>,
+}
+
+impl<'a> Work<'a> {
+    fn new(request: Request<'a>, record: Record) -> Self {
+        Self { request, record, accepted: None, plan: None, namespace: None, netlink: None }
+    }
+
+    fn run(&mut self) -> anyhow::Result<Plan> {
+        let begun = Instant::now();
+        for step in Step::ALL {
+            if step > Step::Record {
+                self.record.put_step(step.name())?;
+            }
+            self.perform(step).with_context(|| format!("step {}", step.name()))?;
+            if self.request.fail_after == Some(step) {
+                bail!("step {} was told to be the last", step.name());
+            }
+        }
+        self.record.put_step(DONE)?;
+        let plan = self.plan()?.clone();
+        println!(
+            "prepared {} in {:.1} ms: class {}, subnet {}, ids from {}",
+            plan.name,
+            begun.elapsed().as_secs_f64() * 1e3,
+            plan.class,
+            plan.subnet,
+            plan.uid_base
+        );
+        Ok(plan)
+    }
+
+    fn perform(&mut self, step: Step) -> anyhow::Result<()> {
+        let Request { paths, name, .. } = self.request;
+        let layers = paths.layers(name);
+        match step {
+            Step::Record => self.begin(),
+            Step::Accept => self.accept(),
+            Step::Fence => fence::check(),
+            Step::Claim => self.claim(),
+            Step::Credentials => {
+                let accepted = self.accepted.as_ref().context("nothing was accepted")?;
+                self.record.put_credentials(&self.plan()?.guest(), &accepted.grant)
+            }
+            Step::Directories => rootfs::directories(&layers, self.plan()?.uid_base),
+            Step::Lower => {
+                let helper = self.namespace.take().context("no helper was started")?;
+                let plan = self.plan()?;
+                let namespace = helper.finish(plan.uid_base).context("cannot make a user namespace")?;
+                rootfs::mount_lower(&layers, &plan.template, &namespace)
+            }
+            Step::Overlay => rootfs::mount_overlay(&layers),
+            Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
+            Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
+            Step::Address => link::address(self.netlink()?, name, self.plan()?.subnet),
+        }
+    }
+
+    fn plan(&self) -> anyhow::Result<&Plan> {
+        self.plan.as_ref().context("there is no plan")
+    }
+
+    fn netlink(&self) -> anyhow::Result<&Netlink> {
+        self.netlink.as_ref().context("there is no netlink connection")
+    }
+
+    fn begin(&mut self) -> anyhow::Result<()> {
+        let Request { paths, name, .. } = self.request;
+        // Takes a moment to start and is needed late, so it starts first.
+        self.namespace = Some(Starting::start(&paths.helper)?);
+        self.netlink = Some(Netlink::open()?);
+        teardown::make_private(&paths.records)?;
+        teardown::make_private(&paths.roots)?;
+        let _lock = lock::take(&paths.records)?;
+        if teardown::remains(paths, name, self.netlink()?) {
+            let left = teardown::remove(paths, name, self.netlink.as_ref());
+            ensure!(left.is_empty(), "an earlier container of this name is still there: {}", left.join("; "));
+        }
+        self.record.create()
+    }
+
+    fn accept(&mut self) -> anyhow::Result<()> {
+        let Request { paths, settings, class, name, .. } = self.request;
+        let settings = config::load(Some(settings), |_| None).context("settings")?;
+        let accepted = inbox::read(&paths.handover, name, class, &settings)?;
+        self.plan = Some(Plan::new(&accepted, &settings)?);
+        self.accepted = Some(accepted);
+        Ok(())
+    }
+
+    /// Two containers that claim the same subnet at once wait for each other here, and the second one loses.
+    fn claim(&mut self) -> anyhow::Result<()> {
+        let plan = self.plan()?;
+        let netlink = self.netlink()?;
+        let _lock = lock::take(&self.request.paths.records)?;
+        let others = record::subnets(&self.request.paths.records).context("cannot list the other containers")?;
+        if let Some((other, _)) = others.iter().find(|(other, subnet)| *subnet == plan.subnet && *other != plan.name) {
+            bail!("subnet {} belongs to container {other}", plan.subnet);
+        }
+        for (what, taken) in [("address", netlink.addresses()?), ("route", netlink.routes()?)] {
+            if let Some(other) = link::collision(plan.subnet, &taken) {
+                bail!("subnet {} collides with the host's {what} {other}", plan.subnet);
+            }
+        }
+        self.record.put_plan(plan)
+    }
+}

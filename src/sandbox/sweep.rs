@@ -1,0 +1,76 @@
+//! Removes what is left of containers whose unit is gone: after a crash, a reboot, or a teardown that was killed.
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use anyhow::Context;
+
+use super::{Paths, link, lock, record, teardown};
+use crate::{handover::ContainerName, netlink::Netlink, units};
+
+/// Longest wait for an answer of systemd.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sweeps; what could not be removed, one line each.
+///
+/// A container whose unit systemd does not call inactive is left alone. Whether it is live is asked under the lock
+/// that *prepare* holds when it makes a record, so a container that is just starting is either not swept or starts
+/// clean.
+pub fn sweep(paths: &Paths) -> anyhow::Result<Vec<String>> {
+    teardown::make_private(&paths.records)?;
+    let netlink = Netlink::open()?;
+    let mut left = Vec::new();
+    for name in candidates(paths, &netlink)? {
+        let _lock = lock::take(&paths.records)?;
+        // Without a record no *prepare* has run since the last boot, so there is nothing to ask systemd for, which
+        // may not even answer yet.
+        let live = paths.record(&name).symlink_metadata().is_ok() && is_live(&name)?;
+        if live {
+            continue;
+        }
+        let problems = teardown::remove(paths, &name, Some(&netlink));
+        if problems.is_empty() {
+            println!("swept {name}");
+        }
+        left.extend(problems.into_iter().map(|problem| format!("{name}: {problem}")));
+    }
+    Ok(left)
+}
+
+fn candidates(paths: &Paths, netlink: &Netlink) -> anyhow::Result<BTreeSet<ContainerName>> {
+    let mut names: BTreeSet<ContainerName> = netlink.links()?.iter().filter_map(|link| link::owner(link)).collect();
+    let in_directory =
+        |directory: &Path| record::names(directory).with_context(|| format!("cannot list {}", directory.display()));
+    for directory in [&paths.records, &paths.roots, &paths.events] {
+        names.extend(in_directory(directory)?);
+    }
+    Ok(names)
+}
+
+/// One row of `ListUnitsByPatterns` (org.freedesktop.systemd1(5)): name, description, load state, active state, sub
+/// state, followed unit, path, job id, job type, job path.
+type Unit = (String, String, String, String, String, String, zbus::OwnedObjectPath, u32, String, zbus::OwnedObjectPath);
+
+/// Whether systemd has a unit of any class for the container that is not finished.
+fn is_live(name: &ContainerName) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ask = async {
+        let bus = zbus::Connection::system().await?;
+        let patterns = [units::container_unit("*", name)];
+        let states: [&str; 0] = [];
+        let reply = bus
+            .call_method(
+                Some("org.freedesktop.systemd1"),
+                "/org/freedesktop/systemd1",
+                Some("org.freedesktop.systemd1.Manager"),
+                "ListUnitsByPatterns",
+                &(&states[..], &patterns[..]),
+            )
+            .await?;
+        let units: Vec<Unit> = reply.body().deserialize()?;
+        zbus::Result::Ok(units.iter().any(|unit| !matches!(unit.3.as_str(), "inactive" | "failed")))
+    };
+    runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, ask).await })
+        .context("systemd does not answer")?
+        .context("cannot ask systemd for units")
+}

@@ -1,0 +1,299 @@
+//! Removes everything of one container, knowing nothing but its name.
+//!
+//! It neither needs the settings nor what *prepare* decided: the class may be gone from the settings, a newer program
+//! may clean up after an older one, and *prepare* may never have begun. It carries on after every error and can be
+//! run any number of times.
+
+use std::{
+    env, fs,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+
+use super::{Paths, ending, link, mounts, nspawn, prepare, record::Record, remove};
+use crate::{
+    handover::{ContainerName, Ending},
+    netlink::Netlink,
+};
+
+/// Removes what there is and writes the ending. True if nothing is left.
+pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
+    let begun = Instant::now();
+    let record = Record::at(paths.record(name));
+    let variable = |key| env::var(key).ok().filter(|value| !value.is_empty());
+    let mut ending = Ending {
+        name: name.clone(),
+        class: class.to_owned(),
+        service_result: variable("SERVICE_RESULT").unwrap_or_else(|| "unknown".to_owned()),
+        exit_code: variable("EXIT_CODE"),
+        exit_status: variable("EXIT_STATUS"),
+        error: record.error().or_else(|| interrupted(&record)),
+        memory_peak: memory_peak(),
+        ended_at_ms: 0,
+        teardown_us: 0,
+        left_behind: vec!["teardown did not come to its end".to_owned()],
+    };
+    // Should this process be killed half-way, how the container ended is known all the same.
+    let write = |ending: &mut Ending, left: Vec<String>| {
+        ending.left_behind = left;
+        ending.ended_at_ms = now_ms();
+        ending.teardown_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Err(error) = ending::write(&paths.endings, ending) {
+            eprintln!("teardown of {name}: {error:#}");
+        }
+    };
+    let unfinished = ending.left_behind.clone();
+    write(&mut ending, unfinished);
+    let netlink = Netlink::open().inspect_err(|error| eprintln!("teardown of {name}: {error}")).ok();
+    let left = remove(paths, name, netlink.as_ref());
+    for problem in &left {
+        eprintln!("teardown of {name}: {problem}");
+    }
+    let clean = left.is_empty();
+    write(&mut ending, left);
+    if let Err(error) = ending::prune(&paths.endings) {
+        eprintln!("teardown of {name}: cannot prune {}: {error}", paths.endings.display());
+    }
+    println!("removed {name} in {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+    clean
+}
+
+/// Whether anything of the container is left.
+pub fn remains(paths: &Paths, name: &ContainerName, netlink: &Netlink) -> bool {
+    let there = |path: PathBuf| path.symlink_metadata().is_ok();
+    let linked = |link: String| netlink.link(&link).is_ok_and(|index| index.is_some());
+    [paths.record(name), paths.layers(name), paths.event(name)].into_iter().any(there)
+        || [link::host_end(name), link::guest_end(name)].into_iter().any(linked)
+}
+
+/// Removes everything of the container; what could not be removed, one line each. The record goes last and stays
+/// when anything else does, so that the subnet and the user ids stay taken.
+pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) -> Vec<String> {
+    release_lock(paths, name);
+    // Each waits for a grace period of the kernel's, and they can wait together.
+    let mut left = std::thread::scope(|scope| {
+        let links = scope.spawn(|| delete_links(name, netlink));
+        let events = scope.spawn(|| mounts::clear(&paths.event(name)));
+        let mut left = mounts::clear(&paths.layers(name));
+        left.extend(events.join().unwrap_or_else(|_| vec!["mounts: a thread panicked".to_owned()]));
+        left.extend(links.join().unwrap_or_else(|_| Some("links: a thread panicked".to_owned())));
+        left
+    });
+    let mut delete = |parent: &Path| {
+        if let Err(error) = remove::tree(parent, name.as_str().as_ref()) {
+            left.push(format!("{}: {error}", parent.join(name.as_str()).display()));
+        }
+    };
+    delete(&paths.events);
+    delete(&paths.nspawn.join("propagate"));
+    delete(&paths.roots);
+    if left.is_empty() {
+        let record = paths.record(name);
+        if let Err(error) = remove::tree(&paths.records, name.as_str().as_ref()) {
+            left.push(format!("{}: {error}", record.display()));
+        }
+    } else {
+        // Whatever else stays, the secret does not.
+        let _ = fs::remove_file(Record::at(paths.record(name)).grant_file());
+    }
+    left
+}
+
+fn delete_links(name: &ContainerName, netlink: Option<&Netlink>) -> Option<String> {
+    match netlink.map(|netlink| link::delete(netlink, name)) {
+        None => Some("links: no connection to the kernel".to_owned()),
+        Some(Err(error)) => Some(error.to_string()),
+        Some(Ok(())) => None,
+    }
+}
+
+/// Removes the lock file a killed systemd-nspawn left for the container's root directory, while that still has the
+/// number the file is named after. Nobody else ever locks it.
+fn release_lock(paths: &Paths, name: &ContainerName) {
+    if let Ok(root) = fs::symlink_metadata(paths.root(name)) {
+        let lock = format!("inode-{}:{}", root.dev(), root.ino());
+        let _ = fs::remove_file(paths.nspawn.join("locks").join(lock));
+    }
+}
+
+/// Makes a directory that is root's alone, if it does not exist.
+pub fn make_private(directory: &Path) -> anyhow::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.with_context(|| format!("cannot make {}", directory.display())),
+    }
+}
+
+/// A *prepare* that was killed left no error, only the step it was at.
+fn interrupted(record: &Record) -> Option<String> {
+    let step = record.step()?;
+    (step != prepare::DONE && step != nspawn::STEP).then(|| format!("prepare: interrupted in step {step}"))
+}
+
+/// The most memory the unit's control group ever used, where the kernel counts it (cgroups v2, `memory.peak`).
+fn memory_peak() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Commands around a unit with delegation run in a sub-group of it (systemd, CGROUP_DELEGATION).
+    let unit: PathBuf = Path::new(path).components().filter(|part| part.as_os_str() != ".control").collect();
+    fs::read_to_string(Path::new("/sys/fs/cgroup").join(unit).join("memory.peak")).ok()?.trim().parse().ok()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::symlink;
+
+    use rustix::{
+        fs::{IFlags, Mode, OFlags},
+        mount::{MountFlags, MountPropagationFlags},
+    };
+
+    use super::*;
+    use crate::sandbox::{
+        mounts, record, rootfs,
+        syscall::{Namespace, unshare},
+    };
+
+    /// Runs a test in a mount and a network namespace of its own, or says why not.
+    fn alone(test: impl FnOnce(&Paths, &ContainerName, &Netlink) + Send + 'static) {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root can mount and make links");
+            return;
+        }
+        let in_thread = move || {
+            unshare(Namespace::Mount).unwrap();
+            unshare(Namespace::Network).unwrap();
+            rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            let home = tempfile::tempdir().unwrap();
+            let base = home.path().canonicalize().unwrap();
+            let paths = Paths {
+                handover: base.join("handover"),
+                records: base.join("records"),
+                roots: base.join("roots"),
+                events: base.join("events"),
+                endings: base.join("endings"),
+                nspawn: base.join("nspawn"),
+                helper: "/nonexistent".into(),
+            };
+            make_private(&paths.records).unwrap();
+            make_private(&paths.roots).unwrap();
+            test(&paths, &"j1234567".parse().unwrap(), &Netlink::open().unwrap());
+        };
+        std::thread::spawn(in_thread).join().unwrap();
+    }
+
+    fn tmpfs(at: &Path) {
+        rustix::mount::mount("test", at, "tmpfs", MountFlags::empty(), None).unwrap();
+    }
+
+    /// Everything *prepare* makes, without the part that needs its helper.
+    fn make(paths: &Paths, name: &ContainerName, netlink: &Netlink) {
+        Record::at(paths.record(name)).create().unwrap();
+        rootfs::directories(&paths.layers(name), 1000).unwrap();
+        tmpfs(&paths.layers(name).join("lower"));
+        rootfs::mount_overlay(&paths.layers(name)).unwrap();
+        rootfs::mount_events(&paths.event(name), 1000).unwrap();
+        link::make(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
+        link::address(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn everything_goes_and_again_is_nothing() {
+        alone(|paths, name, netlink| {
+            make(paths, name, netlink);
+            assert!(remains(paths, name, netlink));
+            assert_eq!(mounts::below(&paths.layers(name)).unwrap(), [paths.root(name)]);
+            for _ in 0..3 {
+                assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
+                assert!(!remains(paths, name, netlink));
+            }
+            make(paths, name, netlink);
+            assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
+        });
+    }
+
+    #[test]
+    fn a_mount_in_use_and_mounts_of_another_version_go_as_well() {
+        alone(|paths, name, netlink| {
+            make(paths, name, netlink);
+            let inner = paths.root(name).join("inner");
+            fs::create_dir(&inner).unwrap();
+            tmpfs(&inner);
+            tmpfs(&inner);
+            let _busy = fs::File::create(inner.join("busy")).unwrap();
+            assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
+            assert!(!remains(paths, name, netlink));
+        });
+    }
+
+    #[test]
+    fn what_lies_outside_stays() {
+        alone(|paths, name, netlink| {
+            let outside = paths.endings.with_file_name("outside");
+            fs::create_dir_all(outside.join("precious")).unwrap();
+            make(paths, name, netlink);
+            symlink(&outside, paths.root(name).join("link")).unwrap();
+            // A bind mount that teardown cannot know of is unmounted, not emptied.
+            let bound = paths.root(name).join("bound");
+            fs::create_dir(&bound).unwrap();
+            rustix::mount::mount_bind(&outside, &bound).unwrap();
+            assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
+            assert!(outside.join("precious").exists());
+        });
+    }
+
+    #[test]
+    fn what_cannot_go_is_told_and_keeps_the_subnet_but_not_the_grant() {
+        alone(|paths, name, netlink| {
+            make(paths, name, netlink);
+            let grant = Record::at(paths.record(name)).grant_file();
+            fs::write(&grant, "secret").unwrap();
+            let stuck = paths.layers(name).join("upper/stuck");
+            fs::write(&stuck, "").unwrap();
+            let file = rustix::fs::open(&stuck, OFlags::RDONLY, Mode::empty()).unwrap();
+            if rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE).is_err() {
+                println!("skipped: this file system has no immutable files");
+                return;
+            }
+            let left = remove(paths, name, Some(netlink));
+            assert!(left.len() == 1 && left[0].contains("stuck"), "{left:?}");
+            assert_eq!(record::names(&paths.records).unwrap(), std::slice::from_ref(name));
+            assert!(!grant.exists());
+            assert!(mounts::below(&paths.roots).unwrap().is_empty());
+            assert_eq!(netlink.link(&link::host_end(name)).unwrap(), None);
+            rustix::fs::ioctl_setflags(&file, IFlags::empty()).unwrap();
+            assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
+            assert!(!remains(paths, name, netlink));
+        });
+    }
+
+    #[test]
+    fn an_ending_is_written_even_of_a_container_that_never_was() {
+        alone(|paths, name, _| {
+            for _ in 0..2 {
+                assert!(teardown(paths, "medium", name));
+                let text = fs::read_to_string(paths.endings.join("j1234567.json")).unwrap();
+                let ending: Ending = serde_json::from_str(&text).unwrap();
+                assert_eq!((ending.service_result.as_str(), ending.left_behind.len()), ("unknown", 0));
+                assert_eq!((ending.error, &ending.name), (None, name));
+            }
+            let record = Record::at(paths.record(name));
+            record.create().unwrap();
+            record.put_step("overlay").unwrap();
+            assert!(teardown(paths, "medium", name));
+            let text = fs::read_to_string(paths.endings.join("j1234567.json")).unwrap();
+            assert!(text.contains("prepare: interrupted in step overlay"), "{text}");
+        });
+    }
+}

@@ -1,0 +1,92 @@
+//! The template unit of a class: one instance is one container.
+
+use std::{fmt::Write, time::Duration};
+
+use super::{MARKER, Places, slice};
+use crate::config::{Class, Settings};
+
+/// How long a container may take to stop: what the guest grants the runner
+/// ([`crate::guest::session::STOP_PATIENCE`]), and time for the container's own end.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// Least time to prepare and start, whatever the settings say of the whole boot.
+const START_TIMEOUT_MIN: Duration = Duration::from_secs(60);
+
+/// The unit.
+pub fn service(settings: &Settings, class: &Class, places: &Places) -> String {
+    let binary = places.binary.display();
+    let step = |step: &str| {
+        format!("{binary} sandbox {step} --settings {} --class {} %i", places.settings.display(), class.name)
+    };
+    let (prepare, run, teardown) = (step("prepare"), step("run"), step("teardown"));
+    let start = settings.boot_timeout.max(START_TIMEOUT_MIN).as_secs();
+    let limits = limits(class);
+    let name = &class.name;
+    let slice = slice::name(name);
+    let runtime = class.timeout.as_secs();
+    let stop = STOP_TIMEOUT.as_secs();
+    format!(
+        "{MARKER}
+
+[Unit]
+Description=Job container %i (class {name})
+# The firewall is wanted, not required: a container without its table does not start (prepare looks), and replacing or
+# restarting that unit must not stop jobs.
+Wants=gha-runner-firewall.service gha-runner-sweep.service
+After=gha-runner-firewall.service gha-runner-sweep.service network.target
+# It ends by itself when no machine is left; so it starts again beside prepare, and not only when systemd-nspawn asks.
+Wants=systemd-machined.service
+# Every container is a unit of its own that starts once; the controller decides how often.
+StartLimitIntervalSec=0
+# A new version of this file is for the next container (NixOS).
+X-RestartIfChanged=false
+X-StopIfChanged=false
+CollectMode=inactive-or-failed
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStartPre={prepare}
+ExecStart={run}
+ExecStopPost={teardown}
+Slice={slice}
+KillMode=mixed
+Delegate=yes
+RuntimeMaxSec={runtime}
+TimeoutStartSec={start}
+TimeoutStopSec={stop}
+# The container's control groups and /proc/sys/net are its own business.
+Environment=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
+DevicePolicy=closed
+DeviceAllow=char-pts rw
+# Out of memory: end in good order, so that the runner can still report, and with a cause (Result=oom-kill).
+OOMPolicy=stop
+OOMScoreAdjust=500
+LimitNOFILE=524288
+# A job's lines come by the console: they choose neither their own priority nor to flood the journal.
+SyslogIdentifier=gha-runner-%i
+SyslogLevelPrefix=no
+LogRateLimitIntervalSec=10s
+LogRateLimitBurst=50000
+{limits}"
+    )
+}
+
+/// What a container may use; each is kept by the kernel for the container's whole control group.
+fn limits(class: &Class) -> String {
+    let mut lines = String::new();
+    // Writing to a String does not fail.
+    if let Some(cpus) = class.cpus {
+        let _ = writeln!(lines, "CPUQuota={}%", (cpus * 100.0).round().max(1.0));
+    }
+    if let Some(memory) = class.memory {
+        let _ = writeln!(lines, "MemoryMax={memory}\nMemorySwapMax=0");
+    }
+    match class.tasks {
+        Some(tasks) => {
+            let _ = writeln!(lines, "TasksMax={tasks}");
+        }
+        // systemd-nspawn's own units have this value.
+        None => lines.push_str("TasksMax=16384\n"),
+    }
+    lines
+}

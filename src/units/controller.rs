@@ -1,0 +1,97 @@
+//! The unprivileged daemon's unit and user.
+
+use std::collections::BTreeMap;
+
+use super::{MARKER, Places, USER};
+use crate::config::{Settings, token_file::credential_name};
+
+/// The unit.
+pub fn service(settings: &Settings, places: &Places) -> String {
+    // Targets with the same file share one credential.
+    let credentials: BTreeMap<String, String> = settings
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| (credential_name(settings, index), target.token_file.display().to_string()))
+        .collect();
+    let credentials: String =
+        credentials.iter().map(|(name, file)| format!("LoadCredential={name}:{file}\n")).collect();
+    let binary = places.binary.display();
+    let settings_path = places.settings.display();
+    // The default place is systemd's to make; another one must exist, be the user's, and be named.
+    let state = settings.state_dir.display();
+    let state = match settings.state_dir.strip_prefix("/var/lib") {
+        Ok(below) => format!("StateDirectory={}\nStateDirectoryMode=0700", below.display()),
+        Err(_) => format!("ReadWritePaths={state}"),
+    };
+    format!(
+        "{MARKER}
+
+[Unit]
+Description=Boots a fresh container for each CI job
+Wants=gha-runner-firewall.service gha-runner-sweep.service network-online.target
+# Both would otherwise start with the first container and make it wait.
+Wants=polkit.service systemd-machined.service
+After=gha-runner-firewall.service gha-runner-sweep.service network-online.target dbus.socket polkit.service
+After=systemd-machined.service
+StartLimitIntervalSec=300
+StartLimitBurst=20
+
+[Service]
+Type=notify
+NotifyAccess=main
+User={USER}
+Group={USER}
+ExecStart={binary} run --config {settings_path}
+{credentials}# Kept over a restart: containers live on, and what was handed over for them with them.
+RuntimeDirectory={USER}
+RuntimeDirectoryMode=0750
+RuntimeDirectoryPreserve=yes
+{state}
+UMask=0077
+WatchdogSec=60
+TimeoutStartSec=60
+TimeoutStopSec=30
+Restart=on-failure
+RestartSec=2
+# Containers are units of their own; nothing of this one outlives it but them.
+KillMode=mixed
+LimitNOFILE=16384
+TasksMax=256
+MemoryMax=1G
+
+CapabilityBoundingSet=
+AmbientCapabilities=
+NoNewPrivileges=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+PrivateDevices=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectSystem=strict
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+/// The user and group of the same name.
+pub fn sysusers() -> String {
+    format!("{MARKER}\nu {USER} - \"Job container controller\" /var/lib/{USER} -\n")
+}

@@ -1,0 +1,50 @@
+//! The unit inside the container, for whoever builds a template.
+
+use std::path::Path;
+
+use super::MARKER;
+use crate::guest::settings::{GRANT_CREDENTIAL, SETTINGS_CREDENTIAL};
+
+/// Where a template keeps this program unless its builder says otherwise.
+pub const PROGRAM: &str = "/usr/lib/gha-runner-controller/gha-runner-controller";
+
+/// The unit; `binary` is this program's path inside the container.
+///
+/// It starts with the first units there are and takes the container down with it, whichever way it ends.
+pub fn unit(binary: &Path) -> String {
+    let binary = binary.display();
+    format!(
+        "{MARKER}
+
+[Unit]
+Description=Job of this container
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+ConditionVirtualization=container
+SuccessAction=exit-force
+FailureAction=exit-force
+
+[Service]
+Type=exec
+ExecStart={binary} guest
+LoadCredential={GRANT_CREDENTIAL}
+LoadCredential={SETTINGS_CREDENTIAL}
+StandardInput=null
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/console
+# The runner is asked first and gets 60 seconds; what is left is killed.
+KillMode=mixed
+TimeoutStopSec=75
+# A process of the job that runs out of memory is the job's business.
+OOMPolicy=continue
+TasksMax=infinity
+LimitNOFILE=524288
+Delegate=yes
+
+[Install]
+WantedBy=basic.target
+"
+    )
+}

@@ -1,0 +1,70 @@
+//! Writes rendered files, and removes those of classes that are gone.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+use super::{Files, MARKER};
+
+/// Directory whose files may be left over from an earlier configuration.
+const UNIT_DIR: &str = "systemd/system";
+const UNIT_PREFIX: &str = "gha-runner-";
+
+/// Writes every file that differs, each in one step, and removes unit files of ours that are not among them. Returns
+/// one line for each change.
+pub fn install(output: &Path, files: &Files) -> anyhow::Result<Vec<String>> {
+    let mut changes = Vec::new();
+    for (path, text) in files {
+        let path = output.join(path);
+        if fs::read_to_string(&path).is_ok_and(|present| present == *text) {
+            continue;
+        }
+        write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        changes.push(format!("wrote {}", path.display()));
+    }
+    for stale in stale(output, files).with_context(|| format!("cannot list {}", output.join(UNIT_DIR).display()))? {
+        fs::remove_file(&stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+        changes.push(format!("removed {}", stale.display()));
+    }
+    Ok(changes)
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut fresh = tempfile::NamedTempFile::new_in(directory)?;
+    fresh.write_all(text.as_bytes())?;
+    fresh.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    fresh.persist(path)?;
+    Ok(())
+}
+
+fn stale(output: &Path, files: &Files) -> io::Result<Vec<PathBuf>> {
+    let wanted: BTreeSet<PathBuf> = files.keys().map(|path| output.join(path)).collect();
+    let mut stale = Vec::new();
+    for entry in fs::read_dir(output.join(UNIT_DIR))? {
+        let entry = entry?;
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(UNIT_PREFIX))
+            && entry.file_type()?.is_file()
+            && !wanted.contains(&entry.path());
+        if ours && is_marked(&entry.path())? {
+            stale.push(entry.path());
+        }
+    }
+    stale.sort();
+    Ok(stale)
+}
+
+fn is_marked(path: &Path) -> io::Result<bool> {
+    let mut start = vec![0; MARKER.len()];
+    match fs::File::open(path)?.read_exact(&mut start) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        result => result.map(|()| start == MARKER.as_bytes()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Renders what systemd, polkit, systemd-tmpfiles and systemd-sysusers need to know, from the checked settings.
+//!
+//! Unit files are written nowhere else: a NixOS module runs this at build time, other hosts run it once.
+
+pub mod container;
+pub mod controller;
+pub mod guest;
+mod install;
+mod names;
+pub mod polkit;
+pub mod root;
+pub mod slice;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+pub use install::install;
+pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
+
+use crate::config::{Problem, Problems, Settings, file::Written, token_file};
+
+/// Where every process finds the resolved settings unless told otherwise.
+pub const SETTINGS_PATH: &str = "/etc/gha-runner-controller/settings.json";
+/// The controller's user and group.
+pub const USER: &str = "gha-runner-controller";
+/// First line of every file this program may replace or remove.
+pub const MARKER: &str = "# Written by gha-runner-controller units; changes are lost.";
+
+/// Paths the units name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// This program.
+    pub binary: PathBuf,
+    /// The resolved settings.
+    pub settings: PathBuf,
+}
+
+/// Files by their path below the output directory.
+pub type Files = BTreeMap<PathBuf, String>;
+
+/// Everything.
+pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
+    let mut files = Files::new();
+    let mut put = |path: String, text: String| {
+        files.insert(path.into(), text);
+    };
+    let unit = |name: &str| format!("systemd/system/{name}");
+    put(unit("gha-runner-controller.service"), controller::service(settings, places));
+    put(unit("gha-runner-firewall.service"), root::firewall(places));
+    put(unit("gha-runner-sweep.service"), root::sweep(places));
+    put(unit("gha-runner.slice"), slice::all());
+    for class in settings.classes.values() {
+        put(unit(&slice::name(&class.name)), slice::class(&class.name));
+        put(unit(&names::container_template(&class.name)), container::service(settings, class, places));
+    }
+    put("polkit-1/rules.d/60-gha-runner-controller.rules".into(), polkit::rule(settings));
+    put("tmpfiles.d/gha-runner-controller.conf".into(), root::tmpfiles());
+    put("sysusers.d/gha-runner-controller.conf".into(), controller::sysusers());
+    let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;
+    put("gha-runner-controller/settings.json".into(), resolved + "\n");
+    put("gha-runner-controller/gha-runner-guest.service".into(), guest::unit(Path::new(guest::PROGRAM)));
+    Ok(files)
+}
+
+/// What can only be checked on the host itself: token files hold tokens, templates are there.
+pub fn check_host(settings: &Settings) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    for (i, target) in settings.targets.iter().enumerate() {
+        problems.extend(token_file::read(&format!("target[{i}].token_file"), &target.token_file).err());
+    }
+    for class in settings.classes.values() {
+        // A template that does not exist by name was refused before.
+        let Some(template) = settings.templates.get(&class.template) else { continue };
+        let key = format!("template.{}", class.template);
+        if !fs::metadata(&template.path).is_ok_and(|found| found.is_dir()) {
+            problems.push(Problem::new(
+                format!("{key}.path"),
+                format!("{} is not a directory", template.path.display()),
+                "build the template there, or name the directory it is in",
+            ));
+        }
+    }
+    problems.dedup();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// Paths must mean the same to a unit file as to this program.
+pub fn check_places(places: &Places) -> Result<(), Problems> {
+    let plain = |key: &str, path: &Path| {
+        let good = path.is_absolute()
+            && path.to_str().is_some_and(|text| {
+                !text.contains(|c: char| c.is_control() || c.is_whitespace() || "%\\\"'$".contains(c))
+            });
+        (!good).then(|| {
+            Problem::new(
+                key,
+                format!("{} cannot be written into a unit file", path.display()),
+                "use an absolute path without white space, %, backslash, quotes or $",
+            )
+        })
+    };
+    let problems: Vec<Problem> = [("--binary", &places.binary), ("--settings-path", &places.settings)]
+        .into_iter()
+        .filter_map(|(key, path)| plain(key, path))
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! What root does besides containers: the firewall, the sweep, the directories.
+
+use super::{MARKER, Places, USER};
+use crate::{
+    guest::event::EVENTS_DIR,
+    handover::ENDINGS_DIR,
+    sandbox::paths::{RECORDS_DIR, ROOTS_DIR},
+};
+
+/// Loads the firewall's table once. Stopping the unit leaves the table: containers may be running.
+pub fn firewall(places: &Places) -> String {
+    let load = format!("{} sandbox firewall --settings {}", places.binary.display(), places.settings.display());
+    format!(
+        "{MARKER}
+
+[Unit]
+Description=Firewall of job containers
+Before=gha-runner-controller.service
+After=nftables.service firewall.service firewalld.service ufw.service
+X-ReloadIfChanged=true
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={load}
+ExecReload={load}
+TimeoutStartSec=60
+ProtectHome=yes
+ProtectSystem=strict
+PrivateTmp=yes
+NoNewPrivileges=yes
+# ip_forward is a sysctl.
+ProtectKernelTunables=no
+ProtectControlGroups=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_MODULE
+RestrictAddressFamilies=AF_NETLINK AF_UNIX
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+/// Removes what a crash left, before anything new is made.
+pub fn sweep(places: &Places) -> String {
+    let binary = places.binary.display();
+    format!(
+        "{MARKER}
+
+[Unit]
+Description=Removal of what job containers left behind
+After=local-fs.target dbus.socket
+Before=gha-runner-controller.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={binary} sandbox sweep
+ExecReload={binary} sandbox sweep
+TimeoutStartSec=300
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+/// Directories on a tmpfs, and the one for root file systems.
+pub fn tmpfiles() -> String {
+    format!(
+        "{MARKER}
+d {RECORDS_DIR} 0700 root root -
+d {ROOTS_DIR} 0700 root root -
+d {EVENTS_DIR} 0755 root root -
+d {ENDINGS_DIR} 0755 root root -
+d /var/lib/{USER} 0700 {USER} {USER} -
+"
+    )
+}

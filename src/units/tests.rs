@@ -1,0 +1,202 @@
+#![allow(clippy::unwrap_used)]
+use std::{fs, process::Command};
+
+use super::*;
+use crate::config::check::check;
+
+fn settings(toml: &str) -> Settings {
+    check(toml::from_str(toml).unwrap()).unwrap()
+}
+
+fn example() -> Settings {
+    settings(
+        r#"
+        token_file = "/run/secrets/token"
+        [[target]]
+        repo = "octo-org/hello"
+        [[target]]
+        repo = "octo-org/world"
+        token_file = "/run/secrets/other"
+        [[target]]
+        repo = "octo-org/again"
+        [class.medium]
+        cpus = 1.5
+        memory = "4G"
+        tasks = 500
+        timeout = "30m"
+        [class.nix-big]
+        "#,
+    )
+}
+
+fn places() -> Places {
+    Places { binary: "/usr/bin/gha-runner-controller".into(), settings: SETTINGS_PATH.into() }
+}
+
+fn rendered() -> Files {
+    render(&example(), &places()).unwrap()
+}
+
+fn unit(name: &str) -> String {
+    rendered()[Path::new("systemd/system").join(name).as_path()].clone()
+}
+
+fn has(text: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(text.lines().any(|found| found == *line), "{line} in\n{text}");
+    }
+}
+
+#[test]
+fn there_is_a_template_and_a_slice_for_each_class() {
+    let names: Vec<String> = rendered().into_keys().map(|path| path.display().to_string()).collect();
+    for name in [
+        "gha-runner-controller/gha-runner-guest.service",
+        "gha-runner-controller/settings.json",
+        "polkit-1/rules.d/60-gha-runner-controller.rules",
+        "sysusers.d/gha-runner-controller.conf",
+        "systemd/system/gha-runner-controller.service",
+        "systemd/system/gha-runner-firewall.service",
+        "systemd/system/gha-runner-medium.slice",
+        "systemd/system/gha-runner-medium@.service",
+        "systemd/system/gha-runner-nix-big@.service",
+        "systemd/system/gha-runner-nix_big.slice",
+        "systemd/system/gha-runner-sweep.service",
+        "systemd/system/gha-runner.slice",
+        "tmpfiles.d/gha-runner-controller.conf",
+    ] {
+        assert!(names.contains(&name.to_owned()), "{name} in {names:?}");
+    }
+}
+
+#[test]
+fn a_container_unit_keeps_its_promises() {
+    let medium = unit("gha-runner-medium@.service");
+    has(
+        &medium,
+        &[
+            "ExecStartPre=/usr/bin/gha-runner-controller sandbox prepare --settings \
+             /etc/gha-runner-controller/settings.json --class medium %i",
+            "ExecStopPost=/usr/bin/gha-runner-controller sandbox teardown --settings \
+             /etc/gha-runner-controller/settings.json --class medium %i",
+            "CPUQuota=150%",
+            "MemoryMax=4294967296",
+            "MemorySwapMax=0",
+            "TasksMax=500",
+            "RuntimeMaxSec=1800",
+            "KillMode=mixed",
+            "Delegate=yes",
+            "DevicePolicy=closed",
+            "CollectMode=inactive-or-failed",
+            "StartLimitIntervalSec=0",
+            "X-RestartIfChanged=false",
+            "Slice=gha-runner-medium.slice",
+        ],
+    );
+    assert!(!medium.contains("LoadCredential"), "systemd itself reads nothing the controller could have put there");
+    let big = unit("gha-runner-nix-big@.service");
+    has(&big, &["Slice=gha-runner-nix_big.slice", "RuntimeMaxSec=7200"]);
+    assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota"));
+    assert!(crate::guest::session::STOP_PATIENCE < container::STOP_TIMEOUT);
+}
+
+#[test]
+fn the_controller_gets_each_token_once_and_no_privilege() {
+    let controller = unit("gha-runner-controller.service");
+    has(
+        &controller,
+        &[
+            "User=gha-runner-controller",
+            "Type=notify",
+            "LoadCredential=token-0:/run/secrets/token",
+            "LoadCredential=token-1:/run/secrets/other",
+            "CapabilityBoundingSet=",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "StateDirectory=gha-runner-controller",
+            "RuntimeDirectoryPreserve=yes",
+            "WatchdogSec=60",
+        ],
+    );
+    assert_eq!(controller.matches("LoadCredential=").count(), 2);
+    let elsewhere = Settings { state_dir: "/srv/runner".into(), ..example() };
+    has(&controller::service(&elsewhere, &places()), &["ReadWritePaths=/srv/runner"]);
+}
+
+#[test]
+fn polkit_allows_starting_and_stopping_containers_and_nothing_else() {
+    let rule = polkit::rule(&example());
+    assert!(rule.contains(r"/^gha-runner-(medium|nix-big)@[ji][0-9]{7}[a-z]{0,3}\.service$/"), "{rule}");
+    assert_eq!(rule.matches("polkit.Result").count(), 1);
+}
+
+#[test]
+fn the_settings_that_are_written_are_the_settings_that_are_read() {
+    let home = tempfile::tempdir().unwrap();
+    install(home.path(), &rendered()).unwrap();
+    let file = home.path().join("gha-runner-controller/settings.json");
+    assert_eq!(crate::config::load(Some(&file), |_| None).unwrap(), example());
+}
+
+#[test]
+fn files_are_written_once_and_units_of_classes_that_are_gone_are_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let units = home.path().join("systemd/system");
+    let count = rendered().len();
+    assert_eq!(install(home.path(), &rendered()).unwrap().len(), count);
+    assert!(install(home.path(), &rendered()).unwrap().is_empty());
+    fs::write(units.join("gha-runner-own.service"), "[Unit]\n").unwrap();
+    fs::write(units.join("other.service"), MARKER).unwrap();
+    let fewer = settings("token_file = \"/t\"\n[[target]]\nrepo = \"o/h\"\n[class.medium]\n");
+    install(home.path(), &render(&fewer, &places()).unwrap()).unwrap();
+    assert!(!units.join("gha-runner-nix-big@.service").exists());
+    assert!(!units.join("gha-runner-nix_big.slice").exists());
+    for kept in ["gha-runner-medium@.service", "gha-runner-own.service", "other.service"] {
+        assert!(units.join(kept).exists(), "{kept}");
+    }
+}
+
+#[test]
+fn what_is_missing_on_the_host_is_told() {
+    let problems = check_host(&example()).unwrap_err().to_string();
+    for word in ["target[0].token_file", "/run/secrets/other", "template.default.path"] {
+        assert!(problems.contains(word), "{word} in {problems}");
+    }
+    let odd = Places { binary: "relative".into(), settings: "/a b".into() };
+    assert_eq!(check_places(&odd).unwrap_err().0.len(), 2);
+}
+
+#[test]
+fn systemd_is_content_with_the_units() {
+    let verify = || {
+        let home = tempfile::tempdir().unwrap();
+        // Verifying looks for the program.
+        let binary = std::env::current_exe().unwrap();
+        let guest = guest::unit(&binary);
+        let places = Places { binary, ..places() };
+        install(home.path(), &render(&example(), &places).unwrap()).unwrap();
+        let units = home.path().join("systemd/system");
+        let instances = ["gha-runner-medium@j1234567.service", "gha-runner-nix-big@i1234567ab.service"];
+        for (instance, template) in instances.iter().zip(["gha-runner-medium@.service", "gha-runner-nix-big@.service"])
+        {
+            std::os::unix::fs::symlink(units.join(template), units.join(instance)).unwrap();
+        }
+        fs::write(units.join("gha-runner-guest.service"), guest).unwrap();
+        let mut command = Command::new("systemd-analyze");
+        command.args(["verify", "--man=no", "--recursive-errors=no"]);
+        command.args(instances.map(|instance| units.join(instance)));
+        for unit in ["controller", "firewall", "sweep", "guest"] {
+            command.arg(units.join(format!("gha-runner-{unit}.service")));
+        }
+        command.output()
+    };
+    match verify() {
+        Err(error) => println!("skipped: no systemd-analyze: {error}"),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            // What it says of other units of this machine is none of ours.
+            let ours: Vec<&str> = said.lines().filter(|line| line.contains("gha-runner")).collect();
+            assert!(ours.is_empty(), "{ours:#?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Many jobs at once.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::ensure;
+use end_to_end::{REPO, Stage};
+use github_sim::world::{JobSpec, JobStatus, RunSpec};
+
+use crate::{
+    footprint::Controller,
+    report::{Report, TIMES, times},
+    stats::{Sample, between, ms},
+};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// When all of them end, counted from when they are queued: long after the last has begun.
+const END_AFTER: Duration = Duration::from_secs(15);
+
+/// Queues them, waits for all, prints the tables.
+pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<()> {
+    let controller = Controller::find(stage)?;
+    let before = controller.used()?;
+    let end = ms(SystemTime::now().duration_since(UNIX_EPOCH)? + END_AFTER);
+    let script = format!(
+        "ms=$(( {end} - $(date +%s%3N) )); if [ $ms -gt 0 ]; then sleep $((ms / 1000)).$(printf %03d $((ms % 1000))); fi"
+    );
+    let specs = (0..jobs)
+        .map(|number| JobSpec::new(&format!("burst {number}"), &["self-hosted", "linux"], &[&script]))
+        .collect();
+    let ids = stage.hub.queue_run(REPO, RunSpec::push(specs))?.job_ids;
+    let deadline = Instant::now() + PATIENCE;
+    let mut at_its_most: f64 = 0.0;
+    let views = loop {
+        std::thread::sleep(Duration::from_millis(100));
+        at_its_most = at_its_most.max(controller.used()?.rss);
+        let mut views = stage.hub.jobs()?;
+        views.retain(|job| ids.contains(&job.id));
+        if views.iter().all(|job| job.status == JobStatus::Completed) {
+            break views;
+        }
+        ensure!(Instant::now() < deadline, "the jobs do not end");
+    };
+    let after = controller.used()?;
+    let names: Vec<&str> = views.iter().filter_map(|job| job.runner_name.as_deref()).collect();
+    let status = stage.wait_for("the burst's containers ended", PATIENCE, |status| {
+        names.iter().all(|name| status.finished.iter().any(|ended| ended.runner_name == *name))
+    })?;
+    let ended: Vec<_> = status.finished.iter().filter(|ended| names.contains(&ended.runner_name.as_str())).collect();
+    let visible = ended.iter().filter_map(|ended| ended.timeline.visible_ms).min().unwrap_or_default();
+    let gone = ended.iter().filter_map(|ended| ended.timeline.ended_ms).max().unwrap_or_default();
+    let started: Sample =
+        views.iter().filter_map(|job| job.started_at).map(|at| between(visible, ms(at)).max(0.0)).collect();
+    let together = views.iter().filter_map(|job| job.started_at).map(ms).max().is_some_and(|last| last < end);
+    let all = started.percentile(100) / 1000.0;
+    #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
+    let rate = jobs as f64 / all.max(0.001);
+    report.figures(
+        &format!("{jobs} jobs at once"),
+        &[
+            ("visible → all of them run, s", format!("{all:.2}"), "≤ 4.5"),
+            ("jobs started a second", format!("{rate:.1}"), ""),
+            ("all ran at the same time", if together { "yes" } else { "no" }.to_owned(), "yes"),
+            ("all jobs end → all units gone, s", format!("{:.2}", between(end, gone) / 1000.0), ""),
+            ("the controller's resident memory, MiB", format!("{at_its_most:.1}"), "≤ 20"),
+            (
+                "the controller's processor time a job, ms",
+                #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
+                {
+                    let spent = after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1000.0;
+                    format!("{:.1}", spent / jobs as f64)
+                },
+                "",
+            ),
+        ],
+    );
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let teardown: Sample =
+        ended.iter().filter_map(|ended| ended.timeline.teardown_us).map(|us| us as f64 / 1000.0).collect();
+    let ending: Sample = ended
+        .iter()
+        .filter_map(|ended| Some(between(ended.timeline.job_ended_ms?, ended.timeline.ended_ms?)))
+        .collect();
+    let rows = [
+        times("visible → job started", &started, ""),
+        times("job ended → unit gone", &ending, ""),
+        times("teardown", &teardown, "p95 ≤ 300"),
+    ];
+    report.table("… of them, each", &TIMES, &rows, 1);
+    Ok(())
+}

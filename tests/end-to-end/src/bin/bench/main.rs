@@ -1,0 +1,83 @@
+//! The benchmark: how long each step takes, how many jobs start a second, what the controller uses and asks.
+//!
+//! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less.
+
+mod burst;
+mod by_hand;
+mod footprint;
+mod report;
+mod sequence;
+mod stats;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use end_to_end::{Stage, StageConfig, show};
+use report::Report;
+
+/// How much is measured.
+struct Amount {
+    sequential: usize,
+    burst: usize,
+    by_hand: usize,
+    idle: Duration,
+}
+
+const FULL: Amount = Amount { sequential: 30, burst: 20, by_hand: 15, idle: Duration::from_secs(30) };
+const QUICK: Amount = Amount { sequential: 8, burst: 20, by_hand: 5, idle: Duration::from_secs(10) };
+
+fn main() -> ExitCode {
+    let mut report = Report { markdown: false };
+    let mut amount = &FULL;
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--markdown" => report.markdown = true,
+            "--quick" => amount = &QUICK,
+            _ => {
+                eprintln!("usage: bench [--markdown] [--quick]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match measure(amount, report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(amount: &Amount, report: Report) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    println!("{cores} cores, load average {load} before. The runner program is a stand-in that starts at once.\n");
+    let stage = boot("1s")?;
+    let jobs = amount.sequential;
+    let total = sequence::measure(&stage, jobs, report).context("jobs one after the other")?;
+    println!();
+    burst::measure(&stage, amount.burst, report).context("many jobs at once")?;
+    println!();
+    by_hand::measure(&stage, amount.by_hand, total, report).context("containers by hand")?;
+    println!();
+    show::doing("Taking it down", || drop(stage));
+    let stage = boot("10s")?;
+    println!("Watching an idle controller …");
+    footprint::idle(&stage, amount.idle, report).context("an idle controller")?;
+    Ok(())
+}
+
+fn boot(poll: &str) -> anyhow::Result<Stage> {
+    let config = StageConfig {
+        top: format!(
+            "max_concurrent = 20\npoll_interval = \"{poll}\"\nidle_grace = \"5s\"\nboot_timeout = \"60s\"\n\
+             registration_linger = \"3s\"\n"
+        ),
+        ..StageConfig::default()
+    };
+    match show::doing("Booting a host with the controller on it", || Stage::boot(&config))? {
+        Some(stage) => Ok(stage),
+        None => bail!("the host cannot be booted here"),
+    }
+}

@@ -1,0 +1,6 @@
+//! The product in the lab against the simulated GitHub.
+
+pub mod show;
+mod stage;
+
+pub use stage::{REPO, SERVICE, Stage, StageConfig, TOKEN, unit};

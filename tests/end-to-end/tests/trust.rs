@@ -1,0 +1,207 @@
+//! Who may do what: the controller's user, should it turn bad, can start job containers and nothing else; secrets show
+//! nowhere.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::Duration;
+
+use end_to_end::{SERVICE, Stage, StageConfig, TOKEN, unit};
+use gha_runner_controller::{
+    controller::phase::Phase,
+    handover::{GRANT_FILE, HANDOVER_DIR, RECORD_FILE},
+    units::USER,
+};
+use github_sim::world::Conclusion;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    stage
+        .lab
+        .shell(
+            "mkdir -p /srv/secret; install -m 600 /dev/null /srv/secret/file
+             for unit in gha-runner-other@j0000001 gha-runner-mine; do
+                 printf '[Service]\\nExecStart=/bin/sleep 1000\\n' > /run/systemd/system/$unit.service
+             done
+             systemctl daemon-reload; systemctl start gha-runner-mine.service",
+        )
+        .unwrap();
+    let manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"];
+    let transient = |name: &str| {
+        let call = "busctl --no-pager --expect-reply=yes --timeout=5 call M StartTransientUnit 'ssa(sv)a(sa(sv))' NAME fail 1 \
+                    ExecStart 'a(sasb)' 1 /usr/bin/touch 2 /usr/bin/touch /srv/secret/made false 0";
+        call.replace('M', &manager.join(" ")).replace("NAME", name)
+    };
+    let no_ask = "systemctl --no-ask-password";
+    let mut forbidden: Vec<String> = [
+        "stop dbus.service",
+        "stop gha-runner-controller.service",
+        "restart gha-runner-controller.service",
+        "stop gha-runner-firewall.service",
+        "reload gha-runner-firewall.service",
+        "start gha-runner-sweep.service",
+        "stop gha-runner-mine.service",
+        "start gha-runner-other@j0000001.service",
+        "kill gha-runner-small@j0000001.service",
+        "restart gha-runner-small@j0000001.service",
+        "start gha-runner-small@../../x.service",
+        "start 'gha-runner-small@j0000001.service gha-runner-mine.service'",
+        "enable gha-runner-mine.service",
+        "mask gha-runner-sweep.service",
+        "daemon-reload",
+        "daemon-reexec",
+        "set-environment LD_PRELOAD=/tmp/x",
+        "set-property --runtime gha-runner-small@j0000001.service MemoryMax=infinity",
+        "set-property --runtime gha-runner.slice MemoryMax=infinity",
+        "link /tmp/gha-runner-small@j0000002.service",
+        "reboot",
+        "poweroff",
+    ]
+    .map(|arguments| format!("{no_ask} {arguments}"))
+    .to_vec();
+    forbidden.push(transient("gha-runner-small@j0000001.service"));
+    forbidden.push(transient("gha-runner-small@j0000009abc.service"));
+    forbidden.push(
+        "systemd-run --no-ask-password --unit=gha-runner-small@j0000003.service /usr/bin/touch /srv/secret/made".into(),
+    );
+    forbidden.push("machinectl --no-ask-password shell .host /bin/true".into());
+    for directory in ["/var/lib/gha-runner-sandbox", "/run/gha-runner-sandbox", "/srv/secret/file"] {
+        forbidden.push(format!("ls {directory}/ || cat {directory}"));
+    }
+    forbidden.push("touch /etc/systemd/system/x.service".into());
+    forbidden.push("touch /run/gha-runner-events/x".into());
+    forbidden.push("touch /run/gha-runner-endings/x".into());
+    forbidden.push("ip link add name x type dummy || nft list ruleset".into());
+    let before = stage.property(SERVICE, "MainPID").unwrap();
+    for command in forbidden {
+        let output = stage.lab.exec_as(USER, &["sh", "-c", &command]).unwrap();
+        assert!(!output.success(), "{command}: {}", output.text());
+    }
+    assert_eq!(stage.property(SERVICE, "MainPID").unwrap(), before);
+    assert_eq!(stage.systemctl(&["is-active", "gha-runner-mine.service", "dbus.service"]).unwrap(), "active\nactive");
+    assert!(!stage.lab.exec(lab::Place::Host, &["test", "-e", "/srv/secret/made"]).unwrap().success());
+    // It has not lost what it may do.
+    let (_, job) = stage.queue_small("after", "echo fine").unwrap();
+    assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
+}
+
+#[test]
+fn neither_grant_nor_token_shows_anywhere_while_a_job_runs() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    let (_, job) = stage.queue_small("look around", "echo begun; sleep 6; env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; cat ~/.credentials /opt/actions-runner/.credentials 2>&1; journalctl --no-pager 2>/dev/null; true").unwrap();
+    stage.hub.wait_for_job(job, MINUTE, |job| job.output.contains("begun")).unwrap();
+    let container = stage.wait_phase(job, Phase::Running, MINUTE).unwrap();
+    let grant = stage.lab.read_host(&format!("{HANDOVER_DIR}/{}/{GRANT_FILE}", container.name)).unwrap();
+    let grant: serde_json::Value = serde_json::from_slice(&grant).unwrap();
+    let blob = grant["encoded_jit_config"].as_str().unwrap().to_owned();
+    // What it decodes to, file by file; the middle of a text is as good as the text.
+    let decode = |text: &str| {
+        stage.lab.exec_with_input(lab::Place::Host, &["base64", "-d"], text.as_bytes()).unwrap().check().unwrap().stdout
+    };
+    let files: serde_json::Value = serde_json::from_slice(&decode(&blob)).unwrap();
+    let middle = |text: &str| text.chars().skip(text.len() / 2).take(40).collect::<String>();
+    let credentials = files[".credentials"].as_str().unwrap();
+    let key = String::from_utf8(decode(files[".credentials_rsaparams"].as_str().unwrap())).unwrap();
+    let secrets = [
+        ("grant", middle(&blob)),
+        ("credentials", middle(credentials)),
+        ("key", middle(&key)),
+        ("token", TOKEN.to_owned()),
+    ];
+    let unit = unit("small", &container.name);
+    let script = format!(
+        "echo == processes; for p in /proc/[0-9]*; do cat $p/cmdline $p/environ 2>/dev/null | tr '\\0' '\\n'; done || true
+         echo == journal; journalctl --no-pager --output=export
+         echo == unit; systemctl show {unit}; systemctl show {SERVICE}; systemctl cat {unit} {SERVICE}
+         echo == status; gha-runner-controller status --json; gha-runner-controller status
+         echo == settings; cat /etc/gha-runner-controller/*.* /etc/systemd/system/gha-runner-*"
+    );
+    let shown = stage.lab.shell(&script).unwrap();
+    assert!(shown.contains("--load-credential") && shown.contains("Runner.Listener"), "the processes were not seen");
+    for (name, secret) in &secrets {
+        assert!(secret.len() >= 12, "{name}");
+        let line = shown.lines().find(|line| line.contains(secret.as_str()));
+        assert_eq!(line, None, "the {name} shows");
+    }
+    // Files: only where the controller, root and the container's own runner can read.
+    for (name, secret) in &secrets {
+        let search =
+            format!("grep -rlF --devices=skip -e '{secret}' /run /tmp /var/log /var/tmp /dev/shm 2>/dev/null || true");
+        let user = stage.lab.exec_as("nobody", &["sh", "-c", &search]).unwrap().text();
+        assert_eq!(user, "", "everybody can read the {name}");
+    }
+    let done = stage.hub.wait_completed(job, MINUTE).unwrap();
+    assert!(!done.output.contains(TOKEN) && !done.output.contains(&secrets[0].1), "{}", done.output);
+    let output = stage.lab.journal(&unit).unwrap();
+    assert!(secrets.iter().all(|(_, secret)| !output.contains(secret.as_str())));
+    stage.wait_until_clean(MINUTE).unwrap();
+    let (_, secret) = &secrets[0];
+    let left = stage
+        .lab
+        .shell(&format!("grep -rlF --devices=skip -e '{secret}' /run /tmp /var/lib /var/tmp || true"))
+        .unwrap();
+    assert_eq!(left, "", "the grant outlived its container");
+}
+
+#[test]
+fn a_hostile_hand_over_is_refused_by_name_and_nothing_of_the_host_is_touched() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    let (_, job) = stage.queue_small("bystander", "echo begun; sleep 100").unwrap();
+    stage.hub.wait_for_job(job, MINUTE, |job| job.output.contains("begun")).unwrap();
+    let bystander = stage.wait_phase(job, Phase::Running, MINUTE).unwrap();
+    stage.systemctl(&["stop", SERVICE]).unwrap();
+    stage.lab.shell("mkdir -p /srv/victim/sub; echo precious > /srv/victim/file; echo precious > /srv/victim/sub/file; chmod -R a+rX /srv/victim").unwrap();
+    let record = |name: &str, class: &str, subnet: &str| {
+        format!(
+            "{{\"version\":1,\"name\":\"{name}\",\"class\":\"{class}\",\"subnet\":\"{subnet}\",\"target\":\"o/r\",\"job_id\":null,\"runner_name\":\"x\"}}"
+        )
+    };
+    let grant = "{\"kind\":\"github-jit\",\"encoded_jit_config\":\"c2VjcmV0\"}";
+    let pool = "192.168.120.0/24";
+    let usual = |name: &str| record(name, "small", pool);
+    let cases: [(&str, String, &str, &str); 13] = [
+        ("j9000001", usual("j9000001"), "ln -sfn /etc/shadow container.json", "symbolic link"),
+        ("j9000002", usual("j9000002"), "ln -sfn /etc/shadow grant.json", "symbolic link"),
+        ("j9000003", usual("j9000003"), "rm grant.json; mkfifo -m 600 grant.json", "not a regular file"),
+        ("j9000004", usual("j9000004"), "rm container.json; mkdir container.json", "not a regular file"),
+        ("j9000005", usual("j9000005"), "head -c 300000 /dev/zero > grant.json", "larger than"),
+        ("j9000006", record("../../../srv/victim", "small", pool), ":", "not a container name"),
+        ("j9000007", record(&bystander.name, "small", pool), ":", "is for container"),
+        ("j9000008", record("j9000008", "small", "10.99.0.0/24"), ":", "none of the pool"),
+        ("j9000009", record("j9000009", "small", &bystander.subnet), ":", "belongs to container"),
+        ("j9000010", record("j9000010", "root", pool), ":", "is for class"),
+        ("j9000011", usual("j9000011"), "cd ..; mv j9000011 moved; ln -s moved j9000011", "symbolic link"),
+        ("j9000012", usual("j9000012").replace("\"job_id\"", "\"template\":\"/\",\"job_id\""), ":", "unknown field"),
+        ("j9000013", usual("j9000013"), "cd ..; rm -rf j9000013; ln -s /srv/victim j9000013", "symbolic link"),
+    ];
+    for (name, record, trick, expected) in &cases {
+        let script = format!(
+            "set -e; umask 077; mkdir {HANDOVER_DIR}/{name}; cd {HANDOVER_DIR}/{name}
+             printf '%s' '{record}' > {RECORD_FILE}; printf '%s' '{grant}' > {GRANT_FILE}
+             {trick}
+             ! timeout 20 systemctl --no-ask-password start {unit}",
+            unit = unit("small", name)
+        );
+        let output = stage.lab.exec_as(USER, &["bash", "-c", &script]).unwrap();
+        assert!(output.success(), "{name} was started: {}", output.errors());
+        let journal = stage.lab.journal(&unit("small", name)).unwrap();
+        assert!(journal.contains(expected), "{name}, {expected}: {journal}");
+        assert!(!journal.contains("root:"), "{name}: {journal}");
+    }
+    let intact = stage
+        .lab
+        .shell("cat /srv/victim/file /srv/victim/sub/file; stat -c '%U' /etc/shadow /srv/victim/file")
+        .unwrap();
+    assert_eq!(intact, "precious\nprecious\nroot\nroot");
+    // The controller is itself again: what was planted is removed as hand-overs nobody took, links as links.
+    stage.systemctl(&["start", SERVICE]).unwrap();
+    assert_eq!(stage.wait_phase(job, Phase::Running, MINUTE).unwrap().name, bystander.name);
+    assert!(stage.lab.shell("cat /srv/victim/sub/file").unwrap().contains("precious"));
+    stage.hub.cancel_job(job).unwrap();
+    stage
+        .wait_for("all ended", MINUTE, |status| status.active_containers.is_empty() && status.settling.is_empty())
+        .unwrap();
+    let left = stage.left_over().unwrap().without(|_, what| what.starts_with("/run/gha-runner-controller/containers/"));
+    assert!(left.is_empty(), "{left}");
+}

@@ -1,0 +1,113 @@
+//! Stands in for the runner program (`Runner.Listener`) where the forge is the simulator.
+//!
+//! It takes its configuration the way the real one does, prints what the real one prints, ends with the codes the
+//! real one ends with, and really runs the shell steps of its job. Only what it says to the server is another
+//! language.
+
+mod console;
+mod job;
+mod link;
+mod listen;
+mod orphans;
+mod pages;
+mod root;
+mod shell;
+mod stop;
+mod uplink;
+
+use github_sim::runner_protocol::CURRENT_VERSION;
+use root::Root;
+use std::process::ExitCode;
+
+/// The real one's exit codes.
+mod code {
+    pub(crate) const SUCCESS: u8 = 0;
+    pub(crate) const TERMINATED: u8 = 1;
+    pub(crate) const RETRYABLE: u8 = 2;
+    pub(crate) const SESSION_CONFLICT: u8 = 5;
+    pub(crate) const VERSION_DEPRECATED: u8 = 7;
+}
+
+/// Another version than the current one, to be refused as too old.
+const VERSION_VARIABLE: &str = "FAKERUNNER_VERSION";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    ExitCode::from(match args.as_slice() {
+        ["--version"] => {
+            console::line(&version());
+            code::SUCCESS
+        }
+        ["--commit"] => {
+            console::line("0000000000000000000000000000000000000000");
+            code::SUCCESS
+        }
+        ["warmup"] => code::SUCCESS,
+        ["run", options @ ..] => run(options),
+        _ => {
+            usage();
+            code::SUCCESS
+        }
+    })
+}
+
+fn version() -> String {
+    std::env::var(VERSION_VARIABLE).unwrap_or_else(|_| CURRENT_VERSION.to_owned())
+}
+
+fn run(options: &[&str]) -> u8 {
+    let mut blob = root::input("jitconfig");
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match *option {
+            "--jitconfig" => blob = options.next().map(|value| (*value).to_owned()),
+            "--startuptype" => drop(options.next()),
+            "--once" => {}
+            unknown => console::error(&format!(
+                "Unrecognized command-line input arguments for command run: '{unknown}'. For usage refer to: \
+                 .\\config.cmd --help or ./config.sh --help"
+            )),
+        }
+    }
+    let root = match Root::find() {
+        Ok(root) => root,
+        Err(error) => return failed(&error.to_string(), code::RETRYABLE),
+    };
+    if let Some(blob) = blob.filter(|blob| !blob.is_empty())
+        && let Err(error) = root.unpack(&blob)
+    {
+        console::error(&error.to_string());
+        return code::TERMINATED;
+    }
+    if !root.is_configured() {
+        return failed("Not configured. Run config.(sh/cmd) to configure the runner.", code::TERMINATED);
+    }
+    let settings = match root.load() {
+        Ok(settings) => settings,
+        Err(error) => return failed(&error.to_string(), code::TERMINATED),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(listen::listen(&root, &settings));
+            // Nothing that is still under way may keep the program from ending.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => failed(&error.to_string(), code::RETRYABLE),
+    }
+}
+
+fn failed(message: &str, code: u8) -> u8 {
+    console::error(&format!("An error occurred: {message}"));
+    code
+}
+
+fn usage() {
+    console::line(
+        "\nCommands:\n ./config.sh         Configures the runner\n ./config.sh remove  Unconfigures the runner\n \
+         ./run.sh            Runs the runner interactively. Does not require any options.\n\nOptions:\n --help     \
+         Prints the help for each command\n --version  Prints the runner version\n --commit   Prints the runner commit",
+    );
+}

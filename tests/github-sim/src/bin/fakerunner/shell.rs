@@ -1,0 +1,129 @@
+//! Runs one script and reports what it prints.
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+
+/// A line longer than this is cut into several.
+const MAX_LINE: usize = 64 * 1024;
+/// Background processes of a script may hold its output open; nobody waits for them longer than this.
+const DRAIN: Duration = Duration::from_millis(300);
+/// How long a cancelled script has after each signal.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A script on its way.
+pub(crate) struct Script {
+    child: Child,
+    group: Option<Pid>,
+    output: pipe::Receiver,
+    partial: Vec<u8>,
+    ended: Option<ExitStatus>,
+    drained: bool,
+}
+
+/// Something a script did.
+pub(crate) enum Event {
+    Line(String),
+    /// Exit code, 128 and the number for a signal.
+    Ended(i32),
+}
+
+impl Script {
+    pub(crate) fn start(script: &Path, directory: &Path, environment: &BTreeMap<String, String>) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let child = Command::new(shell(environment))
+            .arg("-e")
+            .arg(script)
+            .current_dir(directory)
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Self {
+            child,
+            group,
+            output: pipe::Receiver::from_owned_fd(reader.into())?,
+            partial: Vec::new(),
+            ended: None,
+            drained: false,
+        })
+    }
+
+    /// The next line, or the end once all lines are out. May be dropped and called again without losing anything.
+    pub(crate) async fn next(&mut self) -> io::Result<Event> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Ok(Event::Line(line));
+            }
+            if let Some(status) = self.ended
+                && self.drained
+            {
+                return Ok(Event::Ended(exit_code(status)));
+            }
+            let mut buffer = [0; 8 * 1024];
+            tokio::select! {
+                read = self.output.read(&mut buffer), if !self.drained => match read? {
+                    0 => self.drained = true,
+                    read => self.partial.extend_from_slice(&buffer[..read]),
+                },
+                status = self.child.wait(), if self.ended.is_none() => self.ended = Some(status?),
+                () = tokio::time::sleep(DRAIN), if self.ended.is_some() => self.drained = true,
+            }
+        }
+    }
+
+    fn take_line(&mut self) -> Option<String> {
+        let over = self.drained && self.ended.is_some() && !self.partial.is_empty();
+        let (line, rest) = match self.partial.iter().position(|byte| *byte == b'\n') {
+            Some(end) => (end, end + 1),
+            None if self.partial.len() >= MAX_LINE || over => (self.partial.len(), self.partial.len()),
+            None => return None,
+        };
+        let text = String::from_utf8_lossy(&self.partial[..line]).trim_end_matches('\r').to_owned();
+        self.partial.drain(..rest);
+        Some(text)
+    }
+
+    /// Asks the script and everything it started to end, then makes it end.
+    pub(crate) async fn stop(&mut self) {
+        for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+            self.signal(signal);
+            if tokio::time::timeout(GRACE, self.child.wait()).await.is_ok() {
+                break;
+            }
+        }
+        // The shell is gone; what it started may not be.
+        self.signal(Signal::KILL);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// `bash` where there is one, else `sh`.
+fn shell(environment: &BTreeMap<String, String>) -> PathBuf {
+    let path = environment.get("PATH").map(String::as_str).unwrap_or("/usr/bin:/bin");
+    std::env::split_paths(path)
+        .map(|directory| directory.join("bash"))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| PathBuf::from("/bin/sh"))
+}

@@ -1,0 +1,201 @@
+//! The back door: queue jobs, break things, look at what happened.
+//!
+//! Every method of [`World`] that a test in the same process would call is also a [`Command`], so that a test in
+//! another process or network namespace can send it as JSON.
+
+mod client;
+
+pub use client::{ControlClient, ControlError};
+
+use crate::world::{
+    Conclusion, Fault, Gate, JobId, JobSpec, Picking, RepoSpec, RunId, RunSpec, RunStatusRule, RunnerFault, World,
+    WorldError,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Where commands go.
+pub const PATH: &str = "/_control/";
+
+/// One thing to do or to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the methods of `World` they call say it")]
+pub enum Command {
+    AddRepo(RepoSpec),
+    RenameRepo {
+        from: String,
+        to: String,
+    },
+    DeleteRepo {
+        repo: String,
+    },
+    /// Answers `{run_id, job_ids}`.
+    QueueRun {
+        repo: String,
+        run: RunSpec,
+    },
+    /// Answers `{run_id, job_ids}`.
+    QueueJob {
+        repo: String,
+        job: JobSpec,
+    },
+    AddJob {
+        run: RunId,
+        job: JobSpec,
+    },
+    CancelRun {
+        run: RunId,
+        #[serde(default)]
+        force: bool,
+    },
+    CancelJob {
+        job: JobId,
+    },
+    FinishJob {
+        job: JobId,
+        conclusion: Conclusion,
+    },
+    /// Answers the new job ids.
+    Rerun {
+        run: RunId,
+        #[serde(default)]
+        only_failed: bool,
+    },
+    /// A waiting or pending job becomes queued.
+    ReleaseJob {
+        job: JobId,
+    },
+    HoldJob {
+        job: JobId,
+        gate: Gate,
+    },
+    Job {
+        job: JobId,
+    },
+    Jobs,
+    Run {
+        run: RunId,
+    },
+    Runners,
+    LeakedRunners,
+    Traffic,
+    ResetTraffic,
+    Inject {
+        fault: Fault,
+    },
+    InjectRunner {
+        fault: RunnerFault,
+    },
+    ClearFaults,
+    /// Answers `{rest, runner}`: faults that have not happened yet.
+    PendingFaults,
+    SetPicking {
+        picking: Picking,
+    },
+    SetRunStatusRule {
+        rule: RunStatusRule,
+    },
+    SetMinimumRunnerVersion {
+        version: Option<(u32, u32, u32)>,
+    },
+    /// Makes a runner version known, refused from that second since the epoch on.
+    SetRunnerDeprecation {
+        version: String,
+        #[serde(default)]
+        at_s: Option<u64>,
+    },
+    SetRateLimit {
+        limit: Option<u64>,
+    },
+    AddToken {
+        token: String,
+        #[serde(default)]
+        lives_s: Option<u64>,
+    },
+    RevokeToken {
+        token: String,
+    },
+    /// Answers the simulator's time.
+    Now,
+}
+
+impl World {
+    /// Does one thing and answers as JSON.
+    ///
+    /// # Errors
+    /// If what it names is not there or not in the state for it.
+    pub fn command(&mut self, now: Duration, command: Command) -> Result<Value, WorldError> {
+        self.advance(now);
+        let done = Ok(Value::Null);
+        match command {
+            Command::AddRepo(spec) => self.add_repo(&spec).map(|id| json!(id)),
+            Command::RenameRepo { from, to } => self.rename_repo(&from, &to).map(|()| Value::Null),
+            Command::DeleteRepo { repo } => self.delete_repo(&repo).map(|()| Value::Null),
+            Command::QueueRun { repo, run } => self.queue_run(now, &repo, run).map(|queued| json!(queued)),
+            Command::QueueJob { repo, job } => {
+                self.queue_run(now, &repo, RunSpec::push(vec![job])).map(|queued| json!(queued))
+            }
+            Command::AddJob { run, job } => self.add_job(now, run, job).map(|id| json!(id)),
+            Command::CancelRun { run, force } => self.cancel_run(now, run, force).map(|()| Value::Null),
+            Command::CancelJob { job } => self.cancel_job(now, job).map(|()| Value::Null),
+            Command::FinishJob { job, conclusion } => self.end_job(now, job, conclusion).map(|()| Value::Null),
+            Command::Rerun { run, only_failed } => self.rerun(now, run, only_failed).map(|jobs| json!(jobs)),
+            Command::ReleaseJob { job } => self.release_job(now, job).map(|()| Value::Null),
+            Command::HoldJob { job, gate } => self.hold_job(now, job, gate).map(|()| Value::Null),
+            Command::Job { job } => self.job_view(job).map(|view| json!(view)),
+            Command::Jobs => Ok(json!(self.job_views())),
+            Command::Run { run } => self.run_view(run).map(|view| json!(view)),
+            Command::Runners => Ok(json!(self.runner_views())),
+            Command::LeakedRunners => Ok(json!(self.leaked_runners())),
+            Command::Traffic => Ok(json!(self.traffic())),
+            Command::ResetTraffic => {
+                self.reset_traffic();
+                done
+            }
+            Command::Inject { fault } => {
+                self.inject(fault);
+                done
+            }
+            Command::InjectRunner { fault } => {
+                self.inject_runner(fault);
+                done
+            }
+            Command::ClearFaults => {
+                self.clear_faults();
+                done
+            }
+            Command::PendingFaults => {
+                let (rest, runner) = self.pending_faults();
+                Ok(json!({ "rest": rest, "runner": runner }))
+            }
+            Command::SetPicking { picking } => {
+                self.set_picking(picking);
+                done
+            }
+            Command::SetRunStatusRule { rule } => {
+                self.set_run_status_rule(rule);
+                done
+            }
+            Command::SetMinimumRunnerVersion { version } => {
+                self.set_minimum_runner_version(version);
+                done
+            }
+            Command::SetRunnerDeprecation { version, at_s } => {
+                self.set_runner_deprecation(&version, at_s.map(Duration::from_secs));
+                done
+            }
+            Command::SetRateLimit { limit } => {
+                self.set_rate_limit(limit);
+                done
+            }
+            Command::AddToken { token, lives_s } => {
+                self.add_token(&token, lives_s.map(|s| now + Duration::from_secs(s)));
+                done
+            }
+            Command::RevokeToken { token } => Ok(json!(self.revoke_token(&token))),
+            Command::Now => Ok(json!(now)),
+        }
+    }
+}

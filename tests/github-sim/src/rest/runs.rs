@@ -1,0 +1,187 @@
+//! Repositories and workflow runs.
+
+use super::answer::Answer;
+use super::query::created_matches;
+use super::route::{Call, Place};
+use super::{Ask, find_repo};
+use crate::stamp::rfc3339;
+use crate::world::{ControlError, JobId, JobStatus, Repo, Run, RunId, World};
+use serde_json::{Value, json};
+
+/// A filtered list shows no more than this.
+const MAX_FILTERED: usize = 1_000;
+
+pub(super) fn get_repo(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
+    let id = find_repo(world, ask)?;
+    let repo = world.repo(id).ok_or_else(Answer::not_found)?;
+    Ok(Answer::ok(render_repo(ask, repo)))
+}
+
+pub(super) fn list_repos(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
+    let repos: Vec<&Repo> = match &ask.route.place {
+        Place::Owner(owner) => world.repos().filter(|repo| repo.belongs_to(owner)).collect(),
+        _ => world.repos().collect(),
+    };
+    let key = (ask.route.call == Call::InstallationRepos).then_some("repositories");
+    if repos.is_empty() && key.is_none() {
+        return Err(Answer::not_found());
+    }
+    Ok(ask.query.cut(&ask.address, key, repos, |repo| render_repo(ask, repo)))
+}
+
+pub(super) fn list(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
+    let id = find_repo(world, ask)?;
+    let repo = world.repo(id).ok_or_else(Answer::not_found)?;
+    let status = ask.query.get("status");
+    let open = |status: &str| ["queued", "in_progress", "requested", "waiting", "pending"].contains(&status);
+    // Years of finished runs need not be looked at to find those that are not.
+    let candidates: Vec<RunId> = match status {
+        Some(status) if open(status) => repo.open_runs.iter().rev().copied().collect(),
+        _ => repo.runs.iter().rev().copied().collect(),
+    };
+    let wanted = |run: &&Run| {
+        let shows = |text: &str| run.status.as_str() == text || run.conclusion.is_some_and(|end| end.as_str() == text);
+        let matches = |name: &str, value: &str| ask.query.get(name).is_none_or(|v| v == value);
+        status.is_none_or(shows)
+            && matches("event", &run.spec.event)
+            && matches("branch", &run.spec.branch)
+            && matches("head_sha", &run.head_sha)
+            && ask.query.get("created").is_none_or(|filter| created_matches(filter, run.created_at))
+    };
+    let mut runs: Vec<&Run> = candidates.iter().filter_map(|id| world.run(*id)).filter(wanted).collect();
+    let filters = ["status", "event", "branch", "head_sha", "created"];
+    if filters.iter().any(|name| ask.query.get(name).is_some()) {
+        runs.truncate(MAX_FILTERED);
+    }
+    Ok(ask.query.cut(&ask.address, Some("workflow_runs"), runs, |run| render(ask, repo, run)))
+}
+
+pub(super) fn get(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
+    let id = find_repo(world, ask)?;
+    let repo = world.repo(id).ok_or_else(Answer::not_found)?;
+    let run = world.run(RunId(ask.route.id)).filter(|run| run.repo == id).ok_or_else(Answer::not_found)?;
+    Ok(Answer::ok(render(ask, repo, run)))
+}
+
+/// Cancel and run again.
+pub(super) fn control(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
+    let repo = find_repo(world, ask)?;
+    let (now, id) = (ask.now, ask.route.id);
+    let belongs = match ask.route.call {
+        Call::RerunJob => world.job(JobId(id)).is_some_and(|job| job.repo == repo),
+        _ => world.run(RunId(id)).is_some_and(|run| run.repo == repo),
+    };
+    if !belongs {
+        return Err(Answer::not_found());
+    }
+    let refuse = |error: ControlError| Answer::error(error.status, error.message);
+    let status = match ask.route.call {
+        Call::CancelRun => world.try_cancel(now, RunId(id), false).map(|()| 202),
+        Call::ForceCancelRun => world.try_cancel(now, RunId(id), true).map(|()| 202),
+        Call::RerunFailed => world.try_rerun(now, RunId(id), true).map(|_| 201),
+        Call::RerunJob => world.try_rerun_job(now, JobId(id)).map(|_| 201),
+        _ => world.try_rerun(now, RunId(id), false).map(|_| 201),
+    };
+    Ok(Answer::with(status.map_err(refuse)?, json!({})))
+}
+
+fn render_repo(ask: &Ask<'_>, repo: &Repo) -> Value {
+    let full_name = repo.full_name();
+    json!({
+        "id": repo.id,
+        "node_id": format!("R_{}", repo.id),
+        "name": repo.name,
+        "full_name": full_name,
+        "private": repo.private,
+        "visibility": if repo.private { "private" } else { "public" },
+        "fork": false,
+        "archived": false,
+        "disabled": false,
+        "default_branch": "main",
+        "description": null,
+        "url": format!("{}/repos/{full_name}", ask.api),
+        "html_url": format!("{}/{full_name}", ask.api),
+        "owner": actor(&repo.owner),
+        "permissions": { "admin": true, "push": true, "pull": true },
+    })
+}
+
+fn actor(login: &str) -> Value {
+    json!({ "login": login, "id": 1, "node_id": "U_1", "type": "User", "site_admin": false })
+}
+
+/// Some fields may be null, and on a few runs they are, always the same ones.
+fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
+    let full_name = repo.full_name();
+    let url = format!("{}/repos/{full_name}/actions/runs/{}", ask.api, run.id);
+    let now_and_then = |every: u64, value: Value| match run.number.is_multiple_of(every) {
+        true => Value::Null,
+        false => value,
+    };
+    let status = match run.status {
+        JobStatus::Unborn => JobStatus::Queued,
+        status => status,
+    };
+    let head_repository = match run.spec.from_fork {
+        true => json!({
+            "id": repo.id.0 + 500_000_000,
+            "name": repo.name,
+            "full_name": format!("somebody-else/{}", repo.name),
+            "owner": actor("somebody-else"),
+            "fork": true,
+            "private": false,
+        }),
+        false => json!({
+            "id": repo.id,
+            "name": repo.name,
+            "full_name": full_name,
+            "owner": actor(&repo.owner),
+            "fork": false,
+            "private": repo.private,
+        }),
+    };
+    let previous = (run.attempt > 1).then(|| format!("{url}/attempts/{}", run.attempt - 1));
+    json!({
+        "id": run.id,
+        "name": now_and_then(11, json!(run.spec.workflow)),
+        "node_id": format!("WFR_{}", run.id),
+        "head_branch": now_and_then(7, json!(run.spec.branch)),
+        "head_sha": run.head_sha,
+        "path": format!(".github/workflows/{}.yml", run.spec.workflow),
+        "run_number": run.number,
+        "run_attempt": run.attempt,
+        "event": run.spec.event,
+        "display_title": format!("{} #{}", run.spec.workflow, run.number),
+        "status": status.as_str(),
+        "conclusion": run.conclusion.map(|end| end.as_str()),
+        "workflow_id": 11,
+        "check_suite_id": run.id.0 + 1,
+        "check_suite_node_id": format!("CS_{}", run.id),
+        "url": url,
+        "html_url": format!("{}/{full_name}/actions/runs/{}", ask.api, run.id),
+        "pull_requests": now_and_then(13, json!([])),
+        "created_at": rfc3339(run.created_at),
+        "updated_at": rfc3339(run.updated_at),
+        "run_started_at": rfc3339(run.started_at),
+        "actor": actor(&repo.owner),
+        "triggering_actor": actor(&repo.owner),
+        "jobs_url": format!("{url}/jobs"),
+        "logs_url": format!("{url}/logs"),
+        "check_suite_url": format!("{}/repos/{full_name}/check-suites/{}", ask.api, run.id.0 + 1),
+        "artifacts_url": format!("{url}/artifacts"),
+        "cancel_url": format!("{url}/cancel"),
+        "rerun_url": format!("{url}/rerun"),
+        "previous_attempt_url": previous,
+        "workflow_url": format!("{}/repos/{full_name}/actions/workflows/11", ask.api),
+        "head_commit": now_and_then(5, json!({ "id": run.head_sha, "message": "change" })),
+        "repository": {
+            "id": repo.id,
+            "name": repo.name,
+            "full_name": full_name,
+            "owner": actor(&repo.owner),
+            "private": repo.private,
+            "fork": false,
+        },
+        "head_repository": head_repository,
+    })
+}

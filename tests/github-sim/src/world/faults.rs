@@ -1,0 +1,259 @@
+//! Faults to inject: what goes wrong, where, and how often.
+
+use crate::rest::Call;
+use serde::{Deserialize, Serialize};
+
+/// A fault of the REST half.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Which calls it hits.
+    #[serde(default)]
+    pub on: On,
+    /// Only requests for this repository (`owner/name`).
+    #[serde(default)]
+    pub repo: Option<String>,
+    /// So many matching calls go well first.
+    #[serde(default)]
+    pub skip: u32,
+    /// How many calls it hits.
+    #[serde(default = "once")]
+    pub count: u32,
+    /// What goes wrong.
+    pub what: What,
+}
+
+impl Fault {
+    /// Hits the next call of that kind.
+    #[must_use]
+    pub fn once(call: Call, what: What) -> Self {
+        Self::times(1, call, what)
+    }
+
+    /// Hits the next calls of that kind.
+    #[must_use]
+    pub fn times(count: u32, call: Call, what: What) -> Self {
+        Self { on: On::Call(call), repo: None, skip: 0, count, what }
+    }
+
+    /// Hits the next calls whatever they are.
+    #[must_use]
+    pub fn any(count: u32, what: What) -> Self {
+        Self { on: On::Any, repo: None, skip: 0, count, what }
+    }
+
+    /// Hits only requests for this repository.
+    #[must_use]
+    pub fn in_repo(mut self, repo: &str) -> Self {
+        self.repo = Some(repo.to_owned());
+        self
+    }
+
+    /// Lets so many matching calls go well first.
+    #[must_use]
+    pub fn after(mut self, skip: u32) -> Self {
+        self.skip = skip;
+        self
+    }
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// Which calls a fault hits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    /// All.
+    #[default]
+    Any,
+    /// One kind.
+    Call(Call),
+    /// One HTTP method.
+    Method(String),
+}
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// This answer, and nothing is done.
+    Status {
+        /// Status.
+        code: u16,
+        /// `message` of the body.
+        #[serde(default)]
+        message: String,
+        /// More headers.
+        #[serde(default)]
+        headers: Vec<(String, String)>,
+    },
+    /// Everything is done, and the answer is lost.
+    LostAnswer,
+    /// Nothing is done, and the connection breaks.
+    Refused,
+    /// Nothing is done, and there is never an answer.
+    Hang,
+    /// The answer comes late.
+    Slow {
+        /// How late.
+        ms: u64,
+    },
+    /// A list of runs or runners is empty once.
+    EmptyList,
+    /// A list of jobs is empty once.
+    EmptyJobs,
+    /// The content is the same and has another entity tag from now on.
+    StaleEtag,
+    /// The primary limit is used up, until so many seconds from now.
+    RateLimitPrimary {
+        /// Seconds.
+        reset_after: u64,
+    },
+    /// The secondary limit refuses, with or without saying for how long.
+    RateLimitSecondary {
+        /// Seconds.
+        #[serde(default)]
+        retry_after: Option<u64>,
+    },
+    /// After this page another run appears at the top, so that everything moves down by one; after a page of
+    /// jobs, one more job.
+    PageShift,
+    /// The token is refused.
+    Unauthorized,
+    /// The body breaks off in the middle.
+    BadJson,
+    /// The answer points elsewhere.
+    Redirect {
+        /// 301, 302 or 307.
+        status: u16,
+        /// Path or address.
+        to: String,
+    },
+    /// The server's clock is so many seconds off in its `Date` header.
+    DateSkew {
+        /// Seconds, negative for slow.
+        seconds: i64,
+    },
+}
+
+impl What {
+    /// Whether this fault means anything for that call.
+    fn concerns(&self, call: Call) -> bool {
+        match self {
+            Self::EmptyList => matches!(call, Call::ListRuns | Call::ListRunners),
+            Self::EmptyJobs => call == Call::ListJobs,
+            Self::PageShift => matches!(call, Call::ListRuns | Call::ListJobs),
+            _ => true,
+        }
+    }
+}
+
+/// A fault of the runners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerFault {
+    /// Only runners whose name begins so.
+    #[serde(default)]
+    pub name_prefix: Option<String>,
+    /// How many runners it hits.
+    #[serde(default = "once")]
+    pub count: u32,
+    /// What goes wrong.
+    pub what: RunnerWhat,
+}
+
+impl RunnerFault {
+    /// Hits the next runner.
+    #[must_use]
+    pub fn once(what: RunnerWhat) -> Self {
+        Self { name_prefix: None, count: 1, what }
+    }
+}
+
+/// What goes wrong with a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunnerWhat {
+    /// The job it would get goes to a runner nobody here knows.
+    StealJob,
+    /// It never comes as far as listening.
+    NeverListening,
+    /// It is refused as too old.
+    VersionTooOld,
+    /// Its session is refused because there is one already.
+    SessionConflict,
+    /// It dies in the middle of its job.
+    VanishMidJob,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    rest: Vec<Fault>,
+    runner: Vec<RunnerFault>,
+    /// Changes entity tags without changing content.
+    pub(crate) etag_salt: u64,
+}
+
+impl Faults {
+    /// The first fault that hits this call, used up once.
+    pub(crate) fn take(&mut self, call: Call, method: &str, repo: Option<&str>) -> Option<What> {
+        let hits = |fault: &Fault| {
+            let here = match &fault.on {
+                On::Any => true,
+                On::Call(wanted) => *wanted == call,
+                On::Method(wanted) => wanted.eq_ignore_ascii_case(method),
+            };
+            let this_repo =
+                fault.repo.as_deref().is_none_or(|wanted| repo.is_some_and(|repo| repo.eq_ignore_ascii_case(wanted)));
+            fault.count > 0 && here && this_repo && fault.what.concerns(call)
+        };
+        let mut taken = None;
+        for fault in self.rest.iter_mut().filter(|fault| hits(fault)) {
+            if fault.skip > 0 {
+                fault.skip -= 1;
+                continue;
+            }
+            fault.count -= 1;
+            taken = Some(fault.what.clone());
+            break;
+        }
+        self.rest.retain(|fault| fault.count > 0);
+        taken
+    }
+
+    /// Whether the next runner of that name is hit by this fault, which is then used up once.
+    pub(super) fn take_runner(&mut self, name: &str, what: RunnerWhat) -> bool {
+        let hit = self.runner.iter_mut().find(|fault| {
+            fault.count > 0
+                && fault.what == what
+                && fault.name_prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix))
+        });
+        let taken = hit.map(|fault| fault.count -= 1).is_some();
+        self.runner.retain(|fault| fault.count > 0);
+        taken
+    }
+}
+
+impl super::World {
+    /// Injects a fault of the REST half.
+    pub fn inject(&mut self, fault: Fault) {
+        self.faults.rest.push(fault);
+    }
+
+    /// Injects a fault of the runners.
+    pub fn inject_runner(&mut self, fault: RunnerFault) {
+        self.faults.runner.push(fault);
+    }
+
+    /// Takes back all faults that have not happened yet.
+    pub fn clear_faults(&mut self) {
+        self.faults.rest.clear();
+        self.faults.runner.clear();
+    }
+
+    /// Faults that have not happened yet: of the REST half, of the runners.
+    #[must_use]
+    pub fn pending_faults(&self) -> (&[Fault], &[RunnerFault]) {
+        (&self.faults.rest, &self.faults.runner)
+    }
+}

@@ -1,0 +1,378 @@
+//! Runner records: minted, connected, busy, lingering, gone.
+
+use super::{JobId, RepoId, RunnerId, World, ids};
+use crate::jit::{CredentialsData, CredentialsFile, JitConfig, RsaParamsFile, RunnerFile};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rand::RngCore as _;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Longest runner name GitHub takes.
+const MAX_NAME: usize = 64;
+/// Longest label.
+const MAX_LABEL: usize = 256;
+/// Most labels.
+const MAX_LABELS: usize = 100;
+
+/// Where a runner is registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// One repository.
+    Repo(RepoId),
+    /// All repositories of an organisation.
+    Org(String),
+}
+
+/// How a runner record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunnerState {
+    /// Minted, and nobody ever connected.
+    Minted,
+    /// Connected and waiting.
+    Idle,
+    /// Has a job.
+    Busy,
+    /// Its job is over; GitHub has not forgotten it yet.
+    Lingering,
+    /// Was connected once and is not any more.
+    Offline,
+}
+
+/// What is known of a runner record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerView {
+    /// Id.
+    pub id: RunnerId,
+    /// Name.
+    pub name: String,
+    /// Where it is registered.
+    pub scope: Scope,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// How it stands.
+    pub state: RunnerState,
+    /// Whether somebody is connected.
+    pub online: bool,
+    /// When it was minted.
+    pub minted_at: Duration,
+    /// When somebody first connected.
+    pub connected_at: Option<Duration>,
+    /// Its job.
+    pub job: Option<JobId>,
+    /// Version it told.
+    pub version: Option<String>,
+}
+
+/// A connection of a runner.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(super) session: String,
+    /// Set when it is known to be dead.
+    pub(super) lost_at: Option<Duration>,
+    /// Last sign of life of a runner that has to give any; runners inside a simulation do not.
+    pub(super) seen_at: Option<Duration>,
+}
+
+impl Link {
+    /// Since when nothing was heard of it, if that is so.
+    pub(super) fn silent_since(&self, now: Duration, offline_after: Duration) -> Option<Duration> {
+        self.lost_at.or(self.seen_at.filter(|&seen| now >= seen + offline_after))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    Minted,
+    Idle(Link),
+    Busy { link: Link, job: JobId },
+    Lingering { until: Duration },
+    Offline { since: Duration },
+}
+
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) id: RunnerId,
+    pub(crate) name: String,
+    pub(crate) scope: Scope,
+    pub(crate) group_id: u64,
+    pub(crate) labels: Vec<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) phase: Phase,
+    pub(super) minted_at: Duration,
+    pub(super) connected_at: Option<Duration>,
+    /// The two things only the holder of the blob knows.
+    pub(super) client_id: String,
+    pub(super) modulus: String,
+    /// Belongs to somebody else; appears and goes with the job it steals.
+    pub(super) is_stranger: bool,
+    /// Told to die in the middle of its job.
+    pub(super) doomed: bool,
+}
+
+impl Runner {
+    pub(super) fn is_of(&self, repo: RepoId) -> bool {
+        self.scope == Scope::Repo(repo)
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        match &self.phase {
+            Phase::Idle(link) | Phase::Busy { link, .. } => Some(link),
+            Phase::Minted | Phase::Lingering { .. } | Phase::Offline { .. } => None,
+        }
+    }
+
+    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.phase {
+            Phase::Idle(link) | Phase::Busy { link, .. } => Some(link),
+            Phase::Minted | Phase::Lingering { .. } | Phase::Offline { .. } => None,
+        }
+    }
+
+    /// GitHub goes on believing in the job for a while after it ended.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Busy { .. } | Phase::Lingering { .. })
+    }
+
+    pub(super) fn job(&self) -> Option<JobId> {
+        match self.phase {
+            Phase::Busy { job, .. } => Some(job),
+            _ => None,
+        }
+    }
+}
+
+/// What a client asks for when it mints.
+#[derive(Debug, Clone)]
+pub(crate) struct MintRequest {
+    pub(crate) name: String,
+    pub(crate) group_id: u64,
+    pub(crate) labels: Vec<String>,
+    pub(crate) work_folder: String,
+}
+
+/// Why minting was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MintError {
+    /// The name is taken.
+    Exists,
+    /// There is no such runner group.
+    NoGroup,
+    /// Something about the request is wrong.
+    Invalid(String),
+}
+
+impl World {
+    /// Makes a record and the blob for it.
+    pub(crate) fn mint(
+        &mut self,
+        now: Duration,
+        scope: Scope,
+        request: MintRequest,
+    ) -> Result<(RunnerId, String), MintError> {
+        check(&request)?;
+        if request.group_id != DEFAULT_GROUP {
+            return Err(MintError::NoGroup);
+        }
+        if self.runners.values().any(|runner| runner.scope == scope && runner.name == request.name) {
+            return Err(MintError::Exists);
+        }
+        let id = self.ids.runner();
+        let client_id = ids::uuid(&mut self.rng);
+        let rsa_params = self.rsa_params();
+        let base = self.config.base_url.clone();
+        let blob = JitConfig {
+            runner: RunnerFile {
+                agent_id: id.0,
+                agent_name: request.name.clone(),
+                pool_id: request.group_id,
+                pool_name: "Default".to_owned(),
+                disable_update: false,
+                ephemeral: true,
+                server_url: base.clone(),
+                git_hub_url: String::new(),
+                work_folder: request.work_folder,
+                use_v2_flow: true,
+                server_url_v2: base.clone(),
+            },
+            credentials: CredentialsFile {
+                scheme: "OAuth".to_owned(),
+                data: CredentialsData {
+                    client_id: client_id.clone(),
+                    authorization_url: format!("{base}_apis/oauth2/token"),
+                    require_fips_cryptography: "True".to_owned(),
+                },
+            },
+            rsa_params: rsa_params.clone(),
+        }
+        .encode()
+        .map_err(|error| MintError::Invalid(error.to_string()))?;
+        self.runners.insert(
+            id,
+            Runner {
+                id,
+                name: request.name,
+                scope,
+                group_id: request.group_id,
+                labels: request.labels,
+                version: None,
+                phase: Phase::Minted,
+                minted_at: now,
+                connected_at: None,
+                client_id,
+                modulus: rsa_params.modulus,
+                is_stranger: false,
+                doomed: false,
+            },
+        );
+        Ok((id, blob))
+    }
+
+    /// Has the sizes of a 2048 bit key; nothing in the simulator signs with it.
+    fn rsa_params(&mut self) -> RsaParamsFile {
+        let mut part = |len: usize| {
+            let mut bytes = vec![0; len];
+            self.rng.fill_bytes(&mut bytes);
+            STANDARD.encode(bytes)
+        };
+        RsaParamsFile {
+            d: part(256),
+            dp: part(128),
+            dq: part(128),
+            exponent: "AQAB".to_owned(),
+            inverse_q: part(128),
+            modulus: part(256),
+            p: part(128),
+            q: part(128),
+        }
+    }
+
+    /// Runners of a scope, oldest first.
+    pub(crate) fn runners_of(&self, scope: &Scope) -> impl Iterator<Item = &Runner> {
+        self.runners.values().filter(move |runner| runner.scope == *scope)
+    }
+
+    pub(crate) fn runner(&self, scope: &Scope, id: RunnerId) -> Option<&Runner> {
+        self.runners.get(&id).filter(|runner| runner.scope == *scope)
+    }
+
+    pub(crate) fn runner_mut(&mut self, scope: &Scope, id: RunnerId) -> Option<&mut Runner> {
+        self.runners.get_mut(&id).filter(|runner| runner.scope == *scope)
+    }
+
+    pub(crate) fn is_online(&self, runner: &Runner) -> bool {
+        runner.link().is_some_and(|link| link.silent_since(self.now, self.config.offline_after).is_none())
+    }
+
+    pub(crate) fn remove_runner(&mut self, id: RunnerId) {
+        self.runners.remove(&id);
+        for job in &self.open_jobs {
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.offer = job.offer.filter(|(runner, _)| *runner != id);
+            }
+        }
+    }
+
+    /// After its job a record stays a little longer.
+    pub(super) fn retire_runner(&mut self, id: RunnerId, at: Duration) {
+        let until = at + self.between(self.config.linger);
+        if let Some(runner) = self.runners.get_mut(&id) {
+            runner.phase = Phase::Lingering { until };
+        }
+    }
+
+    /// All runner records of all scopes, oldest first.
+    #[must_use]
+    pub fn runner_views(&self) -> Vec<RunnerView> {
+        self.runners.values().map(|runner| self.runner_view(runner)).collect()
+    }
+
+    /// Records nobody is connected to and that no job explains: what a controller has to clean up.
+    #[must_use]
+    pub fn leaked_runners(&self) -> Vec<RunnerView> {
+        self.runners
+            .values()
+            .filter(|runner| !runner.is_busy() && !self.is_online(runner))
+            .map(|runner| self.runner_view(runner))
+            .collect()
+    }
+
+    fn runner_view(&self, runner: &Runner) -> RunnerView {
+        RunnerView {
+            id: runner.id,
+            name: runner.name.clone(),
+            scope: runner.scope.clone(),
+            labels: runner.labels.clone(),
+            state: match runner.phase {
+                Phase::Minted => RunnerState::Minted,
+                Phase::Idle(_) => RunnerState::Idle,
+                Phase::Busy { .. } => RunnerState::Busy,
+                Phase::Lingering { .. } => RunnerState::Lingering,
+                Phase::Offline { .. } => RunnerState::Offline,
+            },
+            online: self.is_online(runner),
+            minted_at: runner.minted_at,
+            connected_at: runner.connected_at,
+            job: runner.job(),
+            version: runner.version.clone(),
+        }
+    }
+
+    /// A runner of somebody else takes a job.
+    pub(super) fn steal(&mut self, now: Duration, job: JobId) {
+        let Some((repo, labels)) = self.jobs.get(&job).map(|job| (job.repo, job.spec.labels.clone())) else {
+            return;
+        };
+        let id = self.ids.runner();
+        let name = format!("stranger-{id}");
+        let link = Link { session: ids::uuid(&mut self.rng), lost_at: None, seen_at: None };
+        self.runners.insert(
+            id,
+            Runner {
+                id,
+                name,
+                scope: Scope::Repo(repo),
+                group_id: DEFAULT_GROUP,
+                labels,
+                version: None,
+                phase: Phase::Idle(link),
+                minted_at: now,
+                connected_at: Some(now),
+                client_id: ids::uuid(&mut self.rng),
+                modulus: String::new(),
+                is_stranger: true,
+                doomed: false,
+            },
+        );
+        self.assign(now, id, job);
+        let at = now + self.config.stranger_runs;
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.started_at = Some(now);
+            job.due = Some(super::jobs::Due {
+                at,
+                conclusion: super::Conclusion::Success,
+                note: "Ran on a foreign runner.".to_owned(),
+            });
+        }
+    }
+}
+
+/// The only runner group there is; repository runners always live in it.
+pub(crate) const DEFAULT_GROUP: u64 = 1;
+
+fn check(request: &MintRequest) -> Result<(), MintError> {
+    let invalid = |what: String| Err(MintError::Invalid(what));
+    let name = &request.name;
+    if name.is_empty() || name.chars().count() > MAX_NAME {
+        return invalid(format!("Invalid name: must have between 1 and {MAX_NAME} characters"));
+    }
+    if request.labels.is_empty() || request.labels.len() > MAX_LABELS {
+        return invalid(format!("Invalid labels: there must be between 1 and {MAX_LABELS}"));
+    }
+    if request.labels.iter().any(|label| label.trim().is_empty() || label.len() > MAX_LABEL) {
+        return invalid(format!("Invalid label: must have between 1 and {MAX_LABEL} characters"));
+    }
+    Ok(())
+}

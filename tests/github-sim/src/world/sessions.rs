@@ -1,0 +1,485 @@
+//! What a connected runner does: connect, get a job, run it, go away. Simulations call these methods; the runner
+//! stand-in reaches them over HTTP.
+
+use super::jobs::{Due, TakenBy};
+use super::runners::Link;
+use super::{
+    Conclusion, JobId, JobStatus, Phase, Picking, RepoId, RunId, Runner, RunnerId, RunnerWhat, Scope, Step, World, ids,
+};
+use crate::jit::JitConfig;
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use thiserror::Error;
+
+/// A runner's connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerSession {
+    /// Names the session in all further calls.
+    pub id: String,
+    /// The runner.
+    pub runner: RunnerId,
+}
+
+/// Why the server does not want a runner.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The registration is not there (any more).
+    #[error("invalid_client")]
+    NoRegistration,
+    /// It was there when the session began, and is deleted.
+    #[error("the runner record is deleted")]
+    NotFound,
+    /// Somebody else is connected with this registration.
+    #[error("a session for this runner already exists")]
+    SessionConflict,
+    /// Too old.
+    #[error("runner version is deprecated and cannot receive messages")]
+    VersionTooOld,
+    /// An injected fault: it must not go on, and not end either.
+    #[error("never gets as far as listening")]
+    NeverListening,
+    /// The job is not (any more) for this runner.
+    #[error("the job is gone")]
+    JobGone,
+    /// The configuration is damaged.
+    #[error("{0}")]
+    BadConfig(String),
+}
+
+/// How a runner says its job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runner's own")]
+pub enum RunnerResult {
+    Succeeded,
+    SucceededWithIssues,
+    Failed,
+    Canceled,
+    Skipped,
+    Abandoned,
+}
+
+impl RunnerResult {
+    fn conclusion(self) -> Conclusion {
+        match self {
+            Self::Succeeded | Self::SucceededWithIssues => Conclusion::Success,
+            Self::Failed | Self::Abandoned => Conclusion::Failure,
+            Self::Canceled => Conclusion::Cancelled,
+            Self::Skipped => Conclusion::Skipped,
+        }
+    }
+}
+
+/// What a runner learns when it gives a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beat {
+    /// All is well.
+    GoOn,
+    /// The job is cancelled: stop it and report.
+    Cancel,
+    /// An injected fault: die now, without a word.
+    Die,
+}
+
+/// A job handed to a runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is the `github` context value of that name")]
+pub struct JobOrder {
+    pub job_id: JobId,
+    pub run_id: RunId,
+    pub run_attempt: u32,
+    pub run_number: u64,
+    pub repository: String,
+    pub workflow: String,
+    pub event: String,
+    pub branch: String,
+    pub sha: String,
+    pub name: String,
+    pub steps: Vec<Step>,
+    pub server_url: String,
+}
+
+impl World {
+    /// A runner starts with this blob, as a real one would at some current version.
+    ///
+    /// # Errors
+    /// If the server does not want it.
+    pub fn runner_connect(&mut self, now: Duration, blob: &str) -> Result<RunnerSession, Refusal> {
+        let config = JitConfig::decode(blob).map_err(|error| Refusal::BadConfig(error.to_string()))?;
+        self.open_session(
+            now,
+            &config.credentials.data.client_id,
+            &config.rsa_params.modulus,
+            crate::runner_protocol::CURRENT_VERSION,
+            false,
+        )
+    }
+
+    /// `watched` runners have to give signs of life.
+    pub(crate) fn open_session(
+        &mut self,
+        now: Duration,
+        client_id: &str,
+        modulus: &str,
+        version: &str,
+        watched: bool,
+    ) -> Result<RunnerSession, Refusal> {
+        self.advance(now);
+        let runner = self
+            .runners
+            .values()
+            .find(|runner| runner.client_id == client_id && !runner.is_stranger)
+            .ok_or(Refusal::NoRegistration)?;
+        if runner.modulus != modulus {
+            return Err(Refusal::BadConfig("the key is not the runner's".to_owned()));
+        }
+        let (id, name) = (runner.id, runner.name.clone());
+        let taken = match runner.phase {
+            Phase::Lingering { .. } => return Err(Refusal::NoRegistration),
+            Phase::Idle(_) | Phase::Busy { .. } => self.is_online(runner),
+            Phase::Minted | Phase::Offline { .. } => false,
+        };
+        if self.faults.take_runner(&name, RunnerWhat::NeverListening) {
+            return Err(Refusal::NeverListening);
+        }
+        if self.faults.take_runner(&name, RunnerWhat::VersionTooOld) || self.is_too_old(version) {
+            return Err(Refusal::VersionTooOld);
+        }
+        if self.faults.take_runner(&name, RunnerWhat::SessionConflict) || taken {
+            return Err(Refusal::SessionConflict);
+        }
+        let doomed = self.faults.take_runner(&name, RunnerWhat::VanishMidJob);
+        let session = ids::uuid(&mut self.rng);
+        let link = Link { session: session.clone(), lost_at: None, seen_at: watched.then_some(now) };
+        let runner = self.runners.get_mut(&id).ok_or(Refusal::NoRegistration)?;
+        if matches!(runner.phase, Phase::Busy { .. }) {
+            // Its job was started by a process that is gone; a new one cannot carry it on.
+            return Err(Refusal::SessionConflict);
+        }
+        runner.version = Some(version.to_owned());
+        runner.connected_at.get_or_insert(now);
+        runner.doomed = doomed;
+        runner.phase = Phase::Idle(link);
+        Ok(RunnerSession { id: session, runner: id })
+    }
+
+    /// The runner of a session that is alive; notes the sign of life.
+    fn alive(&mut self, now: Duration, session: &RunnerSession) -> Result<&mut Runner, Refusal> {
+        let runner = self.runners.get_mut(&session.runner).ok_or(Refusal::NotFound)?;
+        let link = runner
+            .link_mut()
+            .filter(|link| link.session == session.id && link.lost_at.is_none())
+            .ok_or(Refusal::NotFound)?;
+        if let Some(seen) = &mut link.seen_at {
+            *seen = now;
+        }
+        Ok(runner)
+    }
+
+    /// A listening runner looks for a job, takes it and starts it, all in one.
+    ///
+    /// # Errors
+    /// If the session is over.
+    pub fn runner_poll(&mut self, now: Duration, session: &RunnerSession) -> Result<Option<JobId>, Refusal> {
+        let Some(job) = self.runner_offer(now, session)? else {
+            return Ok(None);
+        };
+        self.runner_acquire(now, session, job)?;
+        self.runner_started(now, session)?;
+        Ok(Some(job))
+    }
+
+    /// A listening runner looks for a job. What it is offered is kept for it for a minute.
+    ///
+    /// # Errors
+    /// If the session is over.
+    pub fn runner_offer(&mut self, now: Duration, session: &RunnerSession) -> Result<Option<JobId>, Refusal> {
+        self.advance(now);
+        let runner = self.alive(now, session)?;
+        if runner.job().is_some() {
+            return Ok(None);
+        }
+        let (id, name) = (runner.id, runner.name.clone());
+        if let Some(job) = self.waiting_for(id).first() {
+            return Ok(Some(*job));
+        }
+        let mut jobs = self.jobs_for(id);
+        if !jobs.is_empty() && self.faults.take_runner(&name, RunnerWhat::StealJob) {
+            self.steal(now, jobs.remove(0));
+            return Ok(None);
+        }
+        let job = match self.config.picking {
+            Picking::Oldest => jobs.first().copied(),
+            Picking::Random if jobs.is_empty() => None,
+            Picking::Random => Some(jobs[self.rng.random_range(0..jobs.len())]),
+        };
+        if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
+            job.offer = Some((id, now + self.config.offer_limit));
+            job.offered_at.get_or_insert(now);
+        }
+        Ok(job)
+    }
+
+    /// Jobs already offered to a runner.
+    fn waiting_for(&self, runner: RunnerId) -> Vec<JobId> {
+        self.open_jobs
+            .iter()
+            .filter(|id| {
+                self.jobs
+                    .get(id)
+                    .is_some_and(|job| job.status == JobStatus::Queued && job.offer.is_some_and(|(to, _)| to == runner))
+            })
+            .copied()
+            .collect()
+    }
+
+    /// Jobs a runner could take, the one that has waited longest first.
+    fn jobs_for(&self, runner: RunnerId) -> Vec<JobId> {
+        let Some(runner) = self.runners.get(&runner) else {
+            return Vec::new();
+        };
+        let mut jobs: Vec<_> = self
+            .open_jobs
+            .iter()
+            .filter_map(|id| self.jobs.get(id))
+            .filter(|job| {
+                job.status == JobStatus::Queued
+                    && job.offer.is_none()
+                    && self.reaches(&runner.scope, job.repo)
+                    && job.fits(&runner.labels)
+            })
+            .map(|job| (job.queued_at, job.id))
+            .collect();
+        jobs.sort_unstable();
+        jobs.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn reaches(&self, scope: &Scope, repo: RepoId) -> bool {
+        match scope {
+            Scope::Repo(own) => *own == repo,
+            Scope::Org(owner) => self.repos.get(&repo).is_some_and(|repo| repo.belongs_to(owner)),
+        }
+    }
+
+    /// A runner takes the job it was offered.
+    ///
+    /// # Errors
+    /// If the session is over or the job is not for this runner any more.
+    pub fn runner_acquire(&mut self, now: Duration, session: &RunnerSession, job: JobId) -> Result<JobOrder, Refusal> {
+        self.advance(now);
+        let runner = self.alive(now, session)?.id;
+        let offered = self
+            .jobs
+            .get(&job)
+            .is_some_and(|job| job.status == JobStatus::Queued && job.offer.is_some_and(|(to, _)| to == runner));
+        if !offered {
+            return Err(Refusal::JobGone);
+        }
+        self.assign(now, runner, job);
+        self.order(job).ok_or(Refusal::JobGone)
+    }
+
+    pub(super) fn assign(&mut self, now: Duration, runner: RunnerId, job: JobId) {
+        let Some(runner) = self.runners.get_mut(&runner) else {
+            return;
+        };
+        let Some(link) = runner.link().cloned() else {
+            return;
+        };
+        runner.phase = Phase::Busy { link, job };
+        let taken_by = TakenBy { id: runner.id, name: runner.name.clone(), group_id: runner.group_id };
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.status = JobStatus::InProgress;
+            job.offer = None;
+            job.acquired_at = Some(now);
+            job.taken_by = Some(taken_by);
+            let run = job.run;
+            self.settle_run(run, now);
+        }
+    }
+
+    fn order(&self, id: JobId) -> Option<JobOrder> {
+        let job = self.jobs.get(&id)?;
+        let run = self.runs.get(&job.run)?;
+        Some(JobOrder {
+            job_id: id,
+            run_id: job.run,
+            run_attempt: job.attempt,
+            run_number: run.number,
+            repository: self.repo_name(job.repo),
+            workflow: run.spec.workflow.clone(),
+            event: run.spec.event.clone(),
+            branch: run.spec.branch.clone(),
+            sha: run.head_sha.clone(),
+            name: job.spec.name.clone(),
+            steps: job.spec.steps.clone(),
+            server_url: self.config.base_url.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The job of a session.
+    fn own_job(&mut self, now: Duration, session: &RunnerSession) -> Result<&mut super::Job, Refusal> {
+        let job = self.alive(now, session)?.job().ok_or(Refusal::JobGone)?;
+        self.jobs.get_mut(&job).ok_or(Refusal::JobGone)
+    }
+
+    /// The first step of the job begins.
+    ///
+    /// # Errors
+    /// If the session is over or has no job.
+    pub fn runner_started(&mut self, now: Duration, session: &RunnerSession) -> Result<(), Refusal> {
+        self.own_job(now, session)?.started_at.get_or_insert(now);
+        Ok(())
+    }
+
+    /// A step begins, or ends with an exit code.
+    ///
+    /// # Errors
+    /// If the session is over or has no job.
+    pub fn runner_step(
+        &mut self,
+        now: Duration,
+        session: &RunnerSession,
+        index: usize,
+        exit_code: Option<i32>,
+    ) -> Result<(), Refusal> {
+        let job = self.own_job(now, session)?;
+        job.started_at.get_or_insert(now);
+        let Some(step) = job.steps.get_mut(index) else {
+            return Err(Refusal::JobGone);
+        };
+        step.started_at.get_or_insert(now);
+        if let Some(code) = exit_code {
+            step.completed_at = Some(now);
+            step.exit_code = Some(code);
+            step.conclusion = Some(match code {
+                0 => Conclusion::Success,
+                _ => Conclusion::Failure,
+            });
+        }
+        Ok(())
+    }
+
+    /// The job printed something.
+    ///
+    /// # Errors
+    /// If the session is over or has no job.
+    pub fn runner_output(&mut self, now: Duration, session: &RunnerSession, text: &str) -> Result<(), Refusal> {
+        self.own_job(now, session)?.print(text);
+        Ok(())
+    }
+
+    /// A sign of life during the job.
+    ///
+    /// # Errors
+    /// If the session is over or has no job.
+    pub fn runner_beat(&mut self, now: Duration, session: &RunnerSession) -> Result<Beat, Refusal> {
+        self.advance(now);
+        let runner = self.alive(now, session)?;
+        let doomed = runner.doomed;
+        let job = self.own_job(now, session)?;
+        Ok(match (job.cancel_requested, doomed && job.started_at.is_some()) {
+            (_, true) => Beat::Die,
+            (true, _) => Beat::Cancel,
+            (false, false) => Beat::GoOn,
+        })
+    }
+
+    /// The job ended.
+    ///
+    /// # Errors
+    /// If the session is over or has no job.
+    pub fn runner_complete(
+        &mut self,
+        now: Duration,
+        session: &RunnerSession,
+        result: RunnerResult,
+    ) -> Result<(), Refusal> {
+        self.runner_complete_with(now, session, result, None, None)
+    }
+
+    /// The job ended, with the exit code of its failed step and a reason.
+    ///
+    /// # Errors
+    /// If the session is over or has no job.
+    pub fn runner_complete_with(
+        &mut self,
+        now: Duration,
+        session: &RunnerSession,
+        result: RunnerResult,
+        exit_code: Option<i32>,
+        note: Option<String>,
+    ) -> Result<(), Refusal> {
+        self.advance(now);
+        let job = self.own_job(now, session)?;
+        job.exit_code = exit_code.or(match result {
+            RunnerResult::Succeeded | RunnerResult::SucceededWithIssues => Some(0),
+            _ => None,
+        });
+        let id = job.id;
+        self.finish_job(id, now, result.conclusion(), note);
+        Ok(())
+    }
+
+    /// The runner is told to stop and does so in an orderly way. An idle one just leaves; a job fails some seconds
+    /// later.
+    ///
+    /// # Errors
+    /// If the session is over.
+    pub fn runner_stop(&mut self, now: Duration, session: &RunnerSession) -> Result<(), Refusal> {
+        self.advance(now);
+        let runner = self.alive(now, session)?;
+        let id = runner.id;
+        let Some(job) = runner.job() else {
+            runner.phase = Phase::Offline { since: now };
+            self.withdraw_offers(id);
+            return Ok(());
+        };
+        let at = now + self.between(self.config.graceful_stop);
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.due = Some(Due {
+                at,
+                conclusion: match job.cancel_requested {
+                    true => Conclusion::Cancelled,
+                    false => Conclusion::Failure,
+                },
+                note: SHUTDOWN.to_owned(),
+            });
+        }
+        if let Some(link) = self.runners.get_mut(&id).and_then(Runner::link_mut) {
+            link.lost_at = Some(now);
+        }
+        Ok(())
+    }
+
+    /// The runner is killed: nobody says anything any more.
+    pub fn runner_vanish(&mut self, now: Duration, session: &RunnerSession) {
+        self.advance(now);
+        let Ok(runner) = self.alive(now, session) else {
+            return;
+        };
+        let id = runner.id;
+        if runner.job().is_some() {
+            if let Some(link) = runner.link_mut() {
+                link.lost_at = Some(now);
+            }
+        } else {
+            runner.phase = Phase::Offline { since: now };
+            self.withdraw_offers(id);
+        }
+    }
+
+    pub(super) fn withdraw_offers(&mut self, runner: RunnerId) {
+        for job in self.waiting_for(runner) {
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.offer = None;
+            }
+        }
+    }
+}
+
+/// What a job says whose runner was stopped under it.
+pub const SHUTDOWN: &str = "The runner has received a shutdown signal. This can happen when the runner service is \
+                            stopped, or a manually started runner is canceled.";

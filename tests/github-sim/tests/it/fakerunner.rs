@@ -1,0 +1,380 @@
+//! The runner stand-in, for real: a process that connects over loopback and runs shell steps.
+
+use crate::server::Sim;
+use github_sim::world::{Conclusion, JobSpec, JobStatus, RunnerFault, RunnerWhat};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A runner root.
+fn root(sim: &Sim, name: &str) -> PathBuf {
+    let root = sim.directory.path().join(name);
+    fs::create_dir(&root).unwrap();
+    root
+}
+
+fn command(root: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fakerunner"));
+    command.arg("run").env("RUNNER_ROOT", root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end, with the blob in the environment.
+fn run(root: &Path, blob: &str) -> Output {
+    command(root).env("ACTIONS_RUNNER_INPUT_JITCONFIG", blob).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+struct Running {
+    process: Child,
+    out: BufReader<ChildStdout>,
+    said: String,
+}
+
+impl Running {
+    fn start(root: &Path, blob: &str) -> Self {
+        let mut process = command(root).arg("--jitconfig").arg(blob).spawn().unwrap();
+        let out = BufReader::new(process.stdout.take().unwrap());
+        Self { process, out, said: String::new() }
+    }
+
+    fn wait_for(&mut self, what: &str) {
+        while !self.said.contains(what) {
+            let read = self.out.read_line(&mut self.said).unwrap();
+            assert!(read > 0, "it ended without saying {what:?}: {}", self.said);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    fn end(mut self) -> (Option<i32>, String) {
+        self.out.read_to_string(&mut self.said).unwrap();
+        (self.process.wait().unwrap().code(), self.said)
+    }
+}
+
+#[test]
+fn it_runs_exactly_one_job_and_says_what_the_real_one_says() {
+    let sim = Sim::start(&[]);
+    let root = root(&sim, "r");
+    let script = "echo \"in $GITHUB_REPOSITORY on $RUNNER_NAME, CI=$CI\"; pwd; echo err >&2; \
+                  test -z \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"";
+    let (run_id, job) =
+        sim.control.queue_job("o/r", JobSpec::new("build (x)", &["nix"], &[script, "echo two"])).unwrap();
+    let ended = run(&root, &sim.mint("mine"));
+    assert_eq!(ended.status.code(), Some(0));
+    let out = text(&ended.stdout);
+    assert!(out.starts_with("\n√ Connected to GitHub\n\nCurrent runner version: '2.338.2'\n2"), "{out}");
+    let lines: Vec<&str> = out.lines().skip(4).collect();
+    assert!(lines[0].ends_with("Z: Listening for Jobs"), "{out}");
+    assert!(lines[1].ends_with("Z: Running job: build (x)"), "{out}");
+    assert!(lines[2].ends_with("Z: Job build (x) completed with result: Succeeded"), "{out}");
+    assert_eq!(lines[2].find(": "), Some("2026-11-01 10:00:00Z".len()));
+    assert_eq!(text(&ended.stderr), "");
+    let view = sim.control.job(job).unwrap();
+    assert_eq!(view.run_id, run_id);
+    assert_eq!(view.conclusion, Some(Conclusion::Success));
+    assert_eq!(view.runner_name.as_deref(), Some("mine"));
+    assert_eq!(view.exit_code, Some(0));
+    let workspace = root.join("_work/r/r");
+    assert_eq!(view.output, format!("in o/r on mine, CI=true\n{}\nerr\ntwo\n", workspace.display()));
+    assert!(!root.join(".runner").exists(), "a used registration is not left behind");
+}
+
+#[test]
+fn the_first_failing_step_ends_the_job_and_the_rest_is_skipped() {
+    let sim = Sim::start(&[]);
+    let steps = ["echo one", "false; echo not reached", "echo never"];
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &steps)).unwrap();
+    let ended = run(&root(&sim, "r"), &sim.mint("mine"));
+    assert_eq!(ended.status.code(), Some(0), "the job's result is not the runner's");
+    assert!(text(&ended.stdout).contains("Job a completed with result: Failed"));
+    let view = sim.control.job(job).unwrap();
+    assert_eq!((view.conclusion, view.exit_code), (Some(Conclusion::Failure), Some(1)));
+    assert_eq!(view.output, "one\n##[error]Process completed with exit code 1.\n");
+    let ends: Vec<_> = view.steps.iter().map(|step| step.conclusion).collect();
+    assert_eq!(ends, [Conclusion::Success, Conclusion::Failure, Conclusion::Skipped].map(Some));
+}
+
+#[test]
+fn it_runs_from_unpacked_files_too_and_finds_its_root_by_its_own_place() {
+    let sim = Sim::start(&[]);
+    let root = root(&sim, "r");
+    fs::create_dir(root.join("bin")).unwrap();
+    let program = root.join("bin/Runner.Listener");
+    fs::copy(env!("CARGO_BIN_EXE_fakerunner"), &program).unwrap();
+    for (name, bytes) in github_sim::jit::unpack(&sim.mint("mine")).unwrap() {
+        fs::write(root.join(name), bytes).unwrap();
+    }
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["echo $FROM_FILE"])).unwrap();
+    fs::write(root.join(".env"), "FROM_FILE=yes\n").unwrap();
+    let ended = Command::new(&program).arg("run").env_remove("RUNNER_ROOT").output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(sim.control.job(job).unwrap().output, "yes\n");
+    let version = Command::new(&program).arg("--version").output().unwrap();
+    assert_eq!(text(&version.stdout), "2.338.2\n");
+}
+
+#[test]
+fn without_a_usable_configuration_it_ends_with_one() {
+    let sim = Sim::start(&[]);
+    let root = root(&sim, "r");
+    let bare = command(&root).output().unwrap();
+    assert_eq!(bare.status.code(), Some(1));
+    assert!(text(&bare.stderr).contains("Not configured"), "{}", text(&bare.stderr));
+    let blob = sim.mint("mine");
+    assert_eq!(run(&root, &blob[..blob.len() / 2]).status.code(), Some(1));
+    for (name, bytes) in github_sim::jit::unpack(&blob).unwrap() {
+        let bytes = match name {
+            ".credentials_rsaparams" => &bytes[..bytes.len() / 2],
+            _ => &bytes,
+        };
+        fs::write(root.join(name), bytes).unwrap();
+    }
+    let damaged = command(&root).output().unwrap();
+    assert_eq!(damaged.status.code(), Some(1));
+}
+
+#[test]
+fn a_registration_that_is_gone_ends_it() {
+    let sim = Sim::start(&[]);
+    let blob = sim.mint("mine");
+    let id = sim.control.runners().unwrap()[0].id;
+    let path = format!("/repos/o/r/actions/runners/{id}");
+    assert!(sim.raw("DELETE", &path, "").starts_with("HTTP/1.1 204"));
+    let ended = run(&root(&sim, "r"), &blob);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text(&ended.stderr).contains("registration has been deleted from the server"));
+    let blob = sim.mint("second");
+    let mut running = Running::start(&root(&sim, "s"), &blob);
+    running.wait_for("Listening for Jobs");
+    let id = sim.control.runners().unwrap()[0].id;
+    let path = format!("/repos/o/r/actions/runners/{id}");
+    assert!(sim.raw("DELETE", &path, "").starts_with("HTTP/1.1 204"));
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("The runner no longer exists on the server."), "{said}");
+}
+
+#[test]
+fn refusals_have_the_real_codes() {
+    let sim = Sim::start(&[]);
+    let inject = |what| sim.control.inject_runner(RunnerFault::once(what)).unwrap();
+    inject(RunnerWhat::SessionConflict);
+    let conflict = run(&root(&sim, "a"), &sim.mint("a"));
+    assert_eq!(conflict.status.code(), Some(5));
+    inject(RunnerWhat::VersionTooOld);
+    let old = run(&root(&sim, "b"), &sim.mint("b"));
+    assert_eq!(old.status.code(), Some(1));
+    assert!(text(&old.stderr).contains("deprecated"));
+    inject(RunnerWhat::VersionTooOld);
+    let old = command(&root(&sim, "c"))
+        .env("ACTIONS_RUNNER_INPUT_JITCONFIG", sim.mint("c"))
+        .env("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE", "1")
+        .output()
+        .unwrap();
+    assert_eq!(old.status.code(), Some(7));
+}
+
+#[test]
+fn one_that_never_listens_can_still_be_stopped() {
+    let sim = Sim::start(&[]);
+    sim.control.inject_runner(RunnerFault::once(RunnerWhat::NeverListening)).unwrap();
+    let mut running = Running::start(&root(&sim, "r"), &sim.mint("a"));
+    running.wait_for("Connected to GitHub");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(sim.control.leaked_runners().unwrap().len(), 1);
+    running.signal(Signal::INT);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("Exiting..."), "{said}");
+    assert!(!said.contains("Listening"), "{said}");
+}
+
+#[test]
+fn an_idle_one_leaves_when_told() {
+    let sim = Sim::start(&[]);
+    let mut running = Running::start(&root(&sim, "r"), &sim.mint("a"));
+    running.wait_for("Listening for Jobs");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().0, Some(0));
+    assert_eq!(sim.control.leaked_runners().unwrap().len(), 1);
+}
+
+#[test]
+fn one_that_was_killed_is_offered_nothing() {
+    let sim = Sim::start(&["--hurry", "100"]);
+    let mut running = Running::start(&root(&sim, "r"), &sim.mint("a"));
+    running.wait_for("Listening for Jobs");
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().0, None);
+    std::thread::sleep(Duration::from_millis(200));
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &[])).unwrap();
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(sim.control.job(job).unwrap().offered_at, None);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(sim.control.leaked_runners().unwrap().len(), 1);
+}
+
+#[test]
+fn stopped_in_its_job_it_reports_and_kills_what_it_started() {
+    let sim = Sim::start(&["--hurry", "30"]);
+    let root = root(&sim, "r");
+    let script = "setsid sleep 1000 & sleep 1001";
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &[script])).unwrap();
+    let mut running = Running::start(&root, &sim.mint("a"));
+    running.wait_for("Running job: a");
+    sim.control.wait_for_job(job, LIMIT, |job| job.started_at.is_some()).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    running.signal(Signal::INT);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("Job a completed with result: Failed"), "{said}");
+    let view = sim.control.wait_completed(job, LIMIT).unwrap();
+    assert_eq!(view.conclusion, Some(Conclusion::Failure));
+    assert!(view.output.contains("shutdown signal"), "{}", view.output);
+    assert!(!somebody_carries(&root), "a process of the job is left");
+}
+
+/// Whether a process has this runner's workspace in its environment.
+fn somebody_carries(root: &Path) -> bool {
+    let wanted = format!("GITHUB_WORKSPACE={}", root.display());
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        fs::read(entry.path().join("environ")).is_ok_and(|environment| text(&environment).contains(&wanted))
+    })
+}
+
+#[test]
+fn a_job_cancelled_at_the_forge_is_stopped() {
+    let sim = Sim::start(&[]);
+    let (run_id, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["sleep 1000"])).unwrap();
+    let mut running = Running::start(&root(&sim, "r"), &sim.mint("a"));
+    running.wait_for("Running job: a");
+    sim.control.cancel_run(run_id).unwrap();
+    let view = sim.control.wait_completed(job, LIMIT).unwrap();
+    assert_eq!(view.conclusion, Some(Conclusion::Cancelled));
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("completed with result: Canceled"), "{said}");
+}
+
+#[test]
+fn a_doomed_one_dies_without_a_word_and_its_job_is_given_up() {
+    let sim = Sim::start(&["--hurry", "500"]);
+    sim.control.inject_runner(RunnerFault::once(RunnerWhat::VanishMidJob)).unwrap();
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["sleep 1000"])).unwrap();
+    let (code, said) = Running::start(&root(&sim, "r"), &sim.mint("a")).end();
+    assert_eq!(code, None, "killed");
+    assert!(!said.contains("completed"), "{said}");
+    assert_eq!(sim.control.job(job).unwrap().status, JobStatus::InProgress);
+    let view = sim.control.wait_completed(job, LIMIT).unwrap();
+    assert_eq!(view.conclusion, Some(Conclusion::Failure));
+    assert!(view.note.unwrap().contains("lost communication"));
+}
+
+#[test]
+fn a_job_that_never_stops_printing_can_be_cancelled_and_its_last_hook_still_runs() {
+    let sim = Sim::start(&[]);
+    let root = root(&sim, "r");
+    fs::write(root.join("completed"), "echo the end").unwrap();
+    let script = "while :; do printf 'noise \\x01\\x02\\xff\\n'; done";
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &[script])).unwrap();
+    let process = command(&root)
+        .env("ACTIONS_RUNNER_INPUT_JITCONFIG", sim.mint("a"))
+        .env("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", root.join("completed"))
+        .spawn()
+        .unwrap();
+    sim.control.wait_for_job(job, LIMIT, |job| job.output.len() > 100_000).unwrap();
+    sim.control.cancel_job(job).unwrap();
+    let view = sim.control.wait_completed(job, LIMIT).unwrap();
+    assert_eq!(view.conclusion, Some(Conclusion::Cancelled));
+    assert!(view.output.ends_with("the end\n"));
+    assert_eq!(process.wait_with_output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn output_arrives_while_the_job_runs() {
+    let sim = Sim::start(&[]);
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["echo early; sleep 1000"])).unwrap();
+    let mut running = Running::start(&root(&sim, "r"), &sim.mint("a"));
+    sim.control.wait_for_job(job, LIMIT, |job| job.output == "early\n").unwrap();
+    sim.control.cancel_job(job).unwrap();
+    running.wait_for("completed");
+    running.end();
+}
+
+#[test]
+fn the_log_of_a_step_lies_on_disk_as_long_as_the_step_runs() {
+    let sim = Sim::start(&[]);
+    let root = root(&sim, "r");
+    // Enough lines to fill the buffer of the writer.
+    let script = "for n in $(seq 200); do echo \"line $n of many\"; done; sleep 1000";
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &[script])).unwrap();
+    let running = Running::start(&root, &sim.mint("a"));
+    sim.control.wait_for_job(job, LIMIT, |job| job.output.contains("line 200")).unwrap();
+    let pages = root.join("_diag/pages");
+    let page = fs::read_dir(&pages).unwrap().next().unwrap().unwrap();
+    let name = page.file_name().into_string().unwrap();
+    assert_eq!(name.len(), 36 + 1 + 36 + "_1.log".len(), "{name}");
+    let bytes = fs::read(page.path()).unwrap();
+    assert!(bytes.starts_with(b"\xef\xbb\xbf2"));
+    assert_eq!(bytes.len() % 4_096, 0, "the writer holds the rest back");
+    let first = text(&bytes[3..]).lines().next().unwrap().to_owned();
+    let (stamp, line) = first.split_once(' ').unwrap();
+    assert_eq!(stamp.len(), "2026-11-01T10:00:00.1234567Z".len());
+    assert!(line.starts_with("##[group]Run for n in"), "{line}");
+    sim.control.cancel_job(job).unwrap();
+    running.end();
+    assert_eq!(fs::read_dir(&pages).unwrap().count(), 0, "deleted after the upload");
+}
+
+#[test]
+fn hooks_run_around_the_job() {
+    let sim = Sim::start(&[]);
+    let root = root(&sim, "r");
+    for name in ["started", "completed"] {
+        fs::write(root.join(name), format!("echo hook {name} $GITHUB_RUN_ID")).unwrap();
+    }
+    let (run_id, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["exit 4"])).unwrap();
+    let ended = command(&root)
+        .env("ACTIONS_RUNNER_INPUT_JITCONFIG", sim.mint("a"))
+        .env("ACTIONS_RUNNER_HOOK_JOB_STARTED", root.join("started"))
+        .env("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", root.join("completed"))
+        .env("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED", "true")
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(102));
+    assert_eq!(
+        sim.control.job(job).unwrap().output,
+        format!("hook started {run_id}\n##[error]Process completed with exit code 4.\nhook completed {run_id}\n")
+    );
+}
+
+#[test]
+fn it_keeps_trying_while_the_forge_is_away() {
+    let sim = Sim::start(&[]);
+    let blob = sim.mint("a");
+    drop(sim);
+    let directory = tempfile::tempdir().unwrap();
+    let mut process = command(directory.path()).env("ACTIONS_RUNNER_INPUT_JITCONFIG", blob).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(process.stderr.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("Z: Runner connect error: "), "{first}");
+    assert!(first.ends_with(". Retrying until reconnected.\n"), "{first}");
+    let pid = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let began = Instant::now();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}

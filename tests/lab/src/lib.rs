@@ -1,0 +1,36 @@
+//! The lab: a real systemd host in a box.
+//!
+//! [`Lab::boot`] starts, in about a second and on any Debian machine with root, a Debian tree under `systemd-nspawn`:
+//! the *host*. systemd, D-Bus, polkit and machined in it are the real ones, and the job containers that the product
+//! starts in it are what they are in production. Around the host lies a small world of network namespaces
+//! ([`Place`]): the forge, the internet, a LAN, a cloud's metadata service. Nothing in it can reach the real world.
+//!
+//! All of it dies with the process that booted it, however that process ends.
+
+mod cache;
+mod cgroup;
+mod exec;
+mod host;
+mod inventory;
+mod lab;
+mod place;
+mod product;
+mod recipe;
+mod requirements;
+mod shelf;
+mod sources;
+mod supervisor;
+mod template;
+mod tree;
+mod workdir;
+
+pub use cache::Cache;
+pub use exec::{Output, Running};
+pub use inventory::{Inventory, Kind};
+pub use lab::{Lab, LabConfig};
+pub use place::Place;
+pub use product::Product;
+pub use recipe::Recipe;
+pub use requirements::missing_requirement;
+pub use template::{Source, Template};
+pub use tree::Tree;

@@ -1,0 +1,81 @@
+//! What a tree is made of.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// How to build one Debian tree. Changing anything in it, or in its script, gives a new tree.
+#[derive(Debug, Clone, Copy, Hash)]
+pub struct Recipe {
+    /// Names the tree's directory.
+    pub name: &'static str,
+    /// Debian packages beyond the minimal base.
+    pub packages: &'static [&'static str],
+    /// Shell script that finishes the tree; its first argument is the tree.
+    pub script: &'static str,
+}
+
+impl Recipe {
+    /// The host: what a small server with systemd has.
+    pub const HOST: Self = Self {
+        name: "host",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "systemd-container",
+            "dbus",
+            "polkitd",
+            "iproute2",
+            "nftables",
+            "procps",
+            "util-linux",
+            "mount",
+            "ca-certificates",
+            "curl",
+            "jq",
+            "perl-base",
+        ],
+        script: include_str!("scripts/host-tree.sh"),
+    };
+
+    /// The job template: what a job runs in.
+    pub const JOB: Self = Self {
+        name: "job",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "dbus",
+            "bash",
+            "coreutils",
+            "iproute2",
+            "procps",
+            "util-linux",
+            "curl",
+            "ca-certificates",
+            "git",
+            "sudo",
+        ],
+        script: include_str!("scripts/job-tree.sh"),
+    };
+
+    /// Names what a tree is built from: the same recipe with the same release has the same one.
+    #[must_use]
+    pub(crate) fn key(&self, suite: &str) -> String {
+        // The hasher's result may change with the compiler; then a tree is built once more.
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        suite.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_package_gives_another_tree() {
+        let more = Recipe { packages: &["docker.io"], ..Recipe::JOB };
+        assert_ne!(more.key("bookworm"), Recipe::JOB.key("bookworm"));
+        assert_ne!(Recipe::JOB.key("trixie"), Recipe::JOB.key("bookworm"));
+        assert_eq!(Recipe::JOB.key("trixie"), Recipe::JOB.key("trixie"));
+    }
+}

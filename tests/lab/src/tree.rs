@@ -1,0 +1,73 @@
+//! Builds Debian trees.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::Cache;
+use crate::recipe::Recipe;
+use crate::shelf::{Kept, Shelf};
+use crate::sources::Sources;
+
+/// A built Debian tree in the cache. Never written to.
+#[derive(Debug)]
+pub struct Tree {
+    kept: Kept,
+}
+
+impl Tree {
+    /// The tree of `recipe`: from the cache, or built now, which takes about half a minute.
+    pub fn ensure(cache: &Cache, recipe: &Recipe) -> Result<Self> {
+        let sources = Sources::find()?;
+        let shelf = Shelf { cache, directory: cache.trees(), name: recipe.name, kept: 2 };
+        let kept = shelf.get(&recipe.key(&sources.suite), |path| build(recipe, &sources, path))?;
+        Ok(Self { kept })
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.kept.path()
+    }
+}
+
+fn build(recipe: &Recipe, sources: &Sources, tree: &Path) -> Result<()> {
+    let log = tree.with_extension("log");
+    let mut bootstrap = Command::new("mmdebstrap");
+    bootstrap
+        .arg("--quiet")
+        .arg("--mode=root")
+        .arg("--variant=minbase")
+        .arg(format!("--include={}", recipe.packages.join(",")))
+        .arg("--aptopt=Acquire::Languages \"none\"")
+        .arg("--dpkgopt=force-unsafe-io")
+        .args(["doc", "man", "info", "locale"].map(|share| format!("--dpkgopt=path-exclude=/usr/share/{share}/*")))
+        .arg(&sources.suite)
+        .arg(tree)
+        .arg(&sources.file);
+    logged(bootstrap, &log).context("mmdebstrap could not build the tree")?;
+
+    let mut finish = Command::new("sh");
+    finish.arg("-c").arg(recipe.script).arg(recipe.name).arg(tree);
+    logged(finish, &log).context("the recipe's script failed")
+}
+
+/// Runs `command`; when it fails, says how its output ended.
+fn logged(mut command: Command, log: &Path) -> Result<()> {
+    let file = File::create(log)?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .status()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(20)..];
+        bail!("{status}:\n{}", tail.join("\n"));
+    }
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! The controller's edges, simulated: a clock that tokio pauses, GitHub in-process, a host with units and guests.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use gha_runner_controller::{
+    controller::{
+        edges::{Clock, EdgeError, Feed, Guests, Records, Systemd, Unit, World},
+        record::Record,
+    },
+    forge::{
+        Deletion, Forge, ForgeError, Job, Minted, RateLimit, Runner,
+        github::{
+            Github,
+            transport::{Answer, Call, NoAnswer, Transport},
+        },
+    },
+    guest::event::Event,
+    handover::{ContainerName, ContainerRecord, Ending, Grant},
+};
+use github_sim::Reply;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::time::{Instant, sleep};
+
+use crate::host::Host;
+
+/// The token the simulated GitHub accepts.
+pub const TOKEN: &str = "simulated-token";
+/// Monday 2026-11-02, 00:00 UTC: where simulated wall clocks start.
+pub const EPOCH: Duration = Duration::from_secs(1_793_577_600);
+
+/// GitHub, shared by controller, runners and the test.
+pub type Hub = Rc<RefCell<github_sim::World>>;
+
+/// Simulated time since the start of the simulation.
+#[derive(Clone)]
+pub struct SimClock {
+    start: Instant,
+    /// How far the controller's wall clock is off.
+    pub skew: Rc<RefCell<f64>>,
+}
+
+impl SimClock {
+    pub fn new() -> Self {
+        Self { start: Instant::now(), skew: Rc::default() }
+    }
+
+    /// True time since the Unix epoch: GitHub's.
+    pub fn now(&self) -> Duration {
+        EPOCH + self.start.elapsed()
+    }
+}
+
+impl Clock for SimClock {
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn wall(&self) -> Duration {
+        Duration::from_secs_f64(self.now().as_secs_f64() + *self.skew.borrow())
+    }
+}
+
+/// The wire to GitHub: takes time, and breaks where a fault says so.
+pub struct Wire {
+    pub hub: Hub,
+    pub clock: SimClock,
+    pub rng: Rc<RefCell<StdRng>>,
+}
+
+impl Transport for Wire {
+    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
+        let (there, back) = {
+            let mut rng = self.rng.borrow_mut();
+            (rng.random_range(5..150), rng.random_range(5..150))
+        };
+        sleep(Duration::from_millis(there)).await;
+        let mut request = http::Request::builder()
+            .method(call.method)
+            .uri(call.path)
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("user-agent", "simulation");
+        if let Some(etag) = call.if_none_match {
+            request = request.header("if-none-match", etag);
+        }
+        let body = call.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let request = request.body(body).expect("a request");
+        let reply = self.hub.borrow_mut().handle(self.clock.now(), &request);
+        match reply {
+            Reply::Answer(response) => {
+                sleep(Duration::from_millis(back)).await;
+                let (parts, body) = response.into_parts();
+                Ok(Answer { status: parts.status, headers: parts.headers, body })
+            }
+            Reply::Slow(delay, response) => {
+                sleep(delay).await;
+                let (parts, body) = response.into_parts();
+                Ok(Answer { status: parts.status, headers: parts.headers, body })
+            }
+            Reply::Reset => Err(NoAnswer("connection reset".into())),
+            Reply::Hang => {
+                sleep(Duration::from_secs(30)).await;
+                Err(NoAnswer("no answer within 30 s".into()))
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.wall()
+    }
+}
+
+/// The real GitHub client, watched: nothing may be registered before it is recorded.
+pub struct WatchedForge {
+    pub github: Github<Wire>,
+    pub host: Host,
+}
+
+impl Forge for WatchedForge {
+    async fn look(&self, target: &str) -> Result<Vec<Job>, ForgeError> {
+        self.github.look(target).await
+    }
+
+    async fn mint(&self, target: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
+        let recorded = self.host.borrow().records.values().any(|record| record.runner_name == runner_name);
+        assert!(recorded, "{runner_name} is registered before it is recorded");
+        self.github.mint(target, runner_name, labels).await
+    }
+
+    async fn find_runner(&self, target: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError> {
+        self.github.find_runner(target, runner_name).await
+    }
+
+    async fn list_runners(&self, target: &str) -> Result<Vec<Runner>, ForgeError> {
+        self.github.list_runners(target).await
+    }
+
+    async fn delete_runner(&self, target: &str, runner_id: u64) -> Result<Deletion, ForgeError> {
+        self.github.delete_runner(target, runner_id).await
+    }
+
+    async fn job(&self, target: &str, job_id: u64) -> Result<Option<Job>, ForgeError> {
+        self.github.job(target, job_id).await
+    }
+
+    fn rate_limit(&self, target: &str) -> Option<RateLimit> {
+        self.github.rate_limit(target)
+    }
+}
+
+/// systemd of the simulated host.
+pub struct SimSystemd {
+    pub host: Host,
+}
+
+impl Systemd for SimSystemd {
+    async fn start(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+        crate::host::start(&self.host, class, name).await
+    }
+
+    async fn stop(&self, _class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+        crate::host::stop(&self.host, name).await
+    }
+
+    async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
+        sleep(Duration::from_millis(2)).await;
+        Ok(self.host.borrow().listing())
+    }
+
+    async fn changed(&self) -> Vec<Unit> {
+        loop {
+            let notice = self.host.borrow().notice.clone();
+            let heard = notice.notified();
+            if let Some(unit) = self.host.borrow_mut().signals.pop_front() {
+                return unit.into_iter().collect();
+            }
+            heard.await;
+        }
+    }
+}
+
+/// The guests of the simulated host.
+pub struct SimGuests {
+    pub host: Host,
+}
+
+/// One guest's story, from the beginning.
+pub struct SimFeed {
+    host: Host,
+    name: ContainerName,
+    next: usize,
+}
+
+impl Guests for SimGuests {
+    type Feed = SimFeed;
+
+    fn follow(&self, name: &ContainerName) -> SimFeed {
+        SimFeed { host: self.host.clone(), name: name.clone(), next: 0 }
+    }
+}
+
+impl Feed for SimFeed {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            let told = self.host.borrow().told.clone();
+            let heard = told.notified();
+            let event = self.host.borrow().stories.get(&self.name).and_then(|story| story.get(self.next).cloned());
+            if let Some(event) = event {
+                self.next += 1;
+                return Some(event);
+            }
+            heard.await;
+        }
+    }
+}
+
+/// Files of the simulated host: they outlive the controller.
+pub struct SimRecords {
+    pub host: Host,
+}
+
+impl Records for SimRecords {
+    fn load(&self) -> Result<Vec<Record>, EdgeError> {
+        Ok(self.host.borrow().records.values().cloned().collect())
+    }
+
+    fn put(&self, record: &Record) -> Result<(), EdgeError> {
+        self.host.borrow_mut().records.insert(record.name.clone(), record.clone());
+        Ok(())
+    }
+
+    fn remove(&self, name: &ContainerName) -> Result<(), EdgeError> {
+        self.host.borrow_mut().records.remove(name);
+        Ok(())
+    }
+
+    fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), EdgeError> {
+        self.host.borrow_mut().handed.insert(record.name.clone(), (record.clone(), grant.clone()));
+        Ok(())
+    }
+
+    fn take_back(&self, name: &ContainerName) -> Result<(), EdgeError> {
+        self.host.borrow_mut().handed.remove(name);
+        Ok(())
+    }
+
+    fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError> {
+        Ok(self.host.borrow().handed.values().map(|(record, _)| record.clone()).collect())
+    }
+
+    fn ending(&self, name: &ContainerName) -> Option<Ending> {
+        self.host.borrow().endings.get(name).cloned()
+    }
+
+    fn boot_id(&self) -> String {
+        self.host.borrow().boot_id.clone()
+    }
+}
+
+/// All edges of one life of the controller.
+pub struct SimWorld {
+    pub clock: SimClock,
+    pub forge: WatchedForge,
+    pub systemd: SimSystemd,
+    pub guests: SimGuests,
+    pub records: SimRecords,
+    pub rng: RefCell<StdRng>,
+}
+
+impl SimWorld {
+    pub fn new(hub: &Hub, host: &Host, clock: &SimClock, repos: &[&str], seed: u64) -> Self {
+        let rng = Rc::new(RefCell::new(StdRng::seed_from_u64(seed)));
+        let wires = repos.iter().map(|repo| {
+            let wire = Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone() };
+            ((*repo).to_owned(), wire)
+        });
+        Self {
+            clock: clock.clone(),
+            forge: WatchedForge { github: Github::new("http://github.invalid", wires), host: host.clone() },
+            systemd: SimSystemd { host: host.clone() },
+            guests: SimGuests { host: host.clone() },
+            records: SimRecords { host: host.clone() },
+            rng: RefCell::new(StdRng::seed_from_u64(seed ^ 0x5eed)),
+        }
+    }
+}
+
+impl World for SimWorld {
+    type Clock = SimClock;
+    type Forge = WatchedForge;
+    type Systemd = SimSystemd;
+    type Guests = SimGuests;
+    type Records = SimRecords;
+
+    fn clock(&self) -> &SimClock {
+        &self.clock
+    }
+
+    fn forge(&self) -> &WatchedForge {
+        &self.forge
+    }
+
+    fn systemd(&self) -> &SimSystemd {
+        &self.systemd
+    }
+
+    fn guests(&self) -> &SimGuests {
+        &self.guests
+    }
+
+    fn records(&self) -> &SimRecords {
+        &self.records
+    }
+
+    fn random(&self) -> u64 {
+        self.rng.borrow_mut().random()
+    }
+}
