@@ -131,11 +131,11 @@ fn a_runner_that_is_too_old_or_never_listens_is_told_and_the_class_pauses() {
     ] {
         stage.hub.inject_runner(RunnerFault::once(what)).unwrap();
         let (_, job) = stage.queue_small(name, "echo served").unwrap();
+        // From here the class pauses for some seconds; how the job ended may be told later than that.
+        stage.wait_for("one failed boot", MINUTE, |status| status.classes[0].boot_failures == 1).unwrap();
+        assert_eq!(stage.health().unwrap().0, 503);
         let ended = stage.wait_finished(job, MINUTE).unwrap();
         assert_eq!(ended.cause.to_string(), expected, "{ended:#?}");
-        let status = stage.status().unwrap();
-        assert_eq!(status.classes[0].boot_failures, 1, "{status:#?}");
-        assert_eq!(stage.health().unwrap().0, 503);
         let done = stage.hub.wait_completed(job, MINUTE).unwrap();
         assert_eq!(done.conclusion, Some(Conclusion::Success), "{done:#?}");
         stage.wait_for("healthy again", MINUTE, |status| status.problems.is_empty()).unwrap();
