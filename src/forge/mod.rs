@@ -1,9 +1,11 @@
 //! Where jobs come from: what the controller needs of a forge, and no more.
 
 pub mod github;
+mod scope;
 
 use std::{fmt, time::Duration};
 
+pub use self::scope::Scope;
 use crate::handover::Grant;
 
 /// A forge that queues jobs and registers runners. One value serves every target it has a credential for.
@@ -11,21 +13,37 @@ use crate::handover::Grant;
 /// Futures are not `Send`: the controller runs on one thread.
 #[allow(async_fn_in_trait)]
 pub trait Forge {
-    /// The jobs of `target` (`owner/repository`) that are queued or running now.
-    async fn look(&self, target: &str) -> Result<Vec<Job>, ForgeError>;
-    /// Registers a one-job runner and returns its grant. Never repeated by the implementation: after an error the
-    /// registration may or may not exist, and the caller settles it by name.
-    async fn mint(&self, target: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError>;
+    /// The repositories of `target` (a configured one: a repository, an organisation, an account) as the forge lists
+    /// them now, unfiltered. Not for an enterprise, whose repositories cannot be listed.
+    async fn discover(&self, target: &str) -> Result<Vec<Repository>, ForgeError>;
+    /// The jobs of `repository` (`owner/repository`) that are queued or running now.
+    async fn look(&self, repository: &str) -> Result<Vec<Job>, ForgeError>;
+    /// Registers a one-job runner with `scope` (see [`Scope`]) and returns its grant. Never repeated by the
+    /// implementation: after an error the registration may or may not exist, and the caller settles it by name.
+    async fn mint(&self, scope: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError>;
     /// Looks a runner up by its exact name.
-    async fn find_runner(&self, target: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError>;
-    /// All runners registered with `target`, anybody's.
-    async fn list_runners(&self, target: &str) -> Result<Vec<Runner>, ForgeError>;
+    async fn find_runner(&self, scope: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError>;
+    /// All runners registered with `scope`, anybody's.
+    async fn list_runners(&self, scope: &str) -> Result<Vec<Runner>, ForgeError>;
     /// Removes a registration.
-    async fn delete_runner(&self, target: &str, runner_id: u64) -> Result<Deletion, ForgeError>;
+    async fn delete_runner(&self, scope: &str, runner_id: u64) -> Result<Deletion, ForgeError>;
     /// One job, or `None` if the forge no longer knows it.
-    async fn job(&self, target: &str, job_id: u64) -> Result<Option<Job>, ForgeError>;
-    /// The credential's rate limit as last heard for `target`.
-    fn rate_limit(&self, target: &str) -> Option<RateLimit>;
+    async fn job(&self, repository: &str, job_id: u64) -> Result<Option<Job>, ForgeError>;
+    /// The rate limit, as last heard, of the credential that serves `name` (a target, a scope or a repository).
+    fn rate_limit(&self, name: &str) -> Option<RateLimit>;
+}
+
+/// A repository as a forge lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// `owner/repository`.
+    pub name: String,
+    /// Everybody can read it, and so open a pull request from a fork. None = the forge did not say.
+    pub public: Option<bool>,
+    /// Read-only, or switched off by the forge: runs nothing.
+    pub archived: bool,
+    /// Last push, since the Unix epoch.
+    pub pushed_at: Option<Duration>,
 }
 
 /// A job as the forge shows it.
@@ -33,6 +51,16 @@ pub trait Forge {
 pub struct Job {
     /// The forge's id; a re-run has a new one.
     pub id: u64,
+    /// The run it belongs to.
+    pub run_id: u64,
+    /// `owner/repository` it belongs to.
+    pub repository: String,
+    /// What triggered its run, in the forge's word (`push`, `pull_request`). None = not known.
+    pub event: Option<String>,
+    /// Its run was triggered from a fork. None = not known.
+    pub from_fork: Option<bool>,
+    /// Its repository is public. None = not known.
+    pub public: Option<bool>,
     /// Display name: text chosen by the workflow's author.
     pub name: String,
     /// Where it is in its life.
@@ -124,6 +152,8 @@ pub enum ErrorKind {
     Unauthorized,
     /// The target, or what was asked of it, is not there or not ours to see.
     NotFound,
+    /// The repository cannot be served as it is: renamed, archived, or its Actions are disabled.
+    Quarantined,
     /// The runner name is taken: use another.
     Conflict,
     /// The forge refuses the request as such.

@@ -8,7 +8,7 @@ use gha_runner_controller::{
         record::Record,
     },
     forge::{
-        Deletion, Forge, ForgeError, Job, Minted, RateLimit, Runner,
+        Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner,
         github::{
             Github,
             transport::{Answer, Call, NoAnswer, Transport},
@@ -116,6 +116,10 @@ pub struct WatchedForge {
 }
 
 impl Forge for WatchedForge {
+    async fn discover(&self, target: &str) -> Result<Vec<Repository>, ForgeError> {
+        self.github.discover(target).await
+    }
+
     async fn look(&self, target: &str) -> Result<Vec<Job>, ForgeError> {
         self.github.look(target).await
     }

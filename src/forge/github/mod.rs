@@ -18,7 +18,7 @@ use self::{
     pages::{Page, PageCache, below_root, next_path},
     transport::{Answer, Call, Transport},
 };
-use super::{Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Runner};
+use super::{Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, Scope};
 use crate::handover::Grant;
 
 /// Pages read of one listing at most; 1,000 is also what GitHub itself caps a filtered listing at.
@@ -136,6 +136,11 @@ impl<T: Transport> Github<T> {
 }
 
 impl<T: Transport> Forge for Github<T> {
+    async fn discover(&self, target: &str) -> Result<Vec<Repository>, ForgeError> {
+        self.target(target)?;
+        Ok(vec![Repository { name: target.to_owned(), public: None, archived: false, pushed_at: None }])
+    }
+
     async fn look(&self, target: &str) -> Result<Vec<Job>, ForgeError> {
         let state = self.target(target)?;
         let sweep = {
@@ -148,16 +153,14 @@ impl<T: Transport> Forge for Github<T> {
         if sweep {
             filters.push("");
         }
-        let mut runs = Vec::new();
+        let mut runs: BTreeMap<u64, Run> = BTreeMap::new();
         for filter in filters {
             let listing = format!("{base}?{filter}per_page=100");
             // The sweep reads one page: what matters is recent.
             let found = self.pages(state, listing, |kept| &mut kept.runs, |page: RunsPage| page.workflow_runs).await?;
-            runs.extend(found.into_iter().map(|run| run.id));
+            runs.extend(found.into_iter().map(|run| (run.id, run)));
         }
-        runs.sort_unstable();
-        runs.dedup();
-        let jobs: Vec<Vec<JobModel>> = stream::iter(runs)
+        let jobs: Vec<Vec<JobModel>> = stream::iter(runs.keys().copied())
             .map(|run| {
                 let listing = format!("{base}/{run}/jobs?filter=latest&per_page=100");
                 self.pages(state, listing, |kept| &mut kept.jobs, |page: JobsPage| page.jobs)
@@ -165,19 +168,21 @@ impl<T: Transport> Forge for Github<T> {
             .buffered(PARALLEL)
             .try_collect()
             .await?;
+        let jobs =
+            runs.values().zip(jobs).flat_map(|(run, jobs)| jobs.into_iter().map(|job| job.of(target, Some(run))));
+        // A job on a page that shifted while we read is seen twice (PROTOCOLS A.6).
+        let jobs: BTreeMap<u64, Job> = jobs.map(|job| (job.id, job)).collect();
         let mut kept = state.kept.borrow_mut();
         kept.jobs.forget_unused("");
         if sweep {
             kept.runs.forget_unused("");
         }
-        // A job on a page that shifted while we read is seen twice (PROTOCOLS A.6).
-        let jobs: BTreeMap<u64, Job> = jobs.into_iter().flatten().map(|job| (job.id, job.into())).collect();
         Ok(jobs.into_values().collect())
     }
 
     async fn mint(&self, target: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
         let state = self.target(target)?;
-        let path = format!("/repos/{target}/actions/runners/generate-jitconfig");
+        let path = format!("{}/actions/runners/generate-jitconfig", Scope::parse(target).path());
         // Repository runners live in group 1 (PROTOCOLS A.4).
         let body = json!({"name": runner_name, "runner_group_id": 1, "labels": labels, "work_folder": "_work"});
         let call = Call { method: Method::POST, path: path.clone(), if_none_match: None, body: Some(body) };
@@ -188,7 +193,7 @@ impl<T: Transport> Forge for Github<T> {
 
     async fn find_runner(&self, target: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError> {
         let state = self.target(target)?;
-        let path = format!("/repos/{target}/actions/runners?name={runner_name}&per_page=100");
+        let path = format!("{}/actions/runners?name={runner_name}&per_page=100", Scope::parse(target).path());
         let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
         let answer = self.call(state, call, &[StatusCode::OK]).await?;
         let page: RunnersPage = parse(&path, &answer)?;
@@ -199,7 +204,7 @@ impl<T: Transport> Forge for Github<T> {
     async fn list_runners(&self, target: &str) -> Result<Vec<Runner>, ForgeError> {
         let state = self.target(target)?;
         let mut runners = Vec::new();
-        let mut next = Some(format!("/repos/{target}/actions/runners?per_page=100"));
+        let mut next = Some(format!("{}/actions/runners?per_page=100", Scope::parse(target).path()));
         for _ in 0..PAGES {
             let Some(path) = next else { break };
             let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
@@ -213,7 +218,7 @@ impl<T: Transport> Forge for Github<T> {
 
     async fn delete_runner(&self, target: &str, runner_id: u64) -> Result<Deletion, ForgeError> {
         let state = self.target(target)?;
-        let path = format!("/repos/{target}/actions/runners/{runner_id}");
+        let path = format!("{}/actions/runners/{runner_id}", Scope::parse(target).path());
         let call = Call { method: Method::DELETE, path, if_none_match: None, body: None };
         let accepted =
             [StatusCode::NO_CONTENT, StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::UNPROCESSABLE_ENTITY];
@@ -233,7 +238,7 @@ impl<T: Transport> Forge for Github<T> {
             return Ok(None);
         }
         let job: JobModel = parse(&path, &answer)?;
-        Ok(Some(job.into()))
+        Ok(Some(job.of(target, None)))
     }
 
     fn rate_limit(&self, target: &str) -> Option<RateLimit> {

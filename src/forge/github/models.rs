@@ -14,10 +14,36 @@ pub(super) struct RunsPage {
     pub workflow_runs: Vec<Run>,
 }
 
-/// A run, as far as its id.
-#[derive(Debug, Clone, Copy, Deserialize)]
+/// A run, as far as its id and what may be trusted of it.
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Run {
     pub id: u64,
+    #[serde(default)]
+    pub event: Option<String>,
+    #[serde(default)]
+    pub repository: Option<RunRepository>,
+    #[serde(default)]
+    pub head_repository: Option<RunRepository>,
+}
+
+/// The repository of a run, or the one its commit lies in.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct RunRepository {
+    pub id: u64,
+    #[serde(default)]
+    pub private: Option<bool>,
+}
+
+impl Run {
+    /// Its commit lies in another repository. None = one of the two is not told (a fork that was deleted is null).
+    pub fn from_fork(&self) -> Option<bool> {
+        Some(self.repository.as_ref()?.id != self.head_repository.as_ref()?.id)
+    }
+
+    /// Its repository is public. None = not told.
+    pub fn public(&self) -> Option<bool> {
+        self.repository.as_ref()?.private.map(|private| !private)
+    }
 }
 
 /// `GET …/runs/{id}/jobs`
@@ -32,6 +58,8 @@ pub(super) struct JobsPage {
 pub(super) struct JobModel {
     pub id: u64,
     #[serde(default)]
+    pub run_id: Option<u64>,
+    #[serde(default)]
     pub name: Option<String>,
     #[serde(default)]
     pub status: Option<String>,
@@ -45,10 +73,17 @@ pub(super) struct JobModel {
     pub created_at: Option<String>,
 }
 
-impl From<JobModel> for Job {
-    fn from(job: JobModel) -> Self {
-        Self {
+impl JobModel {
+    /// As a job of this repository; `run` is the run it belongs to, where that is at hand.
+    pub fn of(self, repository: &str, run: Option<&Run>) -> Job {
+        let job = self;
+        Job {
             id: job.id,
+            run_id: job.run_id.or(run.map(|run| run.id)).unwrap_or_default(),
+            repository: repository.to_owned(),
+            event: run.and_then(|run| run.event.clone()),
+            from_fork: run.and_then(Run::from_fork),
+            public: run.and_then(Run::public),
             name: job.name.unwrap_or_default(),
             status: match job.status.as_deref() {
                 Some("queued") => JobStatus::Queued,
