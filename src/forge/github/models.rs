@@ -36,7 +36,7 @@ pub(super) struct RunRepository {
 
 impl Run {
     /// Its commit lies in another repository. None = one of the two is not told (a fork that was deleted is null).
-    pub fn from_fork(&self) -> Option<bool> {
+    pub fn is_from_fork(&self) -> Option<bool> {
         Some(self.repository.as_ref()?.id != self.head_repository.as_ref()?.id)
     }
 
@@ -82,7 +82,7 @@ impl JobModel {
             run_id: job.run_id.or(run.map(|run| run.id)).unwrap_or_default(),
             repository: repository.to_owned(),
             event: run.and_then(|run| run.event.clone()),
-            from_fork: run.and_then(Run::from_fork),
+            from_fork: run.and_then(Run::is_from_fork),
             public: run.and_then(Run::public),
             name: job.name.unwrap_or_default(),
             status: match job.status.as_deref() {
