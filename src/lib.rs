@@ -14,3 +14,4 @@ pub mod handover;
 pub mod netlink;
 pub mod sandbox;
 pub mod units;
+pub mod webhook;

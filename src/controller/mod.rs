@@ -7,6 +7,7 @@ pub mod cause;
 pub mod container;
 pub mod daemon;
 pub mod edges;
+pub mod gate;
 pub mod guests;
 pub mod ledger;
 pub mod phase;

@@ -49,7 +49,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("http.port: cannot listen on {at}. Remedy: free the port or set another"))?;
         info!(%at, "serving /health and /status");
-        tokio::spawn(api::serve(listener, status.clone()));
+        tokio::spawn(api::serve(listener, api::router(status.clone())));
     }
     tokio::spawn(stop_on_signal(commands)?);
     tokio::spawn(tell_service_manager(status));

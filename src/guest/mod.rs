@@ -5,9 +5,11 @@
 //! journal through the container's console.
 
 pub mod account;
+pub mod admit;
 pub mod console;
 pub mod event;
 pub mod grant;
+mod hook;
 mod lines;
 mod network;
 mod outlet;

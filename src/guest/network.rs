@@ -68,6 +68,7 @@ mod tests {
             dns: vec!["9.9.9.9".parse().unwrap(), "1.1.1.1".parse().unwrap()],
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
+            allow_forks: false,
         };
         for _ in 0..2 {
             name_resolvers(etc.path(), &settings).unwrap();

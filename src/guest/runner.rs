@@ -18,7 +18,7 @@ use rustix::{
 };
 use tokio::process::{Child, Command};
 
-use super::{account::Account, settings::GuestSettings};
+use super::{account::Account, hook, settings::GuestSettings};
 
 /// Where the runner puts the job's output, below its root directory.
 const PAGES: [&str; 2] = ["_diag", "pages"];
@@ -49,9 +49,15 @@ fn make(directory: &Path, account: &Account) -> anyhow::Result<()> {
 
 /// Everything the job's environment starts from; nothing of the guest's own gets in but its search path, which the
 /// template's unit decides.
-pub fn environment(account: &Account, root: &Path, path: Option<String>) -> Vec<(&'static str, String)> {
+/// `hook` = what runs before the first step of the job.
+pub fn environment(
+    account: &Account,
+    root: &Path,
+    path: Option<String>,
+    hook: Option<&Path>,
+) -> Vec<(&'static str, String)> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    vec![
+    let mut environment = vec![
         ("HOME", text(&account.home)),
         ("USER", account.name.clone()),
         ("LOGNAME", account.name.clone()),
@@ -65,11 +71,19 @@ pub fn environment(account: &Account, root: &Path, path: Option<String>) -> Vec<
             "GITHUB_ACTIONS_RUNNER_EXTRA_USER_AGENT",
             concat!("gha-runner-controller/", env!("CARGO_PKG_VERSION")).to_owned(),
         ),
-    ]
+    ];
+    environment.extend(hook.map(|hook| (hook::VARIABLE, text(hook))));
+    environment
 }
 
 /// Starts the runner. Needs a runtime.
-pub fn start(settings: &GuestSettings, root: &Path, account: &Account, path: Option<String>) -> anyhow::Result<Child> {
+pub fn start(
+    settings: &GuestSettings,
+    root: &Path,
+    account: &Account,
+    path: Option<String>,
+    hook: Option<&Path>,
+) -> anyhow::Result<Child> {
     let program = &settings.runner;
     let shown = program.display();
     fs::metadata(program).with_context(|| format!("cannot use the runner program {shown}"))?;
@@ -77,7 +91,7 @@ pub fn start(settings: &GuestSettings, root: &Path, account: &Account, path: Opt
     command
         .arg("run")
         .env_clear()
-        .envs(environment(account, root, path))
+        .envs(environment(account, root, path, hook))
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -126,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_environment_is_the_users_and_has_no_credentials() {
-        let environment = environment(&account(), Path::new("/opt/actions-runner"), None);
+        let environment = environment(&account(), Path::new("/opt/actions-runner"), None, None);
         let keys: Vec<&str> = environment.iter().map(|(key, _)| *key).collect();
         assert!(!keys.contains(&"CREDENTIALS_DIRECTORY"));
         assert!(environment.contains(&("RUNNER_ROOT", "/opt/actions-runner".to_owned())));

@@ -19,7 +19,7 @@ use super::{
     account, console,
     console::Said,
     event::{GuestExit, Trouble, What},
-    grant,
+    grant, hook,
     lines::Lines,
     outlet::{self, Outlet},
     output::{self, Output},
@@ -51,6 +51,7 @@ struct Ready {
     account: account::Account,
     root: PathBuf,
     pages: std::os::fd::OwnedFd,
+    hook: Option<PathBuf>,
 }
 
 /// Does it all.
@@ -108,11 +109,15 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     let pages = runner::lay_out(&root, &account)?;
     let Grant::GithubJit { encoded_jit_config } = credential(&credentials, GRANT_CREDENTIAL)?;
     grant::write(&grant::files(&encoded_jit_config)?, &root, &account)?;
+    let hook = match settings.allow_forks {
+        true => None,
+        false => Some(hook::install(Path::new(hook::DIRECTORY), &env::current_exe()?, &root)?),
+    };
     for directory in [&credentials, Path::new(CONTAINER_CREDENTIALS)] {
         // Best effort: systemd may have made them read-only. Only root can read them either way.
         let _ = fs::remove_file(directory.join(GRANT_CREDENTIAL));
     }
-    Ok(Ready { settings, account, root, pages })
+    Ok(Ready { settings, account, root, pages, hook })
 }
 
 fn credential<T: serde::de::DeserializeOwned>(directory: &Path, name: &str) -> anyhow::Result<T> {
@@ -122,12 +127,12 @@ fn credential<T: serde::de::DeserializeOwned>(directory: &Path, name: &str) -> a
 }
 
 async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
-    let Ready { settings, account, root, pages } = ready;
+    let Ready { settings, account, root, pages, hook } = ready;
     let mut stop = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let (output, printer) = output::start();
     let following = pages::follow(pages, output.clone())
         .inspect_err(|error| output.try_print(&format!("guest: cannot follow the job's output: {error}")));
-    let mut child = runner::start(&settings, &root, &account, env::var("PATH").ok())?;
+    let mut child = runner::start(&settings, &root, &account, env::var("PATH").ok(), hook.as_deref())?;
     outlet.report(What::RunnerStarted);
     let mut heard = Heard::default();
     let streams = (child.stdout.take(), child.stderr.take());

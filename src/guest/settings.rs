@@ -37,6 +37,9 @@ pub struct GuestSettings {
     pub runner: PathBuf,
     /// The user who runs the job.
     pub user: String,
+    /// Jobs that come from forks of public repositories may run here; see [`super::admit`].
+    #[serde(default)]
+    pub allow_forks: bool,
 }
 
 impl GuestSettings {

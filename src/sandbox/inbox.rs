@@ -232,12 +232,16 @@ mod tests {
             fs::set_permissions(self.file(file), fs::Permissions::from_mode(mode)).unwrap();
         }
 
-        fn read(&self) -> Result<Accepted, Problem> {
+        fn settings(&self) -> Settings {
             let written: Written = toml::from_str(
                 "token_file = \"/t\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\n[class.large]\n",
             )
             .unwrap();
-            let settings = check_settings(written).unwrap();
+            check_settings(written).unwrap()
+        }
+
+        fn read(&self) -> Result<Accepted, Problem> {
+            let settings = self.settings();
             read(&self.handover(), &NAME.parse().unwrap(), "medium", &settings).map_err(|refused| refused.problem)
         }
     }
@@ -248,6 +252,18 @@ mod tests {
         assert_eq!(accepted.record.subnet.to_string(), "192.168.100.0/24");
         assert_eq!(accepted.subnet_index, 0);
         assert_eq!(accepted.grant, Grant::GithubJit { encoded_jit_config: "c2VjcmV0".into() });
+    }
+
+    #[test]
+    fn forks_are_refused_by_the_guest_unless_the_record_allows_them() {
+        let desk = Desk::new();
+        let settings = desk.settings();
+        let plan = |desk: &Desk| crate::sandbox::Plan::new(&desk.read().unwrap(), &settings).unwrap();
+        assert!(!plan(&desk).guest().allow_forks, "a record that does not say");
+        for said in [false, true] {
+            desk.write(RECORD_FILE, &RECORD.replace("\"job_id\"", &format!("\"allow_forks\":{said},\"job_id\"")));
+            assert_eq!(plan(&desk).guest().allow_forks, said);
+        }
     }
 
     /// Every way to say something wrong in the record, and the word the refusal must contain.

@@ -124,6 +124,7 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
+            allow_forks: false,
         }
     }
 

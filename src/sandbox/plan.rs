@@ -34,6 +34,9 @@ pub struct Plan {
     pub user: String,
     /// Its resolvers; none = the template's own.
     pub dns: Vec<Ipv4Addr>,
+    /// Jobs of forks may run in it. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub allow_forks: bool,
 }
 
 /// A class or template that root's settings do not have.
@@ -63,6 +66,7 @@ impl Plan {
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: settings.network.dns.clone(),
+            allow_forks: record.allow_forks,
         })
     }
 
@@ -77,6 +81,7 @@ impl Plan {
             dns: self.dns.clone(),
             runner: self.runner.clone(),
             user: self.user.clone(),
+            allow_forks: self.allow_forks,
         }
     }
 }

@@ -66,6 +66,7 @@ impl Host {
             target: "octo-org/hello".into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
+            allow_forks: false,
         };
         let files = [(".runner", "{}"), (".credentials", SECRET), (".credentials_rsaparams", "k")];
         let files: serde_json::Map<String, serde_json::Value> =

@@ -136,6 +136,7 @@ impl<'w, W: World> Daemon<'w, W> {
             target: target_name,
             job_id: container.record.job_id,
             runner_name: container.record.runner_name.clone(),
+            allow_forks: false,
         };
         let records = self.world.records();
         let written = records.put(&container.record).and_then(|()| records.hand_over(&to_boot, &minted.grant));

@@ -16,6 +16,9 @@ use crate::{
 /// Longest pause after failed looks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// Least time between two looks that were hastened by hints.
+const HINT_PAUSE: Duration = Duration::from_secs(1);
+
 impl<'w, W: World> Daemon<'w, W> {
     pub(super) fn look_where_due(&mut self, now: Duration) {
         let due: Vec<String> = self
@@ -35,6 +38,16 @@ impl<'w, W: World> Daemon<'w, W> {
                 Outcome::Looked { target: name, began: now, result }
             });
         }
+    }
+
+    /// Hastens the next look at a repository, at most once in [`HINT_PAUSE`]. A pause after failures stays as it is.
+    pub(super) fn look_again(&mut self, repository: &str) {
+        let now = self.now();
+        let found = self.targets.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(repository));
+        let Some((_, target)) = found.filter(|(_, target)| target.look_failures == 0) else { return };
+        let at = target.hinted_at.map_or(now, |last| now.max(last + HINT_PAUSE));
+        target.hinted_at = Some(at);
+        target.next_look = target.next_look.min(at);
     }
 
     pub(super) fn looked(&mut self, name: &str, began: Duration, result: Result<Vec<Job>, ForgeError>) {

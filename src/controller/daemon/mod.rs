@@ -47,10 +47,15 @@ const FINISHED_KEPT: usize = 200;
 const PICKUP_KEPT: Duration = Duration::from_secs(600);
 
 /// What the operator or the service manager asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Take no new jobs, finish what is being started, return. Containers go on.
     Shutdown,
+    /// Something may have happened in a repository (`owner/repository`): look at it now. A hint, and no more.
+    LookAgain {
+        /// As the forge writes it. One that is not served is ignored.
+        repository: String,
+    },
 }
 
 /// The controller.
@@ -92,6 +97,8 @@ struct Target {
     /// Wall clock of its end, in milliseconds.
     looked_ms: Option<u64>,
     next_look: Duration,
+    /// When a hint last hastened a look.
+    hinted_at: Option<Duration>,
     looking: bool,
     look_failures: u32,
     mint_failures: u32,
@@ -210,8 +217,9 @@ impl<'w, W: World> Daemon<'w, W> {
 
     fn command(&mut self, command: Option<Command>) {
         // A closed channel means that whoever would stop us is gone.
-        let Command::Shutdown = command.unwrap_or(Command::Shutdown);
-        if self.stopping_since.is_none() {
+        if let Command::LookAgain { repository } = command.unwrap_or(Command::Shutdown) {
+            self.look_again(&repository);
+        } else if self.stopping_since.is_none() {
             info!("stopping: no new jobs; running containers go on");
             self.stopping_since = Some(self.now());
         }

@@ -124,7 +124,7 @@ fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
     };
     let head_repository = match run.spec.from_fork {
         true => json!({
-            "id": repo.id.0 + 500_000_000,
+            "id": run.spec.head_repo_id(repo.id),
             "name": repo.name,
             "full_name": format!("somebody-else/{}", repo.name),
             "owner": actor("somebody-else"),

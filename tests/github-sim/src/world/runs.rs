@@ -4,6 +4,7 @@ use super::jobs::Job;
 use super::{Conclusion, JobId, JobSpec, JobStatus, RepoId, RunId, World, WorldError};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// A run to queue.
@@ -39,6 +40,23 @@ impl RunSpec {
     #[must_use]
     pub fn push(jobs: Vec<JobSpec>) -> Self {
         Self { jobs, ..Self::default() }
+    }
+
+    /// The payload of the event that triggered it in this repository.
+    pub(crate) fn payload(&self, repo: RepoId, private: bool) -> Value {
+        let mut payload = json!({ "repository": { "id": repo, "private": private, "fork": false } });
+        if self.event.starts_with("pull_request") {
+            let head = self.head_repo_id(repo);
+            let head =
+                json!({ "ref": self.branch, "repo": { "id": head, "private": private, "fork": self.from_fork } });
+            payload["pull_request"] = json!({ "number": 1, "head": head });
+        }
+        payload
+    }
+
+    /// Id of the repository its commit lies in.
+    pub(crate) fn head_repo_id(&self, repo: RepoId) -> u64 {
+        if self.from_fork { repo.0 + 500_000_000 } else { repo.0 }
     }
 }
 

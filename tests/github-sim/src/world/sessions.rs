@@ -92,6 +92,8 @@ pub struct JobOrder {
     pub repository: String,
     pub workflow: String,
     pub event: String,
+    /// What the event brought along, as far as anybody asks.
+    pub payload: serde_json::Value,
     pub branch: String,
     pub sha: String,
     pub name: String,
@@ -296,6 +298,7 @@ impl World {
     fn order(&self, id: JobId) -> Option<JobOrder> {
         let job = self.jobs.get(&id)?;
         let run = self.runs.get(&job.run)?;
+        let private = self.repos.get(&job.repo)?.private;
         Some(JobOrder {
             job_id: id,
             run_id: job.run,
@@ -304,6 +307,7 @@ impl World {
             repository: self.repo_name(job.repo),
             workflow: run.spec.workflow.clone(),
             event: run.spec.event.clone(),
+            payload: run.spec.payload(job.repo, private),
             branch: run.spec.branch.clone(),
             sha: run.head_sha.clone(),
             name: job.spec.name.clone(),

@@ -1,7 +1,7 @@
 //! The runner stand-in, for real: a process that connects over loopback and runs shell steps.
 
 use crate::server::Sim;
-use github_sim::world::{Conclusion, JobSpec, JobStatus, RunnerFault, RunnerWhat};
+use github_sim::world::{Conclusion, JobSpec, JobStatus, RunSpec, RunnerFault, RunnerWhat};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -359,6 +359,31 @@ fn hooks_run_around_the_job() {
         sim.control.job(job).unwrap().output,
         format!("hook started {run_id}\n##[error]Process completed with exit code 4.\nhook completed {run_id}\n")
     );
+}
+
+#[test]
+fn a_hook_learns_where_the_job_comes_from_and_may_refuse_it() {
+    let sim = Sim::start(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let hook = directory.path().join("started.sh");
+    fs::write(&hook, "echo $GITHUB_EVENT_NAME; cat $GITHUB_EVENT_PATH; exit 3").unwrap();
+    let job = JobSpec::new("a", &["nix"], &["echo a step"]);
+    let run = RunSpec { event: "pull_request".to_owned(), from_fork: true, ..RunSpec::push(vec![job]) };
+    let job = sim.control.queue_run("o/r", run).unwrap().job_ids[0];
+    let ended = command(directory.path())
+        .env("ACTIONS_RUNNER_INPUT_JITCONFIG", sim.mint("a"))
+        .env("ACTIONS_RUNNER_HOOK_JOB_STARTED", hook)
+        .output()
+        .unwrap();
+    assert!(ended.status.success());
+    let job = sim.control.job(job).unwrap();
+    assert_eq!(job.conclusion, Some(Conclusion::Failure));
+    let (event, rest) = job.output.split_once('\n').unwrap();
+    assert_eq!(event, "pull_request");
+    let payload: serde_json::Value = serde_json::from_str(rest.split("##[error]").next().unwrap()).unwrap();
+    assert_ne!(payload["repository"]["id"], payload["pull_request"]["head"]["repo"]["id"]);
+    assert_eq!(payload["repository"]["private"], false);
+    assert!(!job.output.contains("a step"), "{}", job.output);
 }
 
 #[test]

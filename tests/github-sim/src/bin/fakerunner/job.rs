@@ -63,7 +63,7 @@ pub(crate) async fn run(
         environment: BTreeMap::new(),
     };
     running.environment = environment(root, config, order, &running, &tracking_id);
-    let end = match running.prepare() {
+    let end = match running.prepare(&order.payload) {
         Ok(()) => running.all(config, order).await,
         Err(error) => {
             let text = format!("##[error]cannot make the work directories: {error}\n");
@@ -78,11 +78,16 @@ pub(crate) async fn run(
 }
 
 impl Running<'_> {
-    fn prepare(&self) -> io::Result<()> {
-        for directory in [&self.workspace, &self.temp] {
+    fn prepare(&self, payload: &serde_json::Value) -> io::Result<()> {
+        let file = self.payload_file();
+        for directory in [&self.workspace, &self.temp, file.parent().unwrap_or(&self.temp)] {
             std::fs::create_dir_all(directory)?;
         }
-        Ok(())
+        std::fs::write(file, payload.to_string())
+    }
+
+    fn payload_file(&self) -> PathBuf {
+        self.temp.join("_github_workflow/event.json")
     }
 
     async fn all(&mut self, config: &JitConfig, order: &JobOrder) -> End {
@@ -258,6 +263,7 @@ fn environment(
         ("GITHUB_JOB", order.name.clone()),
         ("GITHUB_WORKFLOW", order.workflow.clone()),
         ("GITHUB_EVENT_NAME", order.event.clone()),
+        ("GITHUB_EVENT_PATH", path(&running.payload_file())),
         ("GITHUB_SHA", order.sha.clone()),
         ("GITHUB_REF", format!("refs/heads/{}", order.branch)),
         ("GITHUB_REF_NAME", order.branch.clone()),
