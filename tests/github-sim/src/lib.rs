@@ -37,6 +37,7 @@
 //! ```
 
 pub mod control;
+pub mod hook_sender;
 pub mod http_client;
 pub mod jit;
 mod mishap;

@@ -3,8 +3,9 @@
 use super::{Command, PATH};
 use crate::http_client::{self, Limits};
 use crate::world::{
-    AccountSpec, Fault, JobId, JobSpec, JobStatus, JobView, Queued, RepoId, RepoSpec, RunId, RunSpec, RunView,
-    RunnerFault, RunnerGroupSpec, RunnerView, ScaleSetId, ScaleSetRules, ScaleSetView, Scope, TrafficReport,
+    AccountSpec, DeliveryView, Fault, HookFault, HookSpec, JobId, JobSpec, JobStatus, JobView, Queued, RepoId,
+    RepoSpec, RunId, RunSpec, RunView, RunnerFault, RunnerGroupSpec, RunnerView, ScaleSetId, ScaleSetRules,
+    ScaleSetView, Scope, TrafficReport,
 };
 use serde::de::DeserializeOwned;
 use std::io;
@@ -263,6 +264,30 @@ impl ControlClient {
     /// As [`Self::call`].
     pub fn clear_faults(&self) -> Result<(), ControlError> {
         self.done(&Command::ClearFaults)
+    }
+
+    /// Configures a webhook of a repository or organisation; deliveries go out from the simulator's process.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_hook(&self, hook: HookSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetHook(hook))
+    }
+
+    /// Injects a fault of the webhooks.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn inject_hook(&self, fault: HookFault) -> Result<(), ControlError> {
+        self.done(&Command::InjectHook { fault })
+    }
+
+    /// How the deliveries of all webhooks went.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn deliveries(&self) -> Result<Vec<DeliveryView>, ControlError> {
+        self.call(&Command::Deliveries)
     }
 
     /// Adds an owner or changes what is known of it: organisation or user, and in which enterprise.

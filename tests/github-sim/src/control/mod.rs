@@ -8,8 +8,8 @@ mod client;
 pub use client::{ControlClient, ControlError};
 
 use crate::world::{
-    AccountSpec, Conclusion, Fault, Gate, JobId, JobSpec, Picking, RepoSpec, RunId, RunSpec, RunStatusRule,
-    RunnerFault, RunnerGroupSpec, ScaleSetId, ScaleSetRules, Scope, World, WorldError,
+    AccountSpec, Conclusion, Fault, Gate, HookFault, HookSpec, JobId, JobSpec, Picking, RepoSpec, RunId, RunSpec,
+    RunStatusRule, RunnerFault, RunnerGroupSpec, ScaleSetId, ScaleSetRules, Scope, World, WorldError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -117,6 +117,12 @@ pub enum Command {
     RevokeToken {
         token: String,
     },
+    /// Answers the hook's id.
+    SetHook(HookSpec),
+    InjectHook {
+        fault: HookFault,
+    },
+    Deliveries,
     SetAccount(AccountSpec),
     /// Answers the group's id.
     SetRunnerGroup {
@@ -217,6 +223,12 @@ impl World {
                 done
             }
             Command::RevokeToken { token } => Ok(json!(self.revoke_token(&token))),
+            Command::SetHook(spec) => self.set_hook(now, spec).map(|id| json!(id)),
+            Command::InjectHook { fault } => {
+                self.inject_hook(fault);
+                done
+            }
+            Command::Deliveries => Ok(json!(self.deliveries())),
             Command::SetAccount(spec) => self.set_account(spec).map(|()| Value::Null),
             Command::SetRunnerGroup { scope, group } => self.set_runner_group(&scope, group).map(|id| json!(id)),
             Command::ScaleSets => Ok(json!(self.scale_set_views())),

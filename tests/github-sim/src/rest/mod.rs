@@ -13,7 +13,7 @@ pub use route::Call;
 use crate::mishap::{self, Early, set};
 use crate::scale_set::Held;
 use crate::stamp;
-use crate::world::{Bearer, Charge, JobSpec, LogEntry, RepoId, RunSpec, What, World};
+use crate::world::{Bearer, Charge, Job, JobSpec, LogEntry, RepoId, RunSpec, What, World};
 use answer::Answer;
 use http::{Request, Response, StatusCode};
 use query::Query;
@@ -188,6 +188,21 @@ fn redirect(status: u16, to: &str) -> Answer {
         "documentation_url": "https://docs.github.com/rest/guides/best-practices-for-using-the-rest-api#follow-redirects",
     });
     Answer::with(status, body).header("location", to)
+}
+
+/// The body of a `workflow_job` delivery but for its action.
+pub(crate) fn render_job_event(world: &World, job: &Job) -> Option<Value> {
+    let api = world.config().base_url.trim_end_matches('/');
+    let (run, repo) = (world.run(job.run)?, world.repo(job.repo)?);
+    let mut body = json!({
+        "workflow_job": jobs::render(world, api, run, job),
+        "repository": runs::render_repo(api, repo),
+        "sender": runs::actor(&repo.owner),
+    });
+    if let Some(login) = world.organization(&repo.owner) {
+        body["organization"] = json!({ "login": login, "id": 1, "url": format!("{api}/orgs/{login}") });
+    }
+    Some(body)
 }
 
 /// Who may ask, and whether they asked too often already.

@@ -14,7 +14,7 @@ const MAX_FILTERED: usize = 1_000;
 pub(super) fn get_repo(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     let id = find_repo(world, ask)?;
     let repo = world.repo(id).ok_or_else(Answer::not_found)?;
-    Ok(Answer::ok(render_repo(ask, repo)))
+    Ok(Answer::ok(render_repo(&ask.api, repo)))
 }
 
 pub(super) fn list_repos(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
@@ -26,7 +26,7 @@ pub(super) fn list_repos(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Ans
     if repos.is_empty() && key.is_none() {
         return Err(Answer::not_found());
     }
-    Ok(ask.query.cut(&ask.address, key, repos, |repo| render_repo(ask, repo)))
+    Ok(ask.query.cut(&ask.address, key, repos, |repo| render_repo(&ask.api, repo)))
 }
 
 pub(super) fn list(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
@@ -85,7 +85,7 @@ pub(super) fn control(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer
     Ok(Answer::with(status.map_err(refuse)?, json!({})))
 }
 
-fn render_repo(ask: &Ask<'_>, repo: &Repo) -> Value {
+pub(super) fn render_repo(api: &str, repo: &Repo) -> Value {
     let full_name = repo.full_name();
     json!({
         "id": repo.id,
@@ -99,14 +99,14 @@ fn render_repo(ask: &Ask<'_>, repo: &Repo) -> Value {
         "disabled": false,
         "default_branch": "main",
         "description": null,
-        "url": format!("{}/repos/{full_name}", ask.api),
-        "html_url": format!("{}/{full_name}", ask.api),
+        "url": format!("{api}/repos/{full_name}"),
+        "html_url": format!("{api}/{full_name}"),
         "owner": actor(&repo.owner),
         "permissions": { "admin": true, "push": true, "pull": true },
     })
 }
 
-fn actor(login: &str) -> Value {
+pub(super) fn actor(login: &str) -> Value {
     json!({ "login": login, "id": 1, "node_id": "U_1", "type": "User", "site_admin": false })
 }
 

@@ -304,6 +304,7 @@ impl super::World {
     pub fn clear_faults(&mut self) {
         self.faults.rest.clear();
         self.faults.runner.clear();
+        self.clear_hook_faults();
     }
 
     /// Faults that have not happened yet: of the REST half, of the runners.

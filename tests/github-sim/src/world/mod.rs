@@ -6,6 +6,7 @@
 mod accounts;
 mod faults;
 mod groups;
+mod hooks;
 mod ids;
 mod jobs;
 mod limits;
@@ -22,6 +23,7 @@ mod versions;
 pub use accounts::{AccountKind, AccountSpec};
 pub use faults::{Fault, On, RunnerFault, RunnerWhat, What};
 pub use groups::{RunnerGroup, RunnerGroupSpec, Visibility};
+pub use hooks::{DeliveryView, HookDelivery, HookFault, HookSpec, HookWhat};
 pub use ids::{JobId, RepoId, RunId, RunnerId, ScaleSetId};
 pub use jobs::{Conclusion, Gate, JobSpec, JobStatus, JobView, Step, StepView};
 pub use repos::RepoSpec;
@@ -189,6 +191,7 @@ pub struct World {
     groups: BTreeMap<String, Vec<RunnerGroup>>,
     /// By login in small letters.
     accounts: BTreeMap<String, AccountSpec>,
+    hooks: hooks::Hooks,
     tokens: Tokens,
     limits: Limits,
     faults: Faults,
@@ -216,6 +219,7 @@ impl World {
             scale_sets: scale_sets::ScaleSets::default(),
             groups: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            hooks: hooks::Hooks::default(),
             tokens: Tokens::new(&config.tokens),
             limits: Limits::new(config.rate_limit),
             faults: Faults::default(),

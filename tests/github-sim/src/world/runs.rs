@@ -167,6 +167,7 @@ impl World {
         if let Some(run) = self.runs.get_mut(&run) {
             run.jobs.push(id);
         }
+        self.tell_appeared(id);
         id
     }
 

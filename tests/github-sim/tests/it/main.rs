@@ -5,6 +5,7 @@
 mod access;
 mod fakerunner;
 mod faults;
+mod hooks;
 mod hub;
 mod lifecycle;
 mod lists;
