@@ -3,9 +3,9 @@
 use super::{Command, PATH};
 use crate::http_client::{self, Limits};
 use crate::world::{
-    AccountSpec, DeliveryView, Fault, HookFault, HookSpec, JobId, JobSpec, JobStatus, JobView, Queued, RepoId,
-    RepoSpec, RunId, RunSpec, RunView, RunnerFault, RunnerGroupSpec, RunnerView, ScaleSetId, ScaleSetRules,
-    ScaleSetView, Scope, TrafficReport,
+    AccountSpec, DeliveryView, Fault, HookFault, HookSpec, InstallationSpec, JobId, JobSpec, JobStatus, JobView,
+    LimitRules, Queued, RepoId, RepoSettings, RepoSpec, RunId, RunSpec, RunView, RunnerFault, RunnerGroupSpec,
+    RunnerView, ScaleSetId, ScaleSetRules, ScaleSetView, Scope, TokenSpec, TrafficReport,
 };
 use serde::de::DeserializeOwned;
 use std::io;
@@ -109,6 +109,80 @@ impl ControlClient {
     /// As [`Self::call`].
     pub fn add_repo(&self, name: &str) -> Result<RepoId, ControlError> {
         self.call(&Command::AddRepo(RepoSpec { name: name.to_owned(), private: false }))
+    }
+
+    /// Adds so many repositories, `owner/prefix-001` and so on.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn add_repos(&self, owner: &str, prefix: &str, count: u32, private: bool) -> Result<Vec<RepoId>, ControlError> {
+        self.call(&Command::AddRepos { owner: owner.to_owned(), prefix: prefix.to_owned(), count, private })
+    }
+
+    /// Changes a repository: private, archived, disabled, without Actions and so on. `change` gets it as it is.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn change_repo(&self, repo: &str, change: impl FnOnce(&mut RepoSettings)) -> Result<(), ControlError> {
+        let mut settings = self.call(&Command::Repo { repo: repo.to_owned() })?;
+        change(&mut settings);
+        self.done(&Command::SetRepo { repo: repo.to_owned(), settings })
+    }
+
+    /// Gives a repository another name; requests for the old one are redirected.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn rename_repo(&self, from: &str, to: &str) -> Result<(), ControlError> {
+        self.done(&Command::RenameRepo { from: from.to_owned(), to: to.to_owned() })
+    }
+
+    /// Deletes a repository with everything in it.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn delete_repo(&self, repo: &str) -> Result<(), ControlError> {
+        self.done(&Command::DeleteRepo { repo: repo.to_owned() })
+    }
+
+    /// Changes how limits are enforced.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_limit_rules(&self, rules: LimitRules) -> Result<(), ControlError> {
+        self.done(&Command::SetLimitRules { rules })
+    }
+
+    /// Accepts one more token for what it allows, or changes one.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_token(&self, token: TokenSpec) -> Result<(), ControlError> {
+        self.done(&Command::SetToken(token))
+    }
+
+    /// Refuses a token from now on. Says whether it was accepted before.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_token(&self, token: &str) -> Result<bool, ControlError> {
+        self.call(&Command::RevokeToken { token: token.to_owned() })
+    }
+
+    /// Refuses all installation tokens given out so far. Gives how many there were.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_installation_tokens(&self) -> Result<usize, ControlError> {
+        self.call(&Command::RevokeInstallationTokens)
+    }
+
+    /// Changes what the GitHub App may do in an account. Gives the id of the installation.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_installation(&self, installation: InstallationSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetInstallation(installation))
     }
 
     /// Queues a run with one job.

@@ -1,8 +1,10 @@
 //! The REST half: routing, credentials, limits, entity tags, faults, and the calls themselves.
 
+mod accounts;
 mod answer;
 mod apps;
 mod jobs;
+mod permission;
 mod query;
 mod route;
 mod runners;
@@ -13,7 +15,7 @@ pub use route::Call;
 use crate::mishap::{self, Early, set};
 use crate::scale_set::Held;
 use crate::stamp;
-use crate::world::{Bearer, Charge, Job, JobSpec, LogEntry, RepoId, RunSpec, What, World};
+use crate::world::{Bearer, Charge, Grant, Job, JobSpec, LogEntry, Repo, RepoId, RunSpec, What, World};
 use answer::Answer;
 use http::{Request, Response, StatusCode};
 use query::Query;
@@ -59,8 +61,10 @@ struct Ask<'a> {
     api: String,
     /// The request's own address without its query.
     address: String,
-    /// What the limits are kept for.
+    /// The token, as entity tags differ by it.
     account: String,
+    /// What limits and counters are kept for.
+    payer: String,
 }
 
 impl Ask<'_> {
@@ -78,7 +82,12 @@ pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>
     let method = request.method().as_str();
     let route = route::parse(method, path);
     let call = route.call;
-    let reply = reply(world, now, request, route);
+    let bearer = {
+        let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        world.tokens_mut().judge(now, header)
+    };
+    let credential = world.payer(&bearer);
+    let reply = reply(world, now, request, route, &bearer);
     let status = match &reply {
         Reply::Answer(response) | Reply::Slow(_, response) => response.status().as_u16(),
         Reply::Reset | Reply::Hang | Reply::Held(_) => 0,
@@ -89,11 +98,12 @@ pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>
         path: request.uri().path_and_query().map_or(path, http::uri::PathAndQuery::as_str).to_owned(),
         call,
         status,
+        credential,
     });
     reply
 }
 
-fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Route<'_>) -> Reply {
+fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Route<'_>, bearer: &Bearer) -> Reply {
     let (call, method) = (route.call, request.method().as_str());
     let repo = repo_name(world, &route.place);
     let base = world.config().base_url.trim_end_matches('/').to_owned();
@@ -105,13 +115,10 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         method,
         body: request.body(),
         account: String::new(),
+        payer: world.payer(bearer),
         route,
     };
-    let bearer = {
-        let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        world.tokens_mut().judge(now, header)
-    };
-    if let Bearer::Accepted(token) | Bearer::Jwt(token) = &bearer {
+    if let Bearer::Accepted(token) | Bearer::Jwt(token) = bearer {
         ask.account.clone_from(token);
     }
     let fault = world.faults_mut().take(call, method, repo.as_deref());
@@ -121,14 +128,14 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         Before::Reset => return Reply::Reset,
         Before::GoOn => {
             let user_agent = request.headers().contains_key(http::header::USER_AGENT);
-            match admit(world, &ask, &bearer, user_agent) {
+            match admit(world, &ask, bearer, user_agent) {
                 Ok(()) => dispatch(world, &ask),
                 Err(refusal) => refusal,
             }
         }
     };
     let done = after(world, &ask, repo.as_deref(), fault.as_ref(), done);
-    let response = finish(world, &ask, request, &bearer, done);
+    let response = finish(world, &ask, request, bearer, done);
     mishap::late(fault.as_ref(), now, response)
 }
 
@@ -155,19 +162,10 @@ fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
         Some(What::Unauthorized) => Before::Answer(Answer::error(401, "Bad credentials")),
         Some(What::RateLimitPrimary { reset_after }) => {
             let reset = ask.now + Duration::from_secs(*reset_after);
-            world.limits_mut().exhaust(&ask.account, ask.now, reset);
-            Before::Answer(rate_limited())
+            world.limits_mut().exhaust(&ask.payer, ask.now, reset);
+            Before::Answer(rate_limited(world))
         }
-        Some(What::RateLimitSecondary { retry_after }) => {
-            let answer = Answer::error(
-                403,
-                "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
-            );
-            Before::Answer(match retry_after {
-                Some(seconds) => answer.header("retry-after", seconds.to_string()),
-                None => answer,
-            })
-        }
+        Some(What::RateLimitSecondary { retry_after }) => Before::Answer(too_fast(*retry_after)),
         Some(What::Redirect { status, to }) => Before::Answer(redirect(*status, to)),
         Some(What::StaleEtag) => {
             world.faults_mut().etag_salt += 1;
@@ -177,8 +175,17 @@ fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
     }
 }
 
-fn rate_limited() -> Answer {
-    Answer::error(403, "API rate limit exceeded for user ID 1.")
+fn rate_limited(world: &World) -> Answer {
+    Answer::error(world.config().limits.status, "API rate limit exceeded for user ID 1.")
+}
+
+fn too_fast(retry_after: Option<u64>) -> Answer {
+    let answer =
+        Answer::error(403, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.");
+    match retry_after {
+        Some(seconds) => answer.header("retry-after", seconds.to_string()),
+        None => answer,
+    }
 }
 
 fn redirect(status: u16, to: &str) -> Answer {
@@ -227,9 +234,52 @@ fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, user_agent: bool) ->
     if ask.route.call == Call::RateLimit {
         return Ok(());
     }
-    match world.limits_mut().standing(&ask.account, ask.now) {
-        Some(standing) if standing.remaining() == 0 => Err(rate_limited()),
-        _ => Ok(()),
+    match world.limits_mut().standing(&ask.payer, ask.now) {
+        Some(standing) if standing.remaining() == 0 => return Err(rate_limited(world)),
+        _ => {}
+    }
+    let rules = world.config().limits.clone();
+    if let Some(budget) = rules.points_per_minute {
+        let points = if ask.method == "GET" { 1 } else { 5 };
+        world
+            .limits_mut()
+            .spend(&ask.payer, ask.now, points, budget)
+            .map_err(|seconds| too_fast(rules.retry_after.then_some(seconds)))?;
+    }
+    match world.token(&ask.account) {
+        Some(known) => permission::check(world, ask, &known.grant)?,
+        None => {}
+    }
+    repo_allows(world, ask)
+}
+
+/// What the state of a repository keeps from being done there.
+fn repo_allows(world: &World, ask: &Ask<'_>) -> Result<(), Answer> {
+    let Some(repo) = named_repo(world, &ask.route.place) else {
+        return Ok(());
+    };
+    let is_about_actions = ask.route.tail.starts_with("/actions/") && ask.route.call != Call::ActionsPermissions;
+    if repo.settings.disabled {
+        return Err(Answer::error(403, "Repository access blocked"));
+    }
+    if repo.settings.archived && ask.method != "GET" {
+        return Err(Answer::error(403, "Repository was archived so is read-only."));
+    }
+    if !repo.settings.actions_enabled && is_about_actions {
+        return Err(Answer::error(403, "Actions has been disabled for this repository."));
+    }
+    Ok(())
+}
+
+/// The repository a place names, if it is there under that name.
+fn named_repo<'a>(world: &'a World, place: &Place) -> Option<&'a Repo> {
+    match place {
+        Place::Repo(name) => match world.find_repo(name) {
+            crate::world::Found::Here(id) => world.repo(id),
+            _ => None,
+        },
+        Place::RepoId(id) => world.repo(RepoId(*id)),
+        _ => None,
     }
 }
 
@@ -238,7 +288,7 @@ fn repo_name(world: &World, place: &Place) -> Option<String> {
     match place {
         Place::Repo(name) => Some(name.clone()),
         Place::RepoId(id) => world.repo(RepoId(*id)).map(|repo| repo.full_name()),
-        Place::Owner(_) | Place::Enterprise(_) | Place::Server => None,
+        Place::Org(_) | Place::User(_) | Place::Enterprise(_) | Place::Server => None,
     }
 }
 
@@ -256,7 +306,7 @@ fn find_repo(world: &World, ask: &Ask<'_>) -> Result<RepoId, Answer> {
             }
             Found::Nowhere => Err(Answer::not_found()),
         },
-        Place::Owner(_) | Place::Enterprise(_) | Place::Server => Err(Answer::not_found()),
+        Place::Org(_) | Place::User(_) | Place::Enterprise(_) | Place::Server => Err(Answer::not_found()),
     }
 }
 
@@ -280,7 +330,12 @@ fn dispatch(world: &mut World, ask: &Ask<'_>) -> Answer {
         Call::RunnerDeprecation => runners::deprecation(world, ask),
         Call::RunnerLabels => runners::labels(world, ask),
         Call::ListRunnerGroups => runners::groups(world, ask),
-        Call::ListOrgRepos | Call::InstallationRepos => runs::list_repos(world, ask),
+        Call::ListOrgRepos | Call::InstallationRepos | Call::UserRepos | Call::GroupRepos => {
+            runs::list_repos(world, ask)
+        }
+        Call::GetAccount => accounts::get(world, ask),
+        Call::GetUser => accounts::own(world, ask),
+        Call::ActionsPermissions => runs::actions_permissions(world, ask),
         Call::ListInstallations => apps::list(world, ask),
         Call::FindInstallation => apps::find(world, ask),
         Call::InstallationToken => apps::mint_token(world, ask),
@@ -329,7 +384,7 @@ fn shift(world: &mut World, ask: &Ask<'_>, repo: &str) {
 }
 
 fn rate_limit(world: &mut World, ask: &Ask<'_>) -> Answer {
-    match world.limits_mut().standing(&ask.account, ask.now) {
+    match world.limits_mut().standing(&ask.payer, ask.now) {
         Some(standing) => Answer::ok(rate_limit_body(standing)),
         None => Answer::error(404, "Rate limiting is not enabled."),
     }
@@ -357,7 +412,7 @@ fn finish(
         etag = Some(tag);
     }
     if known && status != 304 && ask.route.call != Call::RateLimit && status != 401 {
-        world.limits_mut().count(&ask.account, ask.now);
+        world.limits_mut().count(&ask.payer, ask.now);
     }
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -370,17 +425,45 @@ fn finish(
     }
     set(&mut response, "date", &stamp::http_date(ask.now));
     set(&mut response, "x-github-media-type", "github.v3; format=json");
-    if known && let Some(standing) = world.limits_mut().standing(&ask.account, ask.now) {
+    if known && let Some(standing) = world.limits_mut().standing(&ask.payer, ask.now) {
         set(&mut response, "x-ratelimit-limit", &standing.limit.to_string());
         set(&mut response, "x-ratelimit-remaining", &standing.remaining().to_string());
         set(&mut response, "x-ratelimit-used", &standing.used.to_string());
         set(&mut response, "x-ratelimit-reset", &standing.reset.as_secs().to_string());
         set(&mut response, "x-ratelimit-resource", "core");
     }
+    name_grant(world, ask, bearer, &mut response);
     for (name, value) in &answer.headers {
         set(&mut response, name, value);
     }
     response
+}
+
+/// What the token allows and what was needed, as GitHub says it for each kind of token.
+fn name_grant(world: &World, ask: &Ask<'_>, bearer: &Bearer, response: &mut Response<Vec<u8>>) {
+    let Bearer::Accepted(token) = bearer else {
+        return;
+    };
+    let Some(known) = world.token(token) else {
+        return;
+    };
+    let need = permission::needed(ask);
+    match &known.grant {
+        Grant::Everything => {}
+        Grant::Classic { scopes } => {
+            set(response, "x-oauth-scopes", &scopes.iter().cloned().collect::<Vec<_>>().join(", "));
+            set(response, "x-accepted-oauth-scopes", &need.map(|need| need.scopes()).unwrap_or_default());
+        }
+        Grant::FineGrained { .. } | Grant::Installation { .. } => {
+            if let Some(permission) = need.and_then(|need| need.permission()) {
+                set(response, "x-accepted-github-permissions", &permission);
+            }
+        }
+    }
+    if let (Some(at), Grant::Classic { .. } | Grant::FineGrained { .. }) = (known.expires_at, &known.grant) {
+        let at = stamp::rfc3339(at).replace('T', " ").replace('Z', " UTC");
+        set(response, "github-authentication-token-expiration", &at);
+    }
 }
 
 fn rate_limit_body(standing: Charge) -> Value {
