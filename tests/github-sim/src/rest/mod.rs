@@ -1,9 +1,12 @@
 //! The REST half: routing, credentials, limits, entity tags, faults, and the calls themselves.
 
 mod accounts;
+mod admission;
 mod answer;
 mod apps;
+mod finish;
 mod jobs;
+mod limits;
 mod permission;
 mod query;
 mod route;
@@ -12,16 +15,14 @@ mod runs;
 
 pub use route::Call;
 
-use crate::mishap::{self, Early, set};
+use crate::mishap::{self, Early};
 use crate::scale_set::Held;
-use crate::stamp;
-use crate::world::{Bearer, Charge, Grant, Job, JobSpec, LogEntry, Repo, RepoId, RunSpec, What, World};
+use crate::world::{Bearer, Job, JobSpec, LogEntry, Repo, RepoId, RunSpec, What, World};
 use answer::Answer;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use query::Query;
 use route::{Place, Route};
 use serde_json::{Value, json};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 /// What a client gets.
@@ -128,14 +129,14 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         Before::Reset => return Reply::Reset,
         Before::GoOn => {
             let user_agent = request.headers().contains_key(http::header::USER_AGENT);
-            match admit(world, &ask, bearer, user_agent) {
+            match admission::admit(world, &ask, bearer, user_agent) {
                 Ok(()) => dispatch(world, &ask),
                 Err(refusal) => refusal,
             }
         }
     };
     let done = after(world, &ask, repo.as_deref(), fault.as_ref(), done);
-    let response = finish(world, &ask, request, bearer, done);
+    let response = finish::finish(world, &ask, request, bearer, done);
     mishap::late(fault.as_ref(), now, response)
 }
 
@@ -163,28 +164,15 @@ fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
         Some(What::RateLimitPrimary { reset_after }) => {
             let reset = ask.now + Duration::from_secs(*reset_after);
             world.limits_mut().exhaust(&ask.payer, ask.now, reset);
-            Before::Answer(rate_limited(world))
+            Before::Answer(admission::rate_limited(world))
         }
-        Some(What::RateLimitSecondary { retry_after }) => Before::Answer(too_fast(*retry_after)),
+        Some(What::RateLimitSecondary { retry_after }) => Before::Answer(admission::too_fast(*retry_after)),
         Some(What::Redirect { status, to }) => Before::Answer(redirect(*status, to)),
         Some(What::StaleEtag) => {
             world.faults_mut().etag_salt += 1;
             Before::GoOn
         }
         _ => Before::GoOn,
-    }
-}
-
-fn rate_limited(world: &World) -> Answer {
-    Answer::error(world.config().limits.status, "API rate limit exceeded for user ID 1.")
-}
-
-fn too_fast(retry_after: Option<u64>) -> Answer {
-    let answer =
-        Answer::error(403, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.");
-    match retry_after {
-        Some(seconds) => answer.header("retry-after", seconds.to_string()),
-        None => answer,
     }
 }
 
@@ -210,65 +198,6 @@ pub(crate) fn render_job_event(world: &World, job: &Job) -> Option<Value> {
         body["organization"] = json!({ "login": login, "id": 1, "url": format!("{api}/orgs/{login}") });
     }
     Some(body)
-}
-
-/// Who may ask, and whether they asked too often already.
-fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, user_agent: bool) -> Result<(), Answer> {
-    if !user_agent {
-        return Err(Answer::error(
-            403,
-            "Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
-        ));
-    }
-    match (bearer, ask.route.call.wants_jwt()) {
-        (Bearer::Accepted(_), false) => {}
-        (Bearer::Jwt(token), true) => apps::check_jwt(ask.now, token)?,
-        (Bearer::Missing, _) => return Err(Answer::error(401, "Requires authentication")),
-        (Bearer::Accepted(_), true) => {
-            return Err(Answer::error(401, "A JSON web token could not be decoded"));
-        }
-        (Bearer::Bad, _) | (Bearer::Jwt(_), false) => {
-            return Err(Answer::error(401, "Bad credentials"));
-        }
-    }
-    if ask.route.call == Call::RateLimit {
-        return Ok(());
-    }
-    match world.limits_mut().standing(&ask.payer, ask.now) {
-        Some(standing) if standing.remaining() == 0 => return Err(rate_limited(world)),
-        _ => {}
-    }
-    let rules = world.config().limits.clone();
-    if let Some(budget) = rules.points_per_minute {
-        let points = if ask.method == "GET" { 1 } else { 5 };
-        world
-            .limits_mut()
-            .spend(&ask.payer, ask.now, points, budget)
-            .map_err(|seconds| too_fast(rules.retry_after.then_some(seconds)))?;
-    }
-    match world.token(&ask.account) {
-        Some(known) => permission::check(world, ask, &known.grant)?,
-        None => {}
-    }
-    repo_allows(world, ask)
-}
-
-/// What the state of a repository keeps from being done there.
-fn repo_allows(world: &World, ask: &Ask<'_>) -> Result<(), Answer> {
-    let Some(repo) = named_repo(world, &ask.route.place) else {
-        return Ok(());
-    };
-    let is_about_actions = ask.route.tail.starts_with("/actions/") && ask.route.call != Call::ActionsPermissions;
-    if repo.settings.disabled {
-        return Err(Answer::error(403, "Repository access blocked"));
-    }
-    if repo.settings.archived && ask.method != "GET" {
-        return Err(Answer::error(403, "Repository was archived so is read-only."));
-    }
-    if !repo.settings.actions_enabled && is_about_actions {
-        return Err(Answer::error(403, "Actions has been disabled for this repository."));
-    }
-    Ok(())
 }
 
 /// The repository a place names, if it is there under that name.
@@ -312,7 +241,7 @@ fn find_repo(world: &World, ask: &Ask<'_>) -> Result<RepoId, Answer> {
 
 fn dispatch(world: &mut World, ask: &Ask<'_>) -> Answer {
     let result = match ask.route.call {
-        Call::RateLimit => Ok(rate_limit(world, ask)),
+        Call::RateLimit => Ok(limits::rate_limit(world, ask)),
         Call::GetRepo => runs::get_repo(world, ask),
         Call::ListRuns => runs::list(world, ask),
         Call::GetRun => runs::get(world, ask),
@@ -381,113 +310,4 @@ fn shift(world: &mut World, ask: &Ask<'_>, repo: &str) {
     } else {
         let _ = world.add_job(ask.now, crate::world::RunId(ask.route.id), decoy);
     }
-}
-
-fn rate_limit(world: &mut World, ask: &Ask<'_>) -> Answer {
-    match world.limits_mut().standing(&ask.payer, ask.now) {
-        Some(standing) => Answer::ok(rate_limit_body(standing)),
-        None => Answer::error(404, "Rate limiting is not enabled."),
-    }
-}
-
-/// Entity tags, limits and the headers every answer has.
-fn finish(
-    world: &mut World,
-    ask: &Ask<'_>,
-    request: &Request<Vec<u8>>,
-    bearer: &Bearer,
-    answer: Answer,
-) -> Response<Vec<u8>> {
-    let known = matches!(bearer, Bearer::Accepted(_));
-    let mut body = answer.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-    let mut status = answer.status;
-    let mut etag = None;
-    if ask.method == "GET" && status == 200 {
-        let tag = entity_tag(world, request, &ask.account, &body);
-        let wanted = request.headers().get(http::header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        if wanted.is_some_and(|wanted| tag_matches(wanted, &tag)) {
-            status = 304;
-            body.clear();
-        }
-        etag = Some(tag);
-    }
-    if known && status != 304 && ask.route.call != Call::RateLimit && status != 401 {
-        world.limits_mut().count(&ask.payer, ask.now);
-    }
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if !response.body().is_empty() {
-        set(&mut response, "content-type", "application/json; charset=utf-8");
-    }
-    if let Some(tag) = etag {
-        set(&mut response, "etag", &tag);
-        set(&mut response, "cache-control", "private, max-age=60, s-maxage=60");
-    }
-    set(&mut response, "date", &stamp::http_date(ask.now));
-    set(&mut response, "x-github-media-type", "github.v3; format=json");
-    if known && let Some(standing) = world.limits_mut().standing(&ask.payer, ask.now) {
-        set(&mut response, "x-ratelimit-limit", &standing.limit.to_string());
-        set(&mut response, "x-ratelimit-remaining", &standing.remaining().to_string());
-        set(&mut response, "x-ratelimit-used", &standing.used.to_string());
-        set(&mut response, "x-ratelimit-reset", &standing.reset.as_secs().to_string());
-        set(&mut response, "x-ratelimit-resource", "core");
-    }
-    name_grant(world, ask, bearer, &mut response);
-    for (name, value) in &answer.headers {
-        set(&mut response, name, value);
-    }
-    response
-}
-
-/// What the token allows and what was needed, as GitHub says it for each kind of token.
-fn name_grant(world: &World, ask: &Ask<'_>, bearer: &Bearer, response: &mut Response<Vec<u8>>) {
-    let Bearer::Accepted(token) = bearer else {
-        return;
-    };
-    let Some(known) = world.token(token) else {
-        return;
-    };
-    let need = permission::needed(ask);
-    match &known.grant {
-        Grant::Everything => {}
-        Grant::Classic { scopes } => {
-            set(response, "x-oauth-scopes", &scopes.iter().cloned().collect::<Vec<_>>().join(", "));
-            set(response, "x-accepted-oauth-scopes", &need.map(|need| need.scopes()).unwrap_or_default());
-        }
-        Grant::FineGrained { .. } | Grant::Installation { .. } => {
-            if let Some(permission) = need.and_then(|need| need.permission()) {
-                set(response, "x-accepted-github-permissions", &permission);
-            }
-        }
-    }
-    if let (Some(at), Grant::Classic { .. } | Grant::FineGrained { .. }) = (known.expires_at, &known.grant) {
-        let at = stamp::rfc3339(at).replace('T', " ").replace('Z', " UTC");
-        set(response, "github-authentication-token-expiration", &at);
-    }
-}
-
-fn rate_limit_body(standing: Charge) -> Value {
-    let core = json!({
-        "limit": standing.limit,
-        "used": standing.used,
-        "remaining": standing.remaining(),
-        "reset": standing.reset.as_secs(),
-        "resource": "core",
-    });
-    json!({ "resources": { "core": core }, "rate": core })
-}
-
-/// Weak, and different for every address, token and content.
-fn entity_tag(world: &mut World, request: &Request<Vec<u8>>, account: &str, body: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    request.uri().path_and_query().map(ToString::to_string).hash(&mut hasher);
-    account.hash(&mut hasher);
-    world.faults_mut().etag_salt.hash(&mut hasher);
-    body.hash(&mut hasher);
-    format!("W/\"{:016x}\"", hasher.finish())
-}
-
-fn tag_matches(wanted: &str, tag: &str) -> bool {
-    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    wanted.trim() == "*" || wanted.split(',').any(|one| bare(one) == bare(tag))
 }

@@ -121,6 +121,7 @@ pub(super) fn parse<'a>(method: &str, path: &'a str) -> Route<'a> {
         Place::User(_) => in_user(method, rest),
         Place::Enterprise(_) => match rest {
             ["actions", "runners", rest @ ..] => at_runners(method, rest),
+            ["actions", "runner-groups"] if method == "GET" => (Call::ListRunnerGroups, 0, 0, ""),
             _ => UNKNOWN,
         },
         Place::Server => at_server(method, rest),

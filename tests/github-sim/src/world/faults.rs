@@ -40,7 +40,7 @@ pub struct Fault {
     /// Which calls it hits.
     #[serde(default)]
     pub on: On,
-    /// Only requests for this repository (`owner/name`).
+    /// Only requests for this repository (`owner/name`), which those of the scale-set half never are.
     #[serde(default)]
     pub repo: Option<String>,
     /// So many matching calls go well first.

@@ -158,7 +158,7 @@ fn the_program_sends_deliveries_and_notes_what_was_answered() {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut text = String::new();
         let mut part = [0; 4_096];
-        while !text.split_once("\r\n\r\n").is_some_and(|(_, body)| serde_json::from_str::<Value>(body).is_ok()) {
+        while text.split_once("\r\n\r\n").is_none_or(|(_, body)| serde_json::from_str::<Value>(body).is_err()) {
             let read = stream.read(&mut part).unwrap();
             assert!(read > 0, "{text}");
             text.push_str(&String::from_utf8_lossy(&part[..read]));

@@ -9,6 +9,7 @@ mod hooks;
 mod hub;
 mod lifecycle;
 mod limits;
+mod listener;
 mod lists;
 mod records;
 mod replay;
