@@ -2,6 +2,7 @@
 
 pub mod github;
 mod scope;
+pub mod selection;
 
 use std::{fmt, time::Duration};
 
