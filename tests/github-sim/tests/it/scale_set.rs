@@ -1,7 +1,6 @@
 //! Scale sets: bootstrap, sets, sessions, the message queue and what a listener may rely on.
 
 use crate::hub::{Got, HOUR, Hub, MINUTE, got};
-use crate::server::Sim;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use github_sim::world::{
@@ -11,7 +10,7 @@ use github_sim::world::{
 use github_sim::{Call, Config, Reply};
 use http::Request;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -651,39 +650,4 @@ fn an_enterprise_has_scale_sets_for_all_its_organisations() {
     let job = JobSpec::new("a", &["nix"], &[]);
     hub.hub.world.queue_job(hub.hub.now, "o/secret", job).unwrap();
     assert_eq!(hub.hear(1), ["JobAssigned"]);
-}
-
-#[test]
-fn the_program_holds_a_poll_and_answers_when_a_job_comes() {
-    let sim = Sim::start(&[]);
-    let ask = |method: &str, path: &str, auth: &str, more: &str, body: &str| -> Value {
-        let answer = sim.raw_as(auth, method, path, more, body);
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
-    };
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let token = ask("POST", "/api/v3/repos/o/r/actions/runners/registration-token", "Bearer t0k", "", "");
-    let auth = format!("RemoteAuth {}", text(&token["token"]));
-    let url = format!("http://{}/o/r", sim.address);
-    let body = json!({ "url": url, "runner_event": "register" }).to_string();
-    let admin = ask("POST", "/api/v3/actions/runner-registration", &auth, "", &body);
-    let base = text(&admin["url"]).replace(&format!("http://{}", sim.address), "");
-    let auth = format!("Bearer {}", text(&admin["token"]));
-    let sets = format!("{base}/_apis/runtime/runnerscalesets");
-    let version = "?api-version=6.0-preview";
-    let set = ask("POST", &format!("{sets}{version}"), &auth, "", r#"{"name":"nix","runnerGroupId":1}"#);
-    let path = format!("{sets}/{}/sessions{version}", set["id"]);
-    let session = ask("POST", &path, &auth, "", r#"{"ownerName":"host"}"#);
-    let queue = text(&session["messageQueueUrl"]).replace(&format!("http://{}", sim.address), "");
-    let auth = format!("Bearer {}", text(&session["messageQueueAccessToken"]));
-    let began = Instant::now();
-    let message = std::thread::scope(|scope| {
-        let poll = scope.spawn(|| ask("GET", &queue, &auth, "x-scalesetmaxcapacity: 1\r\n", ""));
-        std::thread::sleep(Duration::from_millis(300));
-        sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &[])).unwrap();
-        poll.join().unwrap()
-    });
-    assert!(began.elapsed() >= Duration::from_millis(300) && began.elapsed() < Duration::from_secs(5));
-    assert_eq!(message["messageId"], 100_000_001);
-    assert_eq!(sim.control.scale_sets().unwrap()[0].statistics.total_assigned_jobs, 1);
 }
