@@ -251,17 +251,19 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
             sleep_until(last + pace::SESSIONS).await;
         }
         let mut created = session::create(&self.service, opened.id).await;
-        let lost = self.state.borrow_mut().lost.take();
-        if let (Err(ErrorKind::Conflict), Some(lost)) = (created.as_ref().map_err(|error| error.kind), lost) {
-            // It may be our own that stands in the way.
-            let _ = session::delete(&self.service, &lost).await;
-            created = session::create(&self.service, opened.id).await;
+        if created.as_ref().is_err_and(|error| error.kind == ErrorKind::Conflict) {
+            let lost = self.state.borrow_mut().lost.take();
+            if let Some(lost) = lost {
+                // It may be our own that stands in the way.
+                let _ = session::delete(&self.service, &lost).await;
+                created = session::create(&self.service, opened.id).await;
+            }
         }
         match created {
             Ok(session) => {
                 debug!(set = opened.id, "message session begun");
                 let mut state = self.state.borrow_mut();
-                state.held_since = None;
+                (state.held_since, state.lost) = (None, None);
                 state.session_begun = Some(Instant::now());
                 state.job_at = state.session_begun;
                 keep(&mut state, &session);

@@ -566,7 +566,8 @@ async fn a_session_of_our_own_that_we_gave_up_does_not_stand_in_the_way() {
     bench.begun().await;
     bench.say("GET /message", [status(401)]);
     bench.say(format!("PATCH {SESSION}"), [status(404)]);
-    bench.say(format!("POST {SESSIONS}"), [status(409)]);
+    bench.say(format!("POST {SESSIONS}"), [status(500), status(409)]);
+    assert_eq!(kinds(&bench.listen().await), ErrorKind::Unavailable);
     assert!(bench.listen().await.unwrap().fresh);
     assert_eq!(bench.seen(&format!("DELETE {SESSION}")).len(), 1);
 }
