@@ -103,7 +103,8 @@ impl ControlClient {
         self.call::<serde_json::Value>(command).map(|_| ())
     }
 
-    /// Adds a repository, `owner/name`.
+    /// Adds a public repository, `owner/name`; [`Self::change_repo`] makes it private. Runners and scale sets of
+    /// organisations serve public ones only if [`Self::set_runner_group`] says so.
     ///
     /// # Errors
     /// As [`Self::call`].

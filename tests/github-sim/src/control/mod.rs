@@ -37,6 +37,7 @@ pub enum Command {
     Repo {
         repo: String,
     },
+    /// What `settings` does not name is as in a new public repository.
     SetRepo {
         repo: String,
         settings: RepoSettings,
@@ -126,6 +127,7 @@ pub enum Command {
     SetRateLimit {
         limit: Option<u64>,
     },
+    /// What `rules` does not name is as at the start of a world.
     SetLimitRules {
         rules: LimitRules,
     },
@@ -157,6 +159,7 @@ pub enum Command {
     ScaleSets,
     /// Answers the rules of the scale-set half.
     ScaleSetRules,
+    /// What `rules` does not name is as at the start of a world.
     SetScaleSetRules {
         rules: ScaleSetRules,
     },

@@ -87,7 +87,9 @@ fn allows(grant: &Grant, need: Need, ask: &Ask<'_>, repo: Option<&Repo>) -> bool
         return true;
     };
     let reached = match (&ask.route.place, grant) {
-        (Place::Org(org), Grant::Installation { owner, .. }) => org.eq_ignore_ascii_case(owner),
+        (Place::Org(org), Grant::Installation { owner, .. } | Grant::FineGrained { owner: Some(owner), .. }) => {
+            org.eq_ignore_ascii_case(owner)
+        }
         _ => repo.is_none_or(|repo| grant.covers(repo)),
     };
     let has = reached && permissions.get(need.permission).is_some_and(|own| *own >= need.access);

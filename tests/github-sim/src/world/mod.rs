@@ -142,13 +142,14 @@ impl Config {
             &mut self.start_limit,
             &mut self.lost_runner_limit,
             &mut self.stranger_runs,
-            &mut self.scale_sets.poll_hold,
-            &mut self.scale_sets.session_ttl,
         ] {
             *slow /= factor;
         }
         // Runners give a sign of life every half second, so a silence shorter than this means nothing.
         self.offline_after = (self.offline_after / factor).max(2 * SECOND);
+        // A listener paces its polls by the second, and its session has to survive that.
+        self.scale_sets.poll_hold = (self.scale_sets.poll_hold / factor).max(SECOND);
+        self.scale_sets.session_ttl = (self.scale_sets.session_ttl / factor).max(10 * SECOND);
     }
 }
 

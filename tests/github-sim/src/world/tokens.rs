@@ -43,6 +43,9 @@ pub enum Grant {
     },
     /// A fine-grained personal token.
     FineGrained {
+        /// The account whose resources it is for; `None` for all accounts, which no real one is.
+        #[serde(default)]
+        owner: Option<String>,
         /// What it may do.
         permissions: Permissions,
         /// Only these repositories, `owner/name`; `None` for all.
@@ -70,7 +73,9 @@ impl Grant {
         match self {
             Self::Everything => true,
             Self::Classic { scopes } => scopes.contains("repo") || (!repo.private && scopes.contains("public_repo")),
-            Self::FineGrained { repositories, .. } => named(repositories),
+            Self::FineGrained { owner, repositories, .. } => {
+                owner.as_ref().is_none_or(|owner| repo.belongs_to(owner)) && named(repositories)
+            }
             Self::Installation { owner, repositories, .. } => repo.belongs_to(owner) && named(repositories),
         }
     }

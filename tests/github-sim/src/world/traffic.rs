@@ -82,6 +82,9 @@ pub struct TrafficReport {
     pub calls: BTreeMap<Call, Tally>,
     /// Sum of all calls.
     pub total: Tally,
+    /// How long was counted: since the last reset, or since the first request if there was none.
+    #[serde(default)]
+    pub lasted: Duration,
     /// Counters by credential, call and status.
     #[serde(default)]
     pub counts: Vec<Count>,
@@ -94,6 +97,17 @@ impl TrafficReport {
     #[must_use]
     pub fn of(&self, call: Call) -> Tally {
         self.calls.get(&call).copied().unwrap_or_default()
+    }
+
+    /// So many requests as in `tally`, an hour.
+    #[must_use]
+    pub fn per_hour(&self, tally: Tally) -> f64 {
+        // Counters of tests are far below where this loses anything.
+        #[allow(clippy::cast_precision_loss)]
+        match self.lasted.as_secs_f64() {
+            0.0 => 0.0,
+            seconds => tally.requests as f64 * 3_600.0 / seconds,
+        }
     }
 
     /// Counters of one credential.
@@ -112,6 +126,7 @@ pub(crate) struct Traffic {
     calls: BTreeMap<Call, Tally>,
     total: Tally,
     counts: BTreeMap<(String, Call, u16), u64>,
+    since: Option<Duration>,
     log: VecDeque<LogEntry>,
 }
 
@@ -121,6 +136,7 @@ impl Traffic {
             tally.add(entry.status, 1);
         }
         *self.counts.entry((entry.credential.clone(), entry.call, entry.status)).or_default() += 1;
+        self.since.get_or_insert(entry.at);
         if self.log.len() == KEPT {
             self.log.pop_front();
         }
@@ -135,6 +151,7 @@ impl super::World {
         TrafficReport {
             calls: self.traffic.calls.clone(),
             total: self.traffic.total,
+            lasted: self.traffic.since.map(|since| self.now.saturating_sub(since)).unwrap_or_default(),
             counts: self
                 .traffic
                 .counts
@@ -152,6 +169,6 @@ impl super::World {
 
     /// Counts from zero again.
     pub fn reset_traffic(&mut self) {
-        self.traffic = Traffic::default();
+        self.traffic = Traffic { since: Some(self.now), ..Traffic::default() };
     }
 }

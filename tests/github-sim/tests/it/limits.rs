@@ -99,4 +99,10 @@ fn what_was_asked_is_counted_by_credential_call_and_status() {
     hub.pass(HOUR + MINUTE);
     hub.world.reset_traffic();
     assert!(hub.world.traffic().counts.is_empty());
+    hub.get(path);
+    hub.get(path);
+    hub.pass(30 * MINUTE);
+    let report = hub.world.traffic();
+    assert_eq!(report.lasted, 30 * MINUTE);
+    assert!((report.per_hour(report.total) - 4.0).abs() < 1e-9);
 }

@@ -4,8 +4,8 @@ use crate::hub::{Got, HOUR, Hub, MINUTE, got};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use github_sim::world::{
-    AccountSpec, Assignment, Conclusion, Fault, JobId, JobSpec, RepoSpec, RunnerGroupSpec, RunnerResult, ScaleSetId,
-    ScaleSetRules, Scope, What,
+    AccountSpec, Assignment, Conclusion, Fault, JobId, JobSpec, RepoSpec, RunnerFault, RunnerGroupSpec, RunnerResult,
+    RunnerWhat, ScaleSetId, ScaleSetRules, Scope, What,
 };
 use github_sim::{Call, Config, Reply};
 use http::Request;
@@ -616,6 +616,49 @@ fn a_message_that_is_lost_on_its_way_is_not_lost() {
     hub.queue_job("a");
     assert!(matches!(hub.poll_reply(1), Reply::Reset));
     assert_eq!(hub.hear(1), ["JobAssigned"]);
+}
+
+#[test]
+fn a_runner_whose_answer_was_lost_is_there_all_the_same() {
+    let mut hub = Listener::new();
+    hub.hub.world.inject(Fault::once(Call::MintScaleSetRunner, What::LostAnswer));
+    let uri =
+        format!("{}/_apis/runtime/runnerscalesets/{}/generatejitconfig?api-version=6.0-preview", hub.service, hub.set);
+    let auth = format!("Bearer {}", hub.admin);
+    let reply = raw(&mut hub.hub, "POST", &uri, &auth, &[], Some(json!({ "name": "x", "workFolder": "_work" })));
+    assert!(matches!(reply, Reply::Reset));
+    assert_eq!(hub.hub.world.leaked_runners().len(), 1);
+    assert_eq!(hub.mint("x").status, 409);
+}
+
+#[test]
+fn a_job_of_the_set_that_a_stranger_takes_is_told_of_like_any_other() {
+    let mut hub = Listener::new();
+    let job = hub.queue_job("a");
+    assert_eq!(hub.hear(1), ["JobAssigned"]);
+    let blob = hub.mint("ours").body["encodedJITConfig"].as_str().unwrap().to_owned();
+    let own = hub.hub.world.runner_connect(hub.hub.now, &blob).unwrap();
+    hub.hub.world.inject_runner(RunnerFault::once(RunnerWhat::StealJob));
+    assert_eq!(hub.hub.world.runner_poll(hub.hub.now, &own).unwrap(), None);
+    let started = hub.poll(1);
+    assert!(events(&started)[0]["runnerName"].as_str().unwrap().starts_with("stranger-"));
+    hub.cursor = started.body["messageId"].as_u64().unwrap();
+    assert_eq!(kinds(&hub.poll(1)), ["JobCompleted"]);
+    assert_eq!(hub.hub.world.job_view(job).unwrap().conclusion, Some(Conclusion::Success));
+    assert_eq!(hub.statistics()["totalIdleRunners"], 1);
+}
+
+#[test]
+fn a_deleted_set_lets_go_of_its_jobs_and_its_idle_runners() {
+    let mut hub = Listener::new();
+    let job = hub.queue_job("a");
+    assert_eq!(hub.hear(1), ["JobAssigned"]);
+    assert_eq!(hub.mint("ours").status, 200);
+    assert_eq!(hub.in_set("DELETE", "", None).status, 204);
+    assert!(hub.hub.world.runner_views().is_empty());
+    assert_eq!(hub.poll_reply(1).answer().unwrap().status(), 404);
+    let classic = hub.hub.runner("classic", &["nix"]);
+    assert_eq!(hub.hub.world.runner_poll(hub.hub.now, &classic).unwrap(), Some(job));
 }
 
 #[test]

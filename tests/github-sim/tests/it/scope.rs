@@ -18,6 +18,7 @@ fn use_token(hub: &mut Hub, grant: Grant) {
 
 fn fine_grained(permissions: &[(&str, Access)], repositories: Option<&[&str]>) -> Grant {
     Grant::FineGrained {
+        owner: None,
         permissions: permissions.iter().map(|(name, access)| ((*name).to_owned(), *access)).collect(),
         repositories: repositories.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
     }
@@ -68,6 +69,22 @@ fn with_the_permission_it_works() {
     assert_eq!(hub.post(MINT, mint_body()).status, 201);
     let elsewhere = hub.post("/repos/o/s/actions/runners/generate-jitconfig", mint_body());
     assert_eq!(elsewhere.status, 403, "not one of its repositories");
+}
+
+#[test]
+fn a_fine_grained_token_is_of_one_account() {
+    let mut hub = Hub::new();
+    let permissions = ["administration", "organization_self_hosted_runners"];
+    let grant = Grant::FineGrained {
+        owner: Some("o".to_owned()),
+        permissions: permissions.iter().map(|name| ((*name).to_owned(), Access::Write)).collect(),
+        repositories: None,
+    };
+    use_token(&mut hub, grant);
+    assert_eq!(hub.get("/orgs/o/actions/runners").status, 200);
+    assert_eq!(hub.get("/orgs/p/actions/runners").status, 403);
+    assert_eq!(hub.get("/repos/o/r/actions/runners").status, 200);
+    assert_eq!(hub.get("/repos/p/q/actions/runners").status, 403);
 }
 
 #[test]
