@@ -150,7 +150,7 @@ impl<'w, W: World> Daemon<'w, W> {
         // The registration of a runner that had its job goes by itself, but not at once (PROTOCOLS B.3).
         container.not_before = now;
         let class = container.record.class.clone();
-        info!(container = %name, class, target = container.record.target, cause = %cause, "{name}: ended: {cause}");
+        info!(container = %name, class, scope = container.record.scope, cause = %cause, "{name}: ended: {cause}");
         self.remember(name);
         if let Err(error) = self.world.records().take_back(name) {
             warn!(container = %name, %error, "hand-over not taken back");
@@ -191,10 +191,10 @@ impl<'w, W: World> Daemon<'w, W> {
             return;
         };
         let took = container.guest_said(&event.what, event.at_ms, now);
-        let (class, target) = (container.record.class.clone(), container.record.target.clone());
+        let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
         let up = container.phase == Phase::Idle || took;
         if took {
-            self.pickups.push_back(Pickup { class: class.clone(), target, at: now });
+            self.pickups.push_back(Pickup { container: name.clone(), class: class.clone(), scope, at: now });
         }
         if up {
             self.release_class(&class);
