@@ -3,8 +3,9 @@
 use super::{Command, PATH};
 use crate::http_client::{self, Limits};
 use crate::world::{
-    Fault, JobId, JobSpec, JobStatus, JobView, Queued, RepoId, RepoSpec, RunId, RunSpec, RunView, RunnerFault,
-    RunnerView, TrafficReport,
+    AccountSpec, DeliveryView, Fault, HookFault, HookSpec, InstallationSpec, JobId, JobSpec, JobStatus, JobView,
+    LimitRules, Queued, RepoId, RepoSettings, RepoSpec, RunId, RunSpec, RunView, RunnerFault, RunnerGroupSpec,
+    RunnerView, ScaleSetId, ScaleSetRules, ScaleSetView, Scope, TokenSpec, TrafficReport,
 };
 use serde::de::DeserializeOwned;
 use std::io;
@@ -102,12 +103,87 @@ impl ControlClient {
         self.call::<serde_json::Value>(command).map(|_| ())
     }
 
-    /// Adds a repository, `owner/name`.
+    /// Adds a public repository, `owner/name`; [`Self::change_repo`] makes it private. Runners and scale sets of
+    /// organisations serve public ones only if [`Self::set_runner_group`] says so.
     ///
     /// # Errors
     /// As [`Self::call`].
     pub fn add_repo(&self, name: &str) -> Result<RepoId, ControlError> {
         self.call(&Command::AddRepo(RepoSpec { name: name.to_owned(), private: false }))
+    }
+
+    /// Adds so many repositories, `owner/prefix-001` and so on.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn add_repos(&self, owner: &str, prefix: &str, count: u32, private: bool) -> Result<Vec<RepoId>, ControlError> {
+        self.call(&Command::AddRepos { owner: owner.to_owned(), prefix: prefix.to_owned(), count, private })
+    }
+
+    /// Changes a repository: private, archived, disabled, without Actions and so on. `change` gets it as it is.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn change_repo(&self, repo: &str, change: impl FnOnce(&mut RepoSettings)) -> Result<(), ControlError> {
+        let mut settings = self.call(&Command::Repo { repo: repo.to_owned() })?;
+        change(&mut settings);
+        self.done(&Command::SetRepo { repo: repo.to_owned(), settings })
+    }
+
+    /// Gives a repository another name; requests for the old one are redirected.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn rename_repo(&self, from: &str, to: &str) -> Result<(), ControlError> {
+        self.done(&Command::RenameRepo { from: from.to_owned(), to: to.to_owned() })
+    }
+
+    /// Deletes a repository with everything in it.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn delete_repo(&self, repo: &str) -> Result<(), ControlError> {
+        self.done(&Command::DeleteRepo { repo: repo.to_owned() })
+    }
+
+    /// Changes how limits are enforced.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_limit_rules(&self, rules: LimitRules) -> Result<(), ControlError> {
+        self.done(&Command::SetLimitRules { rules })
+    }
+
+    /// Accepts one more token for what it allows, or changes one.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_token(&self, token: TokenSpec) -> Result<(), ControlError> {
+        self.done(&Command::SetToken(token))
+    }
+
+    /// Refuses a token from now on. Says whether it was accepted before.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_token(&self, token: &str) -> Result<bool, ControlError> {
+        self.call(&Command::RevokeToken { token: token.to_owned() })
+    }
+
+    /// Refuses all installation tokens given out so far. Gives how many there were.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_installation_tokens(&self) -> Result<usize, ControlError> {
+        self.call(&Command::RevokeInstallationTokens)
+    }
+
+    /// Changes what the GitHub App may do in an account. Gives the id of the installation.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_installation(&self, installation: InstallationSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetInstallation(installation))
     }
 
     /// Queues a run with one job.
@@ -263,5 +339,96 @@ impl ControlClient {
     /// As [`Self::call`].
     pub fn clear_faults(&self) -> Result<(), ControlError> {
         self.done(&Command::ClearFaults)
+    }
+
+    /// Configures a webhook of a repository or organisation; deliveries go out from the simulator's process.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_hook(&self, hook: HookSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetHook(hook))
+    }
+
+    /// Injects a fault of the webhooks.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn inject_hook(&self, fault: HookFault) -> Result<(), ControlError> {
+        self.done(&Command::InjectHook { fault })
+    }
+
+    /// How the deliveries of all webhooks went.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn deliveries(&self) -> Result<Vec<DeliveryView>, ControlError> {
+        self.call(&Command::Deliveries)
+    }
+
+    /// Adds an owner or changes what is known of it: organisation or user, and in which enterprise.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_account(&self, account: AccountSpec) -> Result<(), ControlError> {
+        self.done(&Command::SetAccount(account))
+    }
+
+    /// Makes or changes a runner group of an organisation or enterprise. As at GitHub no group serves public
+    /// repositories unless told to, not even `Default`; what is registered at a repository is beyond this.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_runner_group(&self, scope: Scope, group: RunnerGroupSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetRunnerGroup { scope, group })
+    }
+
+    /// All scale sets with their statistics, messages and jobs.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn scale_sets(&self) -> Result<Vec<ScaleSetView>, ControlError> {
+        self.call(&Command::ScaleSets)
+    }
+
+    /// Changes some rules of the scale-set half: `change` gets those in force.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn change_scale_set_rules(&self, change: impl FnOnce(&mut ScaleSetRules)) -> Result<(), ControlError> {
+        let mut rules = self.call(&Command::ScaleSetRules)?;
+        change(&mut rules);
+        self.done(&Command::SetScaleSetRules { rules })
+    }
+
+    /// The server loses the session of a set: queue and refresh answer 404.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn lose_session(&self, scale_set: ScaleSetId) -> Result<(), ControlError> {
+        self.done(&Command::LoseSession { scale_set })
+    }
+
+    /// Messages that were deleted are there again.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn restore_messages(&self, scale_set: ScaleSetId) -> Result<(), ControlError> {
+        self.done(&Command::RestoreMessages { scale_set })
+    }
+
+    /// All admin and queue tokens are refused from now on.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_scale_set_tokens(&self) -> Result<(), ControlError> {
+        self.done(&Command::RevokeScaleSetTokens)
+    }
+
+    /// A job that waits for a runner of its scale set is not the set's any more, and no message says so.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn drop_assignment(&self, job: JobId) -> Result<(), ControlError> {
+        self.done(&Command::DropAssignment { job })
     }
 }

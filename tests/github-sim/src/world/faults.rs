@@ -1,4 +1,35 @@
 //! Faults to inject: what goes wrong, where, and how often.
+//!
+//! The faults of PROTOCOLS I.4 by number, and how a test makes each happen. `What` is injected with
+//! [`World::inject`](super::World::inject), `RunnerWhat` with `inject_runner`, `HookWhat` with `inject_hook`; the
+//! others are calls of [`World`](super::World), each also a [`Command`](crate::Command).
+//!
+//! | # | fault | how |
+//! |---|---|---|
+//! | 1 | registration made, answer lost | [`What::LostAnswer`] on `Call::Mint` or `Call::MintScaleSetRunner` |
+//! | 2 | registration 409 | mint a name twice, or [`What::Status`] 409, or [`What::Exception`] `AgentExistsException` |
+//! | 3 | DELETE 422, 404, 5xx | 422 while busy or lingering, 404 once gone, [`What::Status`] on `Call::DeleteRunner` |
+//! | 4 | another job than expected | [`RunnerWhat::StealJob`], `Picking::Random` |
+//! | 5 | cancelled before launch | `cancel_job`, `cancel_run` |
+//! | 6 | waiting, pending, requested jobs | `JobSpec::gate`, `hold_job`, `release_job` |
+//! | 7 | run without jobs, filter empty once | `JobSpec::delay_ms`, [`What::EmptyJobs`], [`What::EmptyList`] |
+//! | 8 | page shift | [`What::PageShift`] |
+//! | 9 | other entity tag, same content | [`What::StaleEtag`] |
+//! | 10 | limits | [`What::RateLimitPrimary`], [`What::RateLimitSecondary`], `set_rate_limit`, `set_limit_rules`, `TokenSpec::rate_limit` |
+//! | 11 | installation token refused mid-page | `revoke_installation_tokens`, [`What::Unauthorized`] with `after(1)` |
+//! | 12 | renamed, deleted, without Actions, archived, blocked | `rename_repo`, `delete_repo`, `set_repo` |
+//! | 13 | session 409 after a crash | a session left open for `ScaleSetRules::session_ttl`, or [`What::Exception`] `RunnerScaleSetSessionConflictException` on `Call::OpenMessageSession` |
+//! | 14 | queue token 401, refresh 404 | `ScaleSetRules::queue_token_ttl`, `revoke_scale_set_tokens`, [`What::Unauthorized`] on `Call::GetMessage`; `lose_session` |
+//! | 15 | replay of the log | what was not deleted comes again by itself; `restore_messages` for what was |
+//! | 16 | dropped assignment | `drop_assignment`; taken back in the open: `ScaleSetRules::pickup_limit` |
+//! | 17 | statistics 0 with assignments in the body | [`What::ZeroStatistics`] |
+//! | 18 | empty body, byte order mark, unknown kinds | [`What::EmptyMessage`], [`What::ByteOrderMark`], [`What::UnknownEvent`], [`What::UnknownMessage`] |
+//! | 19 | 202 at once | [`What::NothingAtOnce`] |
+//! | 20 | runner too old, exit 7 | [`RunnerWhat::VersionTooOld`], `set_minimum_runner_version`, `set_runner_deprecation` |
+//! | 21 | never listens | [`RunnerWhat::NeverListening`] |
+//! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
+//! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
+//! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
 
 use crate::rest::Call;
 use serde::{Deserialize, Serialize};
@@ -9,7 +40,7 @@ pub struct Fault {
     /// Which calls it hits.
     #[serde(default)]
     pub on: On,
-    /// Only requests for this repository (`owner/name`).
+    /// Only requests for this repository (`owner/name`), which those of the scale-set half never are.
     #[serde(default)]
     pub repo: Option<String>,
     /// So many matching calls go well first.
@@ -135,6 +166,25 @@ pub enum What {
         /// Seconds, negative for slow.
         seconds: i64,
     },
+    /// The Actions service refuses with a named error, and nothing is done.
+    Exception {
+        /// Status.
+        code: u16,
+        /// Such as `RunnerScaleSetSessionConflictException`.
+        type_name: String,
+    },
+    /// A poll is answered 200 with an empty body at once; no message is given.
+    EmptyMessage,
+    /// A poll is answered 202 at once instead of being held.
+    NothingAtOnce,
+    /// A message, or another answer of the Actions service, begins with a byte order mark.
+    ByteOrderMark,
+    /// A message comes with one event more, of a kind nobody has heard of.
+    UnknownEvent,
+    /// A message is itself of a kind nobody has heard of.
+    UnknownMessage,
+    /// The statistics of a message are all 0.
+    ZeroStatistics,
 }
 
 impl What {
@@ -144,8 +194,29 @@ impl What {
             Self::EmptyList => matches!(call, Call::ListRuns | Call::ListRunners),
             Self::EmptyJobs => call == Call::ListJobs,
             Self::PageShift => matches!(call, Call::ListRuns | Call::ListJobs),
+            Self::EmptyMessage
+            | Self::NothingAtOnce
+            | Self::UnknownEvent
+            | Self::UnknownMessage
+            | Self::ZeroStatistics => call == Call::GetMessage,
             _ => true,
         }
+    }
+
+    /// Whether it happens to the answer and not to the request. A poll meets these only when there is a message, so
+    /// that they are not used up by polls that end with nothing.
+    fn happens_to_the_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::LostAnswer
+                | Self::BadJson
+                | Self::Slow { .. }
+                | Self::DateSkew { .. }
+                | Self::ByteOrderMark
+                | Self::UnknownEvent
+                | Self::UnknownMessage
+                | Self::ZeroStatistics
+        )
     }
 }
 
@@ -197,6 +268,21 @@ pub(crate) struct Faults {
 impl Faults {
     /// The first fault that hits this call, used up once.
     pub(crate) fn take(&mut self, call: Call, method: &str, repo: Option<&str>) -> Option<What> {
+        self.take_if(call, method, repo, |what| call != Call::GetMessage || !what.happens_to_the_answer())
+    }
+
+    /// The first fault that hits a message which is about to be given.
+    pub(crate) fn take_for_message(&mut self) -> Option<What> {
+        self.take_if(Call::GetMessage, "GET", None, What::happens_to_the_answer)
+    }
+
+    fn take_if(
+        &mut self,
+        call: Call,
+        method: &str,
+        repo: Option<&str>,
+        wanted: impl Fn(&What) -> bool,
+    ) -> Option<What> {
         let hits = |fault: &Fault| {
             let here = match &fault.on {
                 On::Any => true,
@@ -205,7 +291,7 @@ impl Faults {
             };
             let this_repo =
                 fault.repo.as_deref().is_none_or(|wanted| repo.is_some_and(|repo| repo.eq_ignore_ascii_case(wanted)));
-            fault.count > 0 && here && this_repo && fault.what.concerns(call)
+            fault.count > 0 && here && this_repo && fault.what.concerns(call) && wanted(&fault.what)
         };
         let mut taken = None;
         for fault in self.rest.iter_mut().filter(|fault| hits(fault)) {
@@ -249,6 +335,7 @@ impl super::World {
     pub fn clear_faults(&mut self) {
         self.faults.rest.clear();
         self.faults.runner.clear();
+        self.clear_hook_faults();
     }
 
     /// Faults that have not happened yet: of the REST half, of the runners.

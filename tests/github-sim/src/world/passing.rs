@@ -14,7 +14,9 @@ impl World {
         let open: Vec<JobId> = self.open_jobs.iter().copied().collect();
         for id in open {
             self.pass_job(id);
+            self.pass_assignment(id);
         }
+        self.pass_sessions();
         let runners: Vec<RunnerId> = self.runners.keys().copied().collect();
         for id in runners {
             self.pass_runner(id);
@@ -37,6 +39,7 @@ impl World {
             job.appear(at);
             let run = job.run;
             self.settle_run(run, at);
+            self.tell_appeared(id);
         }
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
