@@ -15,6 +15,7 @@ pub mod phase;
 pub mod plan;
 pub mod record;
 pub mod run;
+pub mod runner_name;
 pub mod status;
 pub mod systemd;
 

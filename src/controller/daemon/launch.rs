@@ -12,6 +12,7 @@ use crate::{
         container::Container,
         edges::{Clock, EdgeError, Records, Systemd, World},
         record::{Record, Stage, Timeline},
+        runner_name::runner_name,
     },
     forge::{ErrorKind, Forge, ForgeError, Minted},
     handover::{self, ContainerName, ContainerRecord},
@@ -21,11 +22,6 @@ use crate::{
 const MINT_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// Pauses after failed boots, first and longest.
 const BOOT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-
-/// `<host>.<class>.<container>.<attempt>`: at most 64 characters, and no host's names begin like another's.
-fn runner_name(host: &str, class: &str, name: &ContainerName, attempt: u64) -> String {
-    format!("{host}.{class}.{name}.{:06x}", attempt & 0xff_ffff)
-}
 
 impl<'w, W: World> Daemon<'w, W> {
     /// Makes and writes the record; everything after follows from it.

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Outcome};
 use crate::{
-    controller::{edges::World, pace::spread},
+    controller::{edges::World, pace::spread, runner_name::ghosts},
     forge::{Deletion, Forge, ForgeError, Runner},
 };
 
@@ -51,12 +51,7 @@ impl<'w, W: World> Daemon<'w, W> {
             }
         };
         let claimed: BTreeSet<&str> = self.containers.values().map(|c| c.record.runner_name.as_str()).collect();
-        let prefix = format!("{}.", self.host);
-        let unclaimed: Vec<Runner> = runners
-            .into_iter()
-            .filter(|runner| runner.name.starts_with(&prefix) && !claimed.contains(runner.name.as_str()))
-            .filter(|runner| !runner.busy && !runner.online)
-            .collect();
+        let unclaimed = ghosts(runners, &self.host, &claimed);
         if !unclaimed.is_empty() {
             place.next_sweep = Some(now + EVERY);
         }
