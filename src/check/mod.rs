@@ -3,6 +3,7 @@
 //! A [`Finding`] names the thing, what is wrong with it and the remedy. What follows from the settings alone is pure
 //! ([`labels`]); what the forge must be asked is beside it.
 
+pub mod forge;
 pub mod labels;
 
 use std::fmt;

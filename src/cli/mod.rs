@@ -1,14 +1,25 @@
 //! The command line: one file a command, each with its arguments and an entry function that returns an exit code.
 
+mod check;
+mod cleanup;
 mod guest;
 mod run;
 mod sandbox;
 pub mod status;
 mod units;
 
-use std::{ffi::OsString, path::Path, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{self, Problems, Settings},
+    units as rendered,
+};
 
 /// One freshly booted container for each CI job.
 #[derive(Debug, Parser)]
@@ -29,6 +40,11 @@ enum Command {
     Sandbox(sandbox::Command),
     /// The half inside the container, run by the container's own systemd.
     Guest(guest::Args),
+    /// Try everything that serving jobs needs, and name what is missing.
+    Check(check::Args),
+    /// Remove what was left behind.
+    #[command(subcommand)]
+    Cleanup(cleanup::Command),
     /// Render the systemd units, the polkit rule and the settings every process reads.
     Units(units::Args),
 }
@@ -40,16 +56,37 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::main(args),
         Command::Sandbox(command) => sandbox::main(command),
         Command::Guest(args) => guest::main(args),
+        Command::Check(args) => check::main(args),
+        Command::Cleanup(command) => cleanup::main(command),
         Command::Units(args) => units::main(args),
     }
 }
 
-/// Called as `runner-status`, the program is its `status` command.
+/// Names the program is installed under besides its own, and the command each stands for.
+const NAMES: [(&str, &[&str]); 2] =
+    [("runner-status", &["status"]), ("cleanup-github-runners", &["cleanup", "runners"])];
+
+/// Called by another name, the program is the command it stands for.
 fn arguments(mut given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let name = given.next().unwrap_or_default();
-    let alias = Path::new(&name).file_name().is_some_and(|name| name == "runner-status");
-    let command = alias.then(|| OsString::from("status"));
-    std::iter::once(name).chain(command).chain(given).collect()
+    let program = given.next().unwrap_or_default();
+    let called = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let stands_for = NAMES.iter().find(|(name, _)| *name == called).map_or(&[] as &[&str], |(_, command)| command);
+    std::iter::once(program.clone()).chain(stands_for.iter().map(OsString::from)).chain(given).collect()
+}
+
+/// The configuration a command works with.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// Configuration file; the environment overrides it [default: the installed settings, if there are any]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Settings, Problems> {
+        let installed = || Some(PathBuf::from(rendered::SETTINGS_PATH)).filter(|path| path.exists());
+        config::load(self.config.clone().or_else(installed).as_deref(), |key| std::env::var(key).ok())
+    }
 }
 
 /// Prints an error with its causes on one line, as the journal likes it.

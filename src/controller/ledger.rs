@@ -1,6 +1,7 @@
 //! The controller's files: its records under the state directory, the hand-over under `/run`, the endings it reads.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -53,6 +54,18 @@ impl Ledger {
 
     fn record_path(&self, name: &ContainerName) -> PathBuf {
         self.records.join(format!("{name}.json"))
+    }
+}
+
+/// Names of the runners that records in `state_dir` claim, read without changing anything. No directory = none.
+pub fn claimed_runners(state_dir: &Path) -> Result<BTreeSet<String>, EdgeError> {
+    let dir = state_dir.join("containers");
+    match dir.try_exists() {
+        Ok(false) => Ok(BTreeSet::new()),
+        Ok(true) => {
+            Ok(json_files(&dir)?.iter().filter_map(|path| Some(read_json::<Record>(path).ok()?.runner_name)).collect())
+        }
+        Err(error) => Err(failed(&dir, &error)),
     }
 }
 

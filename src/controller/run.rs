@@ -1,7 +1,6 @@
 //! The real controller: real edges around the loop, HTTP beside it, the service manager told how it goes.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -19,14 +18,15 @@ use super::{
     daemon::{Command, Daemon},
     edges::{Clock, World},
     guests::GuestSockets,
+    host_name::host_name,
     ledger::Ledger,
+    open_forge::{RealForge, open_forge},
     status::Status,
     systemd::SystemdBus,
 };
 use crate::{
     api,
-    config::{self, CredentialKind, Problem, Problems, Settings, token_file::SecretFile},
-    forge::github::{App, Github, OctocrabExchange, Session},
+    config::{self, Settings},
 };
 
 /// Runs until SIGTERM or SIGINT.
@@ -38,10 +38,7 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let world = RealWorld::open(&settings).await?;
-    let host = match &settings.host_name {
-        Some(name) => name.clone(),
-        None => host_name(),
-    };
+    let host = host_name(&settings);
     let (commands, inbox) = mpsc::channel(8);
     let (outbox, status) = watch::channel(Status::default());
     if settings.http.port != 0 {
@@ -113,19 +110,9 @@ async fn tell_service_manager(mut status: watch::Receiver<Status>) {
     error!("the loop ended");
 }
 
-/// The kernel's host name, made to fit a runner's name.
-fn host_name() -> String {
-    let uname = rustix::system::uname();
-    let text = uname.nodename().to_string_lossy().to_ascii_lowercase();
-    let short = text.split('.').next().unwrap_or_default();
-    let name: String = short.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(20).collect();
-    let name = name.trim_matches('-');
-    if config::check::is_host_name(name) { name.to_owned() } else { "host".to_owned() }
-}
-
 struct RealWorld {
     clock: RealClock,
-    forge: Github<Session<OctocrabExchange>>,
+    forge: RealForge,
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
@@ -133,41 +120,9 @@ struct RealWorld {
 
 impl RealWorld {
     async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        // Every file is read first, so that all that is wrong is said at once.
-        let mut problems = Vec::new();
-        let mut secrets = BTreeMap::new();
-        for (name, credential) in &settings.credentials {
-            match SecretFile::of_credential(credential).read_credential() {
-                Ok(secret) => {
-                    secrets.insert(name.as_str(), secret);
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(Problems(problems).into());
-        }
-        let forge = Github::open(settings, |login| {
-            let credential = &login.credential;
-            let exchange = OctocrabExchange::new(&credential.api_url)?;
-            let secret = secrets.get(credential.name.as_str()).context("a credential that was not read")?.clone();
-            Ok::<_, anyhow::Error>(match (&credential.kind, &login.installation) {
-                (CredentialKind::App { id, .. }, Some(installation)) => {
-                    let app = App::new(*id, &secret).map_err(|error| {
-                        Problems::from(Problem::new(
-                            format!("credential.{}.private_key_file", credential.name),
-                            format!("the key cannot be used: {error}"),
-                            "generate a new private key on the App's settings page",
-                        ))
-                    })?;
-                    Session::with_app(exchange, app, installation.clone())
-                }
-                _ => Session::with_token(exchange, secret),
-            })
-        })?;
         Ok(Self {
             clock: RealClock { start: Instant::now() },
-            forge,
+            forge: open_forge(settings)?,
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),
             records: Ledger::open(&settings.state_dir).context("state directory")?,
@@ -177,7 +132,7 @@ impl RealWorld {
 
 impl World for RealWorld {
     type Clock = RealClock;
-    type Forge = Github<Session<OctocrabExchange>>;
+    type Forge = RealForge;
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;

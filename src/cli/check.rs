@@ -1,0 +1,89 @@
+//! `check`: tries everything that serving jobs needs.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{ConfigFile, complain};
+use crate::{
+    check::{Finding, Severity, forge, labels, worst},
+    config::{Problems, Settings},
+    controller::open_forge::open_forge,
+    units,
+};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Look at the configuration alone: ask no forge and open no file it names.
+    #[arg(long = "static")]
+    is_static: bool,
+    /// Print one document for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit status 0 = nothing stands against it (warnings may), 1 = something does, 2 = the configuration is refused.
+pub(super) fn main(args: Args) -> ExitCode {
+    let settings = match args.config.load() {
+        Ok(settings) => settings,
+        Err(problems) => {
+            let findings = refused(&problems);
+            print(&findings, args.json);
+            return ExitCode::from(2);
+        }
+    };
+    match findings(&settings, args.is_static) {
+        Ok(findings) => {
+            print(&findings, args.json);
+            if worst(&findings) == Severity::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = vec![Finding::fine("configuration", "every key is known and every value is sound")];
+    findings.extend(labels::clashes(settings));
+    if is_static {
+        return Ok(findings);
+    }
+    if let Err(problems) = units::check_host(settings) {
+        findings.extend(refused(&problems));
+        return Ok(findings);
+    }
+    findings.push(Finding::fine("host", "credentials can be read and templates are there"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let forge = open_forge(settings)?;
+        for target in &settings.targets {
+            findings.extend(forge.probe(&target.name).await.into_iter().map(forge::told));
+        }
+        anyhow::Ok(())
+    })?;
+    Ok(findings)
+}
+
+fn refused(problems: &Problems) -> Vec<Finding> {
+    problems.0.iter().map(|problem| Finding::error(&problem.key, &problem.problem, &problem.remedy)).collect()
+}
+
+fn print(findings: &[Finding], json: bool) {
+    let outcome = match worst(findings) {
+        Severity::Fine => "fine",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    };
+    if json {
+        println!("{}", json!({"outcome": outcome, "findings": findings}));
+        return;
+    }
+    for finding in findings {
+        println!("{finding}");
+    }
+}
