@@ -12,7 +12,10 @@ use super::{
     plan::Use,
     record::{Record, Stage},
 };
-use crate::guest::event::{JobResult, Trouble, What};
+use crate::guest::{
+    console::is_version,
+    event::{JobResult, Trouble, What},
+};
 
 /// A container, its registration, or what is left of either.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub struct Container {
     pub believed_busy: bool,
     /// Display name of the job its runner took, as the guest says.
     pub said_job: Option<String>,
+    /// Version of its runner program, as the guest says.
+    pub runner_version: Option<String>,
     /// What the runner said of its job.
     pub result: Option<JobResult>,
     /// The last trouble the guest reported.
@@ -65,6 +70,7 @@ impl Container {
             not_before: Duration::ZERO,
             believed_busy: false,
             said_job: None,
+            runner_version: None,
             result: None,
             trouble: None,
             stopped: false,
@@ -157,6 +163,7 @@ impl Container {
                 timeline.runner_started_ms.get_or_insert(at_ms);
                 self.advance(Phase::Registering, now);
             }
+            What::RunnerVersion { version } => self.runner_version = Some(version.clone()).filter(|v| is_version(v)),
             What::Listening => {
                 timeline.listening_ms.get_or_insert(at_ms);
                 self.advance(Phase::Idle, now);

@@ -8,7 +8,7 @@ use gha_runner_controller::{
         record::Record,
     },
     forge::{
-        Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner,
+        Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
         github::{
             Github,
             transport::{Answer, Call, NoAnswer, Transport},
@@ -144,6 +144,10 @@ impl Forge for WatchedForge {
 
     async fn job(&self, target: &str, job_id: u64) -> Result<Option<Job>, ForgeError> {
         self.github.job(target, job_id).await
+    }
+
+    async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
+        self.github.runner_deprecation(name, version).await
     }
 
     fn rate_limit(&self, target: &str) -> Option<RateLimit> {

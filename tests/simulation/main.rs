@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod edges;
+mod hints;
 mod host;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};

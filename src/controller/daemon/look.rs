@@ -45,7 +45,12 @@ impl<'w, W: World> Daemon<'w, W> {
         let now = self.now();
         let found = self.targets.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(repository));
         let Some((_, target)) = found.filter(|(_, target)| target.look_failures == 0) else { return };
-        let at = target.hinted_at.map_or(now, |last| now.max(last + HINT_PAUSE));
+        let at = match target.hinted_at {
+            // One is on its way, and sees whatever this hint is about.
+            Some(pending) if pending > now => pending,
+            Some(last) => now.max(last + HINT_PAUSE),
+            None => now,
+        };
         target.hinted_at = Some(at);
         target.next_look = target.next_look.min(at);
     }

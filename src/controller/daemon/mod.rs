@@ -97,7 +97,7 @@ struct Target {
     /// Wall clock of its end, in milliseconds.
     looked_ms: Option<u64>,
     next_look: Duration,
-    /// When a hint last hastened a look.
+    /// When a look that a hint hastened was or is due.
     hinted_at: Option<Duration>,
     looking: bool,
     look_failures: u32,

@@ -14,11 +14,13 @@ use serde_json::json;
 
 pub use self::octocrab::OctocrabTransport;
 use self::{
-    models::{ErrorBody, Jit, JobModel, JobsPage, Run, RunnersPage, RunsPage},
+    models::{DeprecationModel, ErrorBody, Jit, JobModel, JobsPage, Run, RunnersPage, RunsPage},
     pages::{Page, PageCache, below_root, next_path},
     transport::{Answer, Call, Transport},
 };
-use super::{Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, Scope};
+use super::{
+    Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation, Scope,
+};
 use crate::handover::Grant;
 
 /// Pages read of one listing at most; 1,000 is also what GitHub itself caps a filtered listing at.
@@ -239,6 +241,18 @@ impl<T: Transport> Forge for Github<T> {
         }
         let job: JobModel = parse(&path, &answer)?;
         Ok(Some(job.of(target, None)))
+    }
+
+    async fn runner_deprecation(&self, target: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
+        let state = self.target(target)?;
+        let path = format!("{}/actions/runners/deprecations/{version}", Scope::parse(target).path());
+        let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
+        let answer = self.call(state, call, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let model: DeprecationModel = parse(&path, &answer)?;
+        Ok(Some(model.into()))
     }
 
     fn rate_limit(&self, target: &str) -> Option<RateLimit> {

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use crate::forge::{Job, JobStatus, Runner};
+use crate::forge::{Job, JobStatus, Runner, RunnerDeprecation};
 
 /// `GET …/actions/runs`
 #[derive(Debug, Deserialize)]
@@ -95,11 +95,7 @@ impl JobModel {
             labels: job.labels.unwrap_or_default(),
             // Cancelled before pickup shows "" (PROTOCOLS A.3).
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
-            created_at: job
-                .created_at
-                .and_then(|text| humantime::parse_rfc3339(&text).ok())
-                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-                .map(|since| Duration::from_secs(since.as_secs())),
+            created_at: job.created_at.and_then(|text| time_of(&text)),
         }
     }
 }
@@ -144,6 +140,28 @@ pub(super) struct Jit {
 #[derive(Deserialize)]
 pub(super) struct JitRunner {
     pub id: u64,
+}
+
+/// `GET …/actions/runners/deprecations/{version}` (REST API, "Get runner version end-of-life schedule").
+#[derive(Debug, Deserialize)]
+pub(super) struct DeprecationModel {
+    #[serde(default)]
+    registration_deprecates_at: Option<String>,
+    #[serde(default)]
+    runtime_deprecates_at: Option<String>,
+}
+
+impl From<DeprecationModel> for RunnerDeprecation {
+    fn from(model: DeprecationModel) -> Self {
+        let time = |text: Option<String>| time_of(&text?);
+        Self { registration: time(model.registration_deprecates_at), runtime: time(model.runtime_deprecates_at) }
+    }
+}
+
+/// Since the Unix epoch, in whole seconds.
+fn time_of(text: &str) -> Option<Duration> {
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Duration::from_secs(since.as_secs()))
 }
 
 /// An error body.
