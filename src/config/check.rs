@@ -1,16 +1,20 @@
 //! From what is written to [`Settings`], or to everything that is wrong with it.
 
+mod classes;
+mod credentials;
+mod found;
+mod targets;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    path::{Component, Path, PathBuf},
     time::Duration,
 };
 
+use self::found::Found;
 use super::{
-    Class, Github, Http, Network, Problem, Problems, Settings, Target, Template,
-    file::{ClassWritten, TemplateWritten, Written},
-    pool::Pool,
+    Github, Http, Network, Problems, Settings, Webhook,
+    file::{WebhookWritten, Written},
     token_file,
 };
 
@@ -18,6 +22,9 @@ use super::{
 pub const DEFAULT: &str = "default";
 const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
 const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
+/// Idle repositories are looked at this often.
+const DEFAULT_IDLE_POLL: Duration = Duration::from_secs(60);
+const DEFAULT_API: &str = "https://api.github.com";
 const DEFAULT_DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)];
 
 /// Checks everything that can be known without looking at files.
@@ -25,12 +32,21 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
     let mut found = Found::default();
     let job_timeout = found.duration("job_timeout", written.job_timeout, 7200, 10..=5 * 86_400);
     let max_concurrent = found.count("max_concurrent", written.max_concurrent, 7, 1..=1000);
+    let poll_interval = found.duration("poll_interval", written.poll_interval, 10, 1..=3600);
+    let api_url = found.api_url("github.api_url", written.github.api_url.as_deref().unwrap_or(DEFAULT_API));
+    let mut credentials = credentials::written(&mut found, &written.credentials, &api_url);
+    let classes = classes::classes(&mut found, &written, job_timeout, max_concurrent);
     let settings = Settings {
-        targets: targets(&mut found, &written),
-        templates: templates(&mut found, &written.templates),
-        classes: classes(&mut found, &written, job_timeout, max_concurrent),
+        targets: targets::targets(&mut found, &written, &mut credentials, &classes, max_concurrent),
+        credentials: credentials.in_use(&mut found),
+        templates: classes::templates(&mut found, &written.templates),
+        classes,
         max_concurrent,
-        poll_interval: found.duration("poll_interval", written.poll_interval, 10, 1..=3600),
+        poll_interval,
+        idle_poll_interval: match written.idle_poll_interval {
+            Some(written) => found.duration("idle_poll_interval", Some(written), 0, 1..=3600),
+            None => poll_interval.max(DEFAULT_IDLE_POLL),
+        },
         job_timeout,
         idle_grace: found.duration("idle_grace", written.idle_grace, 60, 1..=86_400),
         boot_timeout: found.duration("boot_timeout", written.boot_timeout, 60, 1..=3600),
@@ -47,8 +63,26 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             pool: found.pool(written.network.pool.as_deref().unwrap_or(DEFAULT_POOL), written.network.prefix),
             dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()),
         },
-        github: Github { api_url: found.api_url(written.github.api_url) },
+        github: Github { api_url },
+        webhook: written.webhook.map(|written| webhook(&mut found, written)),
     };
+    found.unless(
+        settings.idle_poll_interval >= settings.poll_interval,
+        "idle_poll_interval",
+        format!("is shorter than poll_interval, {}", humantime::format_duration(settings.poll_interval)),
+        "write a duration that is at least poll_interval, or leave it out",
+    );
+    if let Some(webhook) = &settings.webhook {
+        let http = settings.http;
+        // Whoever listens on all addresses has the port on each.
+        let same = |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() || b.is_unspecified();
+        found.unless(
+            webhook.port != http.port || !same(webhook.address, http.address),
+            "webhook.port",
+            format!("{} is http.port as well", webhook.port),
+            "give each a port of its own",
+        );
+    }
     found.unless(
         settings.http.address.is_loopback(),
         "http.address",
@@ -79,268 +113,22 @@ fn names<T>(map: &BTreeMap<String, T>) -> String {
     map.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn targets(found: &mut Found, written: &Written) -> Vec<Target> {
-    found.unless(
-        !written.targets.is_empty(),
-        "target",
-        "no repository is named",
-        "set GITHUB_REPO=owner/repository, or write [[target]] with repo = \"owner/repository\"",
-    );
-    let mut seen = BTreeSet::new();
-    let mut targets = Vec::new();
-    for (i, target) in written.targets.iter().enumerate() {
-        let key = format!("target[{i}].repo");
-        found.unless(
-            is_repo(&target.repo),
-            &key,
-            format!("{:?} is not owner/repository", target.repo),
-            "write it as in the repository's address, e.g. octo-org/hello",
-        );
-        found.unless(
-            seen.insert(target.repo.to_ascii_lowercase()),
-            &key,
-            format!("{} is named twice", target.repo),
-            "name each repository once",
-        );
-        let key = format!("target[{i}].token_file");
-        match target.token_file.as_ref().or(written.token_file.as_ref()) {
-            None => found.push(
-                key,
-                "no token file",
-                "set GITHUB_TOKEN_FILE, or token_file at the top or in the target, to a file holding the token",
-            ),
-            Some(path) => {
-                found.problems.extend(token_file::check_path(&key, path));
-                targets.push(Target { repo: target.repo.clone(), token_file: path.clone() });
-            }
-        }
-    }
-    targets
-}
-
-fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWritten>) -> BTreeMap<String, Template> {
-    let mut templates: BTreeMap<String, TemplateWritten> = written.clone();
-    templates.entry(DEFAULT.to_owned()).or_default();
-    templates
-        .into_iter()
-        .map(|(name, template)| {
-            found.name(&format!("template.{name}"), &name);
-            let key = |field: &str| format!("template.{name}.{field}");
-            let user = template.user.unwrap_or_else(|| "runner".to_owned());
-            found.unless(
-                is_user(&user),
-                key("user"),
-                format!("{user:?} is not the name of an unprivileged user"),
-                "name the user inside the container who runs jobs, e.g. runner; not root",
-            );
-            let path = found.absolute(&key("path"), template.path, "/var/lib/machines/gha-runner");
-            let runner = found.absolute(&key("runner"), template.runner, "/opt/actions-runner/bin/Runner.Listener");
-            (name, Template { path, runner, user })
-        })
-        .collect()
-}
-
-fn classes(
-    found: &mut Found,
-    written: &Written,
-    job_timeout: Duration,
-    max_concurrent: usize,
-) -> BTreeMap<String, Class> {
-    let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
-    if classes.is_empty() {
-        classes.insert(DEFAULT.to_owned(), ClassWritten::default());
-    } else if written.runner_labels.is_some() && !classes.contains_key(DEFAULT) {
-        found.push(
-            "runner_labels",
-            "there are classes, but none named default that it could apply to",
-            "give each class its own labels, or name one class default",
-        );
-    }
-    classes
-        .into_iter()
-        .map(|(name, class)| {
-            found.name(&format!("class.{name}"), &name);
-            let key = |field: &str| format!("class.{name}.{field}");
-            let labels = if name == DEFAULT {
-                // The environment's RUNNER_LABELS arrives as runner_labels and wins over the file.
-                written.runner_labels.clone().or(class.labels)
-            } else {
-                class.labels
-            };
-            let labels = labels.unwrap_or_else(|| DEFAULT_LABELS.map(str::to_owned).to_vec());
-            found.labels(&key("labels"), &labels);
-            if let Some(cpus) = class.cpus {
-                found.unless(
-                    cpus.is_finite() && (0.01..=4096.0).contains(&cpus),
-                    key("cpus"),
-                    format!("{cpus} is not a number of CPUs"),
-                    "write how many CPUs a container may use, e.g. 2 or 0.5",
-                );
-            }
-            let memory = class.memory.and_then(|size| {
-                let bytes = size.bytes().filter(|bytes| (16 << 20..=1 << 50).contains(bytes));
-                found.unless(
-                    bytes.is_some(),
-                    key("memory"),
-                    format!("{size:?} is not a size of at least 16M"),
-                    "write bytes or a size such as 512M or 4G",
-                );
-                bytes
-            });
-            let tasks = class.tasks.inspect(|tasks| {
-                let tasks = usize::try_from(*tasks).unwrap_or(usize::MAX);
-                found.count(&key("tasks"), Some(tasks), 0, 32..=4_194_304);
-            });
-            let class = Class {
-                labels,
-                template: class.template.unwrap_or_else(|| DEFAULT.to_owned()),
-                cpus: class.cpus,
-                memory,
-                tasks,
-                timeout: match class.timeout {
-                    Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
-                    None => job_timeout,
-                },
-                max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
-                min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
-                name: name.clone(),
-            };
-            (name, class)
-        })
-        .collect()
-}
-
-/// Collects problems while values are taken.
-#[derive(Default)]
-struct Found {
-    problems: Vec<Problem>,
-}
-
-impl Found {
-    fn push(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.problems.push(Problem::new(key, problem, remedy));
-    }
-
-    fn unless(&mut self, good: bool, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
-        if !good {
-            self.push(key, problem, remedy);
-        }
-    }
-
-    fn duration(
-        &mut self,
-        key: &str,
-        written: Option<Duration>,
-        default_secs: u64,
-        seconds: std::ops::RangeInclusive<u64>,
-    ) -> Duration {
-        let value = written.unwrap_or(Duration::from_secs(default_secs));
-        let (low, high) = (Duration::from_secs(*seconds.start()), Duration::from_secs(*seconds.end()));
-        self.unless(
-            (low..=high).contains(&value),
+fn webhook(found: &mut Found, written: WebhookWritten) -> Webhook {
+    let key = "webhook.secret_file";
+    match &written.secret_file {
+        Some(path) => found.problems.extend(token_file::check_path(key, path)),
+        None => found.push(
             key,
-            format!("{} is out of range", humantime::format_duration(value)),
-            format!(
-                "write a duration from {} to {}",
-                humantime::format_duration(low),
-                humantime::format_duration(high)
-            ),
-        );
-        value
+            "deliveries could come from anybody",
+            "write the secret given to the forge into a file and name it here",
+        ),
     }
-
-    fn count(
-        &mut self,
-        key: &str,
-        written: Option<usize>,
-        default: usize,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> usize {
-        let value = written.unwrap_or(default);
-        self.unless(
-            range.contains(&value),
-            key,
-            format!("{value} is out of range"),
-            format!("write a whole number from {} to {}", range.start(), range.end()),
-        );
-        value
-    }
-
-    fn absolute(&mut self, key: &str, written: Option<PathBuf>, default: &str) -> PathBuf {
-        let path = written.unwrap_or_else(|| PathBuf::from(default));
-        self.unless(
-            is_plain_absolute(&path),
-            key,
-            format!("{} is not an absolute path", path.display()),
-            "write a path that starts with / and has no .., white space, colon, % or control character",
-        );
-        path
-    }
-
-    fn name(&mut self, key: &str, name: &str) {
-        let valid = (1..=24).contains(&name.len())
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && !name.ends_with('-')
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        self.unless(
-            valid,
-            key,
-            format!("{name:?} is no valid name"),
-            "use 1 to 24 lower-case letters, digits and hyphens, starting with a letter, not ending with a hyphen",
-        );
-    }
-
-    fn labels(&mut self, key: &str, labels: &[String]) {
-        self.unless((1..=100).contains(&labels.len()), key, format!("{} labels", labels.len()), "name 1 to 100 labels");
-        let mut seen = BTreeSet::new();
-        for label in labels {
-            let plain = (1..=256).contains(&label.len())
-                && !label.contains(',')
-                && label.trim() == label
-                && !label.contains(char::is_control);
-            self.unless(
-                plain,
-                key,
-                format!("{label:?} is no label"),
-                "use 1 to 256 characters, no comma, no space around",
-            );
-            self.unless(
-                seen.insert(label.to_ascii_lowercase()),
-                key,
-                format!("{label:?} is named twice"),
-                "labels are compared without case; name each once",
-            );
-        }
-    }
-
-    fn pool(&mut self, span: &str, prefix: Option<u8>) -> Pool {
-        let parsed = Pool::parse(span, prefix.unwrap_or(24));
-        match parsed {
-            Ok(pool) => pool,
-            Err(error) => {
-                let remedy = "write a private network such as 10.77.0.0/16 or a range such as \
-                              192.168.100.0-192.168.199.0, and network.prefix from 8 to 30";
-                self.push("network.pool", error.to_string(), remedy);
-                // Only to go on looking for problems; the settings are not returned.
-                Pool::parse(DEFAULT_POOL, 24).unwrap_or_else(|_| unreachable!("the default pool is a pool"))
-            }
-        }
-    }
-
-    fn api_url(&mut self, written: Option<String>) -> String {
-        let url = written.unwrap_or_else(|| "https://api.github.com".to_owned());
-        let url = url.trim_end_matches('/').to_owned();
-        let parsed = url.parse::<http::Uri>().ok();
-        let good = parsed.is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some() && uri.query().is_none()
-        });
-        self.unless(
-            good && !url.contains('@'),
-            "github.api_url",
-            format!("{url:?} is not the root of an API"),
-            "write https://api.github.com, https://HOST/api/v3 or https://api.NAME.ghe.com",
-        );
-        url
+    let port = written.port.unwrap_or(8081);
+    found.unless(port != 0, "webhook.port", "0 is no port", "write a number from 1 to 65535, or leave [webhook] out");
+    Webhook {
+        address: written.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port,
+        secret_file: written.secret_file.unwrap_or_default(),
     }
 }
 
@@ -351,30 +139,4 @@ pub fn is_host_name(name: &str) -> bool {
     (1..=20).contains(&name.len())
         && !name.starts_with('-')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
-fn is_repo(repo: &str) -> bool {
-    let part = |text: &str| {
-        (1..=100).contains(&text.len())
-            && text != "."
-            && text != ".."
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    repo.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
-}
-
-fn is_user(user: &str) -> bool {
-    user != "root"
-        && (1..=31).contains(&user.len())
-        && user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && user.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
-}
-
-/// Absolute, without `..`, and without characters that mean something to unit files, mount options or nspawn.
-fn is_plain_absolute(path: &Path) -> bool {
-    path.is_absolute()
-        && !path.components().any(|part| part == Component::ParentDir)
-        && path.to_str().is_some_and(|text| {
-            !text.contains(|c: char| c.is_control() || c.is_whitespace() || ":,%\\\"'$".contains(c))
-        })
 }

@@ -25,9 +25,11 @@ pub fn apply(written: &mut Written, env: impl Fn(&str) -> Option<String>) -> Res
     let var = |key: &str| env(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
 
     if let Some(repos) = var("GITHUB_REPO") {
-        let token = |repo: &str| written.targets.iter().find(|t| t.repo == repo).and_then(|t| t.token_file.clone());
-        written.targets =
-            list(&repos).into_iter().map(|repo| TargetWritten { token_file: token(&repo), repo }).collect();
+        let named = |repo: String| {
+            let in_file = written.targets.iter().find(|target| target.repo.as_ref() == Some(&repo)).cloned();
+            in_file.unwrap_or_else(|| TargetWritten { repo: Some(repo), ..TargetWritten::default() })
+        };
+        written.targets = list(&repos).into_iter().map(named).collect();
     }
     if let Some(path) = var("GITHUB_TOKEN_FILE") {
         written.token_file = Some(PathBuf::from(path));

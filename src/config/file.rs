@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::Path, path::P
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Problems};
+use super::{Intake, Problem, Problems};
 
 /// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct Written {
     pub max_concurrent: Option<usize>,
     #[serde(with = "humantime_serde")]
     pub poll_interval: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub idle_poll_interval: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub job_timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
@@ -29,6 +31,10 @@ pub struct Written {
     pub http: HttpWritten,
     pub network: NetworkWritten,
     pub github: GithubWritten,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookWritten>,
+    #[serde(rename = "credential", skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, CredentialWritten>,
     #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetWritten>,
     #[serde(rename = "class", skip_serializing_if = "BTreeMap::is_empty")]
@@ -64,14 +70,86 @@ pub struct GithubWritten {
     pub api_url: Option<String>,
 }
 
+/// `[webhook]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct WebhookWritten {
+    pub address: Option<IpAddr>,
+    pub port: Option<u16>,
+    pub secret_file: Option<PathBuf>,
+}
+
+/// `[credential.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct CredentialWritten {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub installation_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key_file: Option<PathBuf>,
+    pub api_url: Option<String>,
+    pub share: Option<f64>,
+}
+
 /// `[[target]]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct TargetWritten {
-    pub repo: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub org: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enterprise: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub register: Option<Register>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner_group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Vec<String>>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub pushed_within: Option<Duration>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub rediscover: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
+    pub priority: Option<i32>,
+    pub weight: Option<u32>,
+    pub max_concurrent: Option<usize>,
+    pub forks: Option<Forks>,
+}
+
+/// `[[target]]` `register`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Register {
+    Organisation,
+    Repository,
+}
+
+/// `[[target]]` `forks`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Forks {
+    Refuse,
+    Allow,
 }
 
 /// `[class.NAME]`
@@ -88,6 +166,7 @@ pub struct ClassWritten {
     pub timeout: Option<Duration>,
     pub max_concurrent: Option<usize>,
     pub min_idle: Option<usize>,
+    pub intake: Option<Intake>,
 }
 
 /// `[template.NAME]`
@@ -97,6 +176,7 @@ pub struct ClassWritten {
 pub struct TemplateWritten {
     pub path: Option<PathBuf>,
     pub runner: Option<PathBuf>,
+    pub runner_version: Option<String>,
     pub user: Option<String>,
 }
 

@@ -19,7 +19,9 @@ mod tests;
 use std::path::Path;
 
 pub use problem::{Problem, Problems};
-pub use settings::{Class, Github, Http, Network, Settings, Target, Template};
+pub use settings::{
+    Class, Credential, CredentialKind, Github, Http, Intake, Network, Settings, Target, TargetKind, Template, Webhook,
+};
 
 /// Reads `path` (if given), lays the environment over it and checks the result.
 ///

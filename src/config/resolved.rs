@@ -1,8 +1,11 @@
 //! The settings written out in full, in the file's own format, so that every process reads the same decisions.
 
 use super::{
-    Settings,
-    file::{ClassWritten, GithubWritten, HttpWritten, NetworkWritten, Size, TargetWritten, TemplateWritten, Written},
+    Credential, CredentialKind, Settings, Target, TargetKind,
+    file::{
+        ClassWritten, CredentialWritten, Forks, GithubWritten, HttpWritten, NetworkWritten, Register, Size,
+        TargetWritten, TemplateWritten, WebhookWritten, Written,
+    },
 };
 
 impl From<&Settings> for Written {
@@ -11,6 +14,7 @@ impl From<&Settings> for Written {
             token_file: None,
             max_concurrent: Some(settings.max_concurrent),
             poll_interval: Some(settings.poll_interval),
+            idle_poll_interval: Some(settings.idle_poll_interval),
             job_timeout: Some(settings.job_timeout),
             idle_grace: Some(settings.idle_grace),
             boot_timeout: Some(settings.boot_timeout),
@@ -25,11 +29,17 @@ impl From<&Settings> for Written {
                 dns: Some(settings.network.dns.clone()),
             },
             github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
-            targets: settings
-                .targets
-                .iter()
-                .map(|target| TargetWritten { repo: target.repo.clone(), token_file: Some(target.token_file.clone()) })
+            webhook: settings.webhook.as_ref().map(|webhook| WebhookWritten {
+                address: Some(webhook.address),
+                port: Some(webhook.port),
+                secret_file: Some(webhook.secret_file.clone()),
+            }),
+            credentials: settings
+                .credentials
+                .values()
+                .map(|credential| (credential.name.clone(), CredentialWritten::from(credential)))
                 .collect(),
+            targets: settings.targets.iter().map(TargetWritten::from).collect(),
             classes: settings
                 .classes
                 .values()
@@ -43,6 +53,7 @@ impl From<&Settings> for Written {
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
+                        intake: Some(class.intake),
                     };
                     (class.name.clone(), written)
                 })
@@ -54,11 +65,63 @@ impl From<&Settings> for Written {
                     let written = TemplateWritten {
                         path: Some(template.path.clone()),
                         runner: Some(template.runner.clone()),
+                        runner_version: template.runner_version.clone(),
                         user: Some(template.user.clone()),
                     };
                     (name.clone(), written)
                 })
                 .collect(),
         }
+    }
+}
+
+impl From<&Credential> for CredentialWritten {
+    fn from(credential: &Credential) -> Self {
+        let common =
+            Self { api_url: Some(credential.api_url.clone()), share: Some(credential.share), ..Self::default() };
+        match &credential.kind {
+            CredentialKind::Token { file } => Self { token_file: Some(file.clone()), ..common },
+            CredentialKind::App { id, installation_id, private_key_file } => Self {
+                app_id: Some(*id),
+                installation_id: *installation_id,
+                private_key_file: Some(private_key_file.clone()),
+                ..common
+            },
+        }
+    }
+}
+
+impl From<&Target> for TargetWritten {
+    fn from(target: &Target) -> Self {
+        let mut written = Self {
+            credential: Some(target.credential.clone()),
+            runner_group: target.runner_group.clone(),
+            pushed_within: target.pushed_within,
+            classes: Some(target.classes.clone()),
+            priority: Some(target.priority),
+            weight: Some(target.weight),
+            max_concurrent: Some(target.max_concurrent),
+            forks: Some(if target.allow_forks { Forks::Allow } else { Forks::Refuse }),
+            ..Self::default()
+        };
+        let name = Some(target.name.clone());
+        match target.kind {
+            TargetKind::Repository => written.repo = name,
+            TargetKind::Organisation => written.org = name,
+            TargetKind::User => written.user = name,
+            TargetKind::Enterprise => {
+                written.enterprise = target.name.strip_prefix("enterprises/").map(str::to_owned);
+            }
+        }
+        // What only makes sense where repositories are discovered is refused elsewhere.
+        if matches!(target.kind, TargetKind::Organisation | TargetKind::User) {
+            written.include = Some(target.include.clone());
+            written.exclude = Some(target.exclude.clone());
+            written.rediscover = Some(target.rediscover);
+        }
+        if target.kind == TargetKind::Organisation && target.register_per_repository {
+            written.register = Some(Register::Repository);
+        }
+        written
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Write, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use super::*;
+use super::{token_file::Holds, *};
 
 /// An environment of these variables.
 fn env<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
@@ -25,7 +25,9 @@ fn refused(text: &str) -> String {
 #[test]
 fn two_variables_and_no_file_are_enough() {
     let settings = load(None, env(&LEAST)).unwrap();
-    assert_eq!(settings.targets[0].repo, "octo-org/hello");
+    assert_eq!(settings.targets[0].name, "octo-org/hello");
+    assert_eq!(settings.targets[0].kind, TargetKind::Repository);
+    assert_eq!(settings.classes["default"].intake, Intake::Auto);
     assert_eq!((settings.max_concurrent, settings.poll_interval.as_secs()), (7, 10));
     assert_eq!((settings.job_timeout.as_secs(), settings.http.port), (7200, 8080));
     assert_eq!(settings.state_dir, PathBuf::from("/var/lib/gha-runner-controller"));
@@ -70,16 +72,97 @@ fn toml_and_json_say_the_same() {
     assert_eq!(settings.network.pool.len(), 4096);
 }
 
+/// Every key there is.
+const FULL: &str = r#"
+    token_file = "/common"
+    runner_labels = ["x"]
+    host_name = "h"
+    [webhook]
+    address = "0.0.0.0"
+    port = 9999
+    secret_file = "/hook"
+    [credential.main]
+    app_id = 7
+    installation_id = 8
+    private_key_file = "/app.pem"
+    api_url = "https://ghe.example/api/v3/"
+    share = 0.8
+    [credential.classic]
+    token_file = "/classic"
+    [[target]]
+    repo = "a/b"
+    token_file = "/t"
+    priority = 5
+    weight = 3
+    max_concurrent = 2
+    forks = "allow"
+    classes = ["big"]
+    [[target]]
+    org = "acme"
+    credential = "main"
+    runner_group = "Ephemeral"
+    include = ["web-*"]
+    exclude = ["*-old"]
+    pushed_within = "30days"
+    rediscover = "5m"
+    [[target]]
+    org = "acme-2"
+    credential = "main"
+    register = "repository"
+    [[target]]
+    user = "octocat"
+    [[target]]
+    enterprise = "octo"
+    credential = "classic"
+    [class.default]
+    [class.big]
+    labels = ["x"]
+    min_idle = 1
+    intake = "scale-set"
+    [template.default]
+    runner_version = "2.336.0"
+"#;
+
 #[test]
 fn the_resolved_settings_read_back_the_same() {
-    let file = written(
-        "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n",
-        ".toml",
-    );
+    let file = written(FULL, ".toml");
     let settings = load(Some(file.path()), |_| None).unwrap();
     let resolved = serde_json::to_string(&file::Written::from(&settings)).unwrap();
     let again = load(Some(written(&resolved, ".json").path()), |_| None).unwrap();
     assert_eq!(settings, again);
+}
+
+#[test]
+fn targets_with_the_same_token_file_share_a_credential_with_a_name_of_its_own() {
+    let file = written(
+        "token_file = \"/common\"\n[credential.token-1]\ntoken_file = \"/mine\"\n\
+         [[target]]\nrepo = \"a/b\"\n[[target]]\nrepo = \"a/c\"\ntoken_file = \"/other\"\n\
+         [[target]]\nrepo = \"a/d\"\n[[target]]\nrepo = \"a/e\"\ncredential = \"token-1\"\n\
+         [[target]]\nrepo = \"a/f\"\ntoken_file = \"/mine\"\n",
+        ".toml",
+    );
+    let settings = load(Some(file.path()), |_| None).unwrap();
+    let used: Vec<&str> = settings.targets.iter().map(|target| target.credential.as_str()).collect();
+    assert_eq!(used, ["token-2", "token-3", "token-2", "token-1", "token-1"]);
+    let file_of = |name: &str| settings.credentials[name].kind.clone();
+    assert_eq!(file_of("token-2"), CredentialKind::Token { file: "/common".into() });
+    assert_eq!(file_of("token-3"), CredentialKind::Token { file: "/other".into() });
+}
+
+#[test]
+fn the_only_credential_is_every_targets() {
+    let file = written("[credential.main]\ntoken_file = \"/t\"\n[[target]]\norg = \"acme\"\n", ".toml");
+    let settings = load(Some(file.path()), |_| None).unwrap();
+    assert_eq!((settings.targets[0].credential.as_str(), settings.credentials.len()), ("main", 1));
+    assert!(!settings.targets[0].registers_with_repositories());
+}
+
+#[test]
+fn an_idle_repository_is_never_looked_at_more_often_than_a_busy_one() {
+    let idle = |text: &str| load(Some(written(text, ".toml").path()), env(&LEAST)).unwrap().idle_poll_interval;
+    assert_eq!(idle(""), Duration::from_secs(60));
+    assert_eq!(idle("poll_interval = \"5m\""), Duration::from_secs(300));
+    assert_eq!(idle("idle_poll_interval = \"10m\""), Duration::from_secs(600));
 }
 
 #[test]
@@ -105,6 +188,13 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[github]\napi_url = \"ftp://x\"", "github.api_url", "not the root of an API"),
         ("state_dir = \"../x\"", "state_dir", "not an absolute path"),
         ("host_name = \"No Host\"", "host_name", "no host name"),
+        ("poll_interval = \"1m\"\nidle_poll_interval = \"10s\"", "idle_poll_interval", "shorter than poll_interval"),
+        ("[webhook]\nport = 1", "webhook.secret_file", "could come from anybody"),
+        ("[webhook]\nsecret_file = \"relative\"", "webhook.secret_file", "not an absolute path"),
+        ("[webhook]\nsecret_file = \"/s\"\nport = 8080", "webhook.port", "http.port as well"),
+        ("[webhook]\nsecret_file = \"/s\"\nport = 0", "webhook.port", "no port"),
+        ("[template.default]\nrunner_version = \"new\"", "template.default.runner_version", "not the version"),
+        ("[class.a]\nintake = \"guess\"", "intake", "unknown variant"),
     ] {
         let said = refused(text);
         assert!(said.contains(key) && said.contains(problem), "{text:?}: {said}");
@@ -113,18 +203,97 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
 }
 
 #[test]
+fn each_mistake_in_a_credential_is_refused() {
+    let target = "[[target]]\nrepo = \"a/b\"\ncredential = \"a\"\n";
+    for (text, key, problem) in [
+        ("[credential.A]\ntoken_file = \"/t\"", "credential.A", "no valid name"),
+        ("[credential.a]", "credential.a", "neither a token nor a GitHub App"),
+        ("[credential.a]\ntoken_file = \"/t\"\napp_id = 1", "credential.a", "token and a GitHub App"),
+        ("[credential.a]\napp_id = 1", "credential.a.private_key_file", "no private key"),
+        ("[credential.a]\nprivate_key_file = \"/k\"", "credential.a.app_id", "no id"),
+        ("[credential.a]\napp_id = 0\nprivate_key_file = \"/k\"", "credential.a.app_id", "no id"),
+        (
+            "[credential.a]\napp_id = 1\ninstallation_id = 0\nprivate_key_file = \"/k\"",
+            "credential.a.installation_id",
+            "no installation",
+        ),
+        ("[credential.a]\napp_id = 1\nprivate_key_file = \"/nix/store/k\"", "a.private_key_file", "Nix store"),
+        ("[credential.a]\ntoken_file = \"t\"", "credential.a.token_file", "not an absolute path"),
+        ("[credential.a]\ntoken_file = \"/t\"\nshare = 0.0", "credential.a.share", "no share"),
+        ("[credential.a]\ntoken_file = \"/t\"\nshare = 1.5", "credential.a.share", "no share"),
+        ("[credential.a]\ntoken_file = \"/t\"\napi_url = \"x\"", "credential.a.api_url", "not the root of an API"),
+        ("[credential.a]\ntoken_file = \"/t\"\n[credential.b]\ntoken_file = \"/u\"", "credential.b", "no target"),
+        ("[credential.b]\ntoken_file = \"/u\"", "target[0].credential", "no credential \"a\""),
+    ] {
+        let file = written(&format!("{target}{text}"), ".toml");
+        let said = load(Some(file.path()), |_| None).unwrap_err().to_string();
+        assert!(said.contains(key) && said.contains(problem) && said.contains("Remedy: "), "{text:?}: {said}");
+    }
+}
+
+#[test]
+fn each_mistake_in_a_target_is_refused() {
+    for (text, key, problem) in [
+        ("priority = 1", "target[0]", "names nothing to serve"),
+        ("repo = \"a/b\"\norg = \"a\"", "target[0]", "names repo and org"),
+        ("org = \"a/b\"", "target[0].org", "is no name"),
+        ("user = \"\"", "target[0].user", "is no name"),
+        ("repo = \"enterprises/a\"", "target[0].repo", "not owner/repository"),
+        ("org = \"a\"\n[[target]]\nuser = \"A\"", "target[1]", "named twice"),
+        ("repo = \"a/b\"\ncredential = \"a\"\ntoken_file = \"/t\"", "target[0].token_file", "credential \"a\" as well"),
+        ("repo = \"a/b\"\nregister = \"repository\"", "target[0].register", "only an organisation's"),
+        ("org = \"a\"\nregister = \"nowhere\"", "register", "unknown variant"),
+        ("repo = \"a/b\"\nforks = \"perhaps\"", "forks", "unknown variant"),
+        ("repo = \"a/b\"\nrunner_group = \"g\"", "target[0].runner_group", "no groups"),
+        ("user = \"a\"\nrunner_group = \"g\"", "target[0].runner_group", "no groups"),
+        ("org = \"a\"\nregister = \"repository\"\nrunner_group = \"g\"", "target[0].runner_group", "no groups"),
+        ("org = \"a\"\nrunner_group = \" \"", "target[0].runner_group", "no name of a runner group"),
+        ("org = \"a\"\ninclude = [\"a/*\"]", "target[0].include", "no pattern"),
+        ("org = \"a\"\nexclude = [\"\"]", "target[0].exclude", "no pattern"),
+        ("repo = \"a/b\"\ninclude = [\"*\"]", "target[0].include", "no repositories to discover"),
+        ("enterprise = \"a\"\npushed_within = \"1day\"", "target[0].pushed_within", "no repositories to discover"),
+        ("repo = \"a/b\"\nrediscover = \"5m\"", "target[0].rediscover", "no repositories to discover"),
+        ("org = \"a\"\npushed_within = \"1s\"", "target[0].pushed_within", "out of range"),
+        ("org = \"a\"\nrediscover = \"1s\"", "target[0].rediscover", "out of range"),
+        ("org = \"a\"\nclasses = [\"none\"]", "target[0].classes", "no class \"none\""),
+        ("org = \"a\"\nclasses = [\"default\", \"default\"]", "target[0].classes", "named twice"),
+        ("org = \"a\"\npriority = 101", "target[0].priority", "out of range"),
+        ("org = \"a\"\nweight = 0", "target[0].weight", "out of range"),
+        ("org = \"a\"\nmax_concurrent = 0", "target[0].max_concurrent", "out of range"),
+        ("enterprise = \"a\"\n[class.x]\nintake = \"polling\"", "target[0].classes", "cannot be polled"),
+        (
+            "enterprise = \"a\"\ncredential = \"a\"\n[credential.a]\napp_id = 1\nprivate_key_file = \"/k\"",
+            "target[0].credential",
+            "is a GitHub App",
+        ),
+    ] {
+        let file = written(&format!("token_file = \"/t\"\n[[target]]\n{text}"), ".toml");
+        let said = load(Some(file.path()), |_| None).unwrap_err().to_string();
+        assert!(said.contains(key) && said.contains(problem), "{text:?}: {said}");
+        assert!(problem == "unknown variant" || said.contains("Remedy: "), "{text:?}: {said}");
+        assert!(!said.contains("no target uses it"), "{text:?}: {said}");
+    }
+}
+
+#[test]
 fn every_key_and_variable_is_documented() {
     let docs = include_str!("../../docs/configuration.md");
     let readme = include_str!("../../README.md");
-    let file = written("token_file = \"/t\"\nrunner_labels = [\"x\"]\nhost_name = \"h\"\n", ".toml");
+    let file = written(FULL, ".toml");
     let written = file::read(file.path()).unwrap();
-    let resolved = file::Written::from(&load(Some(file.path()), env(&LEAST)).unwrap());
+    let resolved = file::Written::from(&load(Some(file.path()), |_| None).unwrap());
     let mut keys = Vec::new();
     for value in [serde_json::to_value(written).unwrap(), serde_json::to_value(resolved).unwrap()] {
         collect_keys(&value, &mut keys);
     }
-    for key in keys.iter().filter(|key| *key != "default") {
-        assert!(docs.contains(key.as_str()), "{key} is not in docs/configuration.md");
+    for key in keys.iter().filter(|key| !["default", "big", "main", "classic"].contains(&key.as_str())) {
+        assert!(
+            docs.contains(&format!("`{key}`"))
+                || docs.contains(&format!(".{key}`"))
+                || docs.contains(&format!("[{key}"))
+                || docs.contains(&format!("[{key}.")),
+            "{key} is not in docs/configuration.md"
+        );
     }
     for (variable, _) in environment::VARIABLES {
         assert!(readme.contains(variable), "{variable} is not in README.md");
@@ -165,7 +334,7 @@ fn a_token_file_must_be_there_private_and_outside_the_store() {
         path
     };
     let good = file("good", "ghp_sesame\n", 0o400);
-    assert_eq!(token_file::read("token_file", &good).unwrap().expose(), "ghp_sesame");
+    assert_eq!(token_file::read("token_file", &good, Holds::Token).unwrap().expose(), "ghp_sesame");
     for (path, problem) in [
         (dir.path().join("missing"), "cannot be read"),
         (file("empty", " \n", 0o400), "is empty"),
@@ -176,9 +345,37 @@ fn a_token_file_must_be_there_private_and_outside_the_store() {
         (PathBuf::from("/nix/store/abc-token"), "Nix store"),
         (PathBuf::from("relative"), "not an absolute path"),
     ] {
-        let said = token_file::read("token_file", &path).unwrap_err();
+        let said = token_file::read("token_file", &path, Holds::Token).unwrap_err();
         assert!(said.problem.contains(problem), "{said}");
         assert!(!said.remedy.is_empty());
         assert!(!said.to_string().contains("sesame"), "a secret is printed: {said}");
+    }
+}
+
+#[test]
+fn a_private_key_file_must_hold_one_private_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        let path = dir.path().join("key");
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        token_file::read("private_key_file", &path, Holds::PrivateKey)
+    };
+    let block = |kind: &str| format!("-----BEGIN {kind}-----\nc2VzYW1l\n-----END {kind}-----\n");
+    assert_eq!(read(&block("RSA PRIVATE KEY")).unwrap().expose(), block("RSA PRIVATE KEY").trim());
+    assert!(read(&block("PRIVATE KEY")).is_ok());
+    for text in [
+        block("PUBLIC KEY"),
+        block("ENCRYPTED PRIVATE KEY"),
+        block("CERTIFICATE"),
+        "ghp_sesame".to_owned(),
+        block("PRIVATE KEY").repeat(2),
+        block("PRIVATE KEY").replace("c2VzYW1l", ""),
+        block("PRIVATE KEY").replace("c2VzYW1l", &"c2VzYW1l".repeat(4096)),
+    ] {
+        let said = read(&text).unwrap_err().to_string();
+        assert!(said.contains("one private key") && said.contains("Remedy: "), "{said}");
+        assert!(!said.contains("sesame") && !said.contains("c2VzYW1l"), "a secret is printed: {said}");
     }
 }

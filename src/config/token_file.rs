@@ -1,4 +1,5 @@
-//! The file a forge token is read from: where it may lie, who may read it, what it holds.
+//! Files that hold a secret (a token, an App's private key, a webhook's secret): where they may lie, who may read them,
+//! what they hold.
 
 use std::{
     fmt,
@@ -7,22 +8,24 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{Problem, Settings};
+use super::{Credential, CredentialKind, Problem, Settings, Webhook};
 
-/// Largest token file, in bytes.
-const LIMIT: u64 = 4096;
+/// Largest file, in bytes: the private key of a GitHub App takes about 1,700.
+const LIMIT: u64 = 16 << 10;
+/// Longest token, in bytes.
+const TOKEN_LIMIT: usize = 4096;
 
-/// A token; never printed.
+/// A secret; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// The token itself, for an `Authorization` header and nothing else.
+    /// The secret itself, for what it opens and nothing else.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// A token from elsewhere than a file, for tests.
+    /// A secret from elsewhere than a file: minted by the forge, or for tests.
     pub fn new(token: impl Into<String>) -> Self {
         Self(token.into())
     }
@@ -34,14 +37,14 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What can be said of a token file by its path alone, even where it does not exist (a build machine).
+/// What can be said of such a file by its path alone, even where it does not exist (a build machine).
 pub fn check_path(key: &str, path: &Path) -> Option<Problem> {
     let shown = path.display();
     if path.starts_with("/nix/store") {
         return Some(Problem::new(
             key,
             format!("{shown} lies in the Nix store, which every user and every job can read"),
-            "keep the token outside the store, e.g. a file in /run/secrets made by sops-nix or agenix",
+            "keep it outside the store, e.g. a file in /run/secrets made by sops-nix or agenix",
         ));
     }
     let plain = path.is_absolute()
@@ -56,29 +59,76 @@ pub fn check_path(key: &str, path: &Path) -> Option<Problem> {
     })
 }
 
-/// Name of the systemd credential that holds the token of the target at `index`; targets with the same file share one.
-pub fn credential_name(settings: &Settings, index: usize) -> String {
-    let file = settings.targets.get(index).map(|target| &target.token_file);
-    let first = settings.targets.iter().position(|target| Some(&target.token_file) == file).unwrap_or(index);
-    format!("token-{first}")
+/// What a file must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// One line of printable characters without white space.
+    Token,
+    /// A private key in PEM.
+    PrivateKey,
 }
 
-/// The token of the target at `index`: from the service's credential if there is one (`LoadCredential=` let root read
-/// the file for us), else from the file itself.
-pub fn read_credential(settings: &Settings, index: usize) -> Result<Token, Problem> {
-    let key = format!("target[{index}].token_file");
-    let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-        .map(|dir| Path::new(&dir).join(credential_name(settings, index)))
-        .filter(|path| path.exists());
-    match (credential, settings.targets.get(index)) {
-        (Some(path), _) => read(&key, &path),
-        (None, Some(target)) => read(&key, &target.token_file),
-        (None, None) => Err(Problem::new(key, "there is no such target", "name a target that exists")),
+/// A file the controller needs, and the systemd credential that brings it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile<'a> {
+    /// Key that names it, e.g. `credential.main.token_file`.
+    pub key: String,
+    /// Name of the systemd credential.
+    pub credential: String,
+    /// Where it is.
+    pub path: &'a Path,
+    /// What it holds.
+    pub holds: Holds,
+}
+
+/// Name of the systemd credential of the webhook's secret.
+pub const WEBHOOK_CREDENTIAL: &str = "webhook-secret";
+
+/// Every file with a secret that the settings name.
+pub fn secret_files(settings: &Settings) -> Vec<SecretFile<'_>> {
+    let webhook = settings.webhook.as_ref().map(SecretFile::of_webhook);
+    settings.credentials.values().map(SecretFile::of_credential).chain(webhook).collect()
+}
+
+impl<'a> SecretFile<'a> {
+    /// The file of a forge credential.
+    pub fn of_credential(credential: &'a Credential) -> Self {
+        let (field, path, holds) = match &credential.kind {
+            CredentialKind::Token { file } => ("token_file", file, Holds::Token),
+            CredentialKind::App { private_key_file, .. } => ("private_key_file", private_key_file, Holds::PrivateKey),
+        };
+        let name = &credential.name;
+        Self { key: format!("credential.{name}.{field}"), credential: format!("forge-{name}"), path, holds }
+    }
+
+    /// The file of the webhook's secret.
+    pub fn of_webhook(webhook: &'a Webhook) -> Self {
+        Self {
+            key: "webhook.secret_file".to_owned(),
+            credential: WEBHOOK_CREDENTIAL.to_owned(),
+            path: &webhook.secret_file,
+            holds: Holds::Token,
+        }
+    }
+
+    /// Reads it where the service finds it: in its credentials if it is there (`LoadCredential=` let root read the file
+    /// for us), else the file itself.
+    pub fn read_credential(&self) -> Result<Token, Problem> {
+        let brought = std::env::var_os("CREDENTIALS_DIRECTORY")
+            .map(|dir| Path::new(&dir).join(&self.credential))
+            .filter(|path| path.exists());
+        read(&self.key, brought.as_deref().unwrap_or(self.path), self.holds)
+    }
+
+    /// Reads the file itself.
+    pub fn read(&self) -> Result<Token, Problem> {
+        read(&self.key, self.path, self.holds)
     }
 }
 
-/// Reads the token, refusing a file that is missing, empty, readable by others or in the Nix store.
-pub fn read(key: &str, path: &Path) -> Result<Token, Problem> {
+/// Reads the secret, refusing a file that is missing, empty, readable by others, in the Nix store, or that holds something
+/// else.
+pub fn read(key: &str, path: &Path, holds: Holds) -> Result<Token, Problem> {
     if let Some(problem) = check_path(key, path) {
         return Err(problem);
     }
@@ -87,7 +137,7 @@ pub fn read(key: &str, path: &Path) -> Result<Token, Problem> {
     let unreadable = |error: std::io::Error| {
         refused(
             format!("{shown} cannot be read: {error}"),
-            "create the file with the token in it, readable by the controller alone (chmod 0400)".to_owned(),
+            "create the file with the secret in it, readable by the controller alone (chmod 0400)".to_owned(),
         )
     };
     // A link into the store is the store.
@@ -98,7 +148,7 @@ pub fn read(key: &str, path: &Path) -> Result<Token, Problem> {
     let file = std::fs::File::open(&real).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(refused(format!("{shown} is not a regular file"), "name the file that holds the token".into()));
+        return Err(refused(format!("{shown} is not a regular file"), "name the file that holds the secret".into()));
     }
     let mode = metadata.permissions().mode();
     if mode & 0o007 != 0 {
@@ -109,16 +159,43 @@ pub fn read(key: &str, path: &Path) -> Result<Token, Problem> {
     }
     let mut text = String::new();
     file.take(LIMIT + 1).read_to_string(&mut text).map_err(unreadable)?;
-    let token = text.trim();
-    let good = !token.is_empty() && text.len() as u64 <= LIMIT && token.bytes().all(|b| b.is_ascii_graphic());
-    if token.is_empty() {
-        return Err(refused(format!("{shown} is empty"), "write the token into it, on one line".into()));
+    let secret = text.trim();
+    if secret.is_empty() {
+        return Err(refused(format!("{shown} is empty"), "write the secret into it".into()));
     }
-    if !good {
-        return Err(refused(
-            format!("{shown} does not hold one token"),
-            "write the token alone, on one line of printable ASCII".into(),
-        ));
+    let too_long = text.len() as u64 > LIMIT;
+    match holds {
+        Holds::Token => {
+            if too_long || secret.len() > TOKEN_LIMIT || !secret.bytes().all(|b| b.is_ascii_graphic()) {
+                return Err(refused(
+                    format!("{shown} does not hold one token"),
+                    "write the token alone, on one line of printable ASCII".into(),
+                ));
+            }
+        }
+        Holds::PrivateKey => {
+            if too_long || !is_private_key(secret) {
+                return Err(refused(
+                    format!("{shown} does not hold one private key in PEM"),
+                    "use the file the App's settings page gave, which begins with -----BEGIN RSA PRIVATE KEY-----"
+                        .into(),
+                ));
+            }
+        }
     }
-    Ok(Token(token.to_owned()))
+    Ok(Token(secret.to_owned()))
+}
+
+/// One PEM block, of a kind that is a private RSA key and not encrypted.
+fn is_private_key(text: &str) -> bool {
+    ["RSA PRIVATE KEY", "PRIVATE KEY"].iter().any(|kind| {
+        let inside = text
+            .strip_prefix(&format!("-----BEGIN {kind}-----"))
+            .and_then(|rest| rest.strip_suffix(&format!("-----END {kind}-----")));
+        inside.is_some_and(|body| {
+            let base64 =
+                |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=') || b.is_ascii_whitespace();
+            !body.trim().is_empty() && body.bytes().all(base64)
+        })
+    })
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api,
-    config::{self, Problems, Settings, token_file},
+    config::{self, CredentialKind, Problems, Settings, token_file::SecretFile},
     forge::github::{Github, OctocrabTransport},
 };
 
@@ -134,11 +134,17 @@ impl RealWorld {
     async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let mut problems = Vec::new();
         let mut targets = Vec::new();
-        for (i, target) in settings.targets.iter().enumerate() {
-            match token_file::read_credential(settings, i) {
+        for target in &settings.targets {
+            let Some(credential) = settings.credentials.get(&target.credential) else { continue };
+            anyhow::ensure!(
+                matches!(credential.kind, CredentialKind::Token { .. }),
+                "credential.{}: a GitHub App cannot be used yet. Remedy: name a token_file",
+                credential.name
+            );
+            match SecretFile::of_credential(credential).read_credential() {
                 Ok(token) => {
-                    let transport = OctocrabTransport::new(&settings.github.api_url, &token)?;
-                    targets.push((target.repo.clone(), transport));
+                    let transport = OctocrabTransport::new(&credential.api_url, &token)?;
+                    targets.push((target.name.clone(), transport));
                 }
                 Err(problem) => problems.push(problem),
             }

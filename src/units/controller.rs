@@ -1,21 +1,14 @@
 //! The unprivileged daemon's unit and user.
 
-use std::collections::BTreeMap;
-
 use super::{MARKER, Places, USER};
-use crate::config::{Settings, token_file::credential_name};
+use crate::config::{Settings, token_file::secret_files};
 
 /// The unit.
 pub fn service(settings: &Settings, places: &Places) -> String {
-    // Targets with the same file share one credential.
-    let credentials: BTreeMap<String, String> = settings
-        .targets
+    let credentials: String = secret_files(settings)
         .iter()
-        .enumerate()
-        .map(|(index, target)| (credential_name(settings, index), target.token_file.display().to_string()))
+        .map(|file| format!("LoadCredential={}:{}\n", file.credential, file.path.display()))
         .collect();
-    let credentials: String =
-        credentials.iter().map(|(name, file)| format!("LoadCredential={name}:{file}\n")).collect();
     let binary = places.binary.display();
     let settings_path = places.settings.display();
     // The default place is systemd's to make; another one must exist, be the user's, and be named.

@@ -67,12 +67,10 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     Ok(files)
 }
 
-/// What can only be checked on the host itself: token files hold tokens, templates are there.
+/// What can only be checked on the host itself: secret files hold secrets, templates are there.
 pub fn check_host(settings: &Settings) -> Result<(), Problems> {
     let mut problems = Vec::new();
-    for (i, target) in settings.targets.iter().enumerate() {
-        problems.extend(token_file::read(&format!("target[{i}].token_file"), &target.token_file).err());
-    }
+    problems.extend(token_file::secret_files(settings).iter().filter_map(|file| file.read().err()));
     for class in settings.classes.values() {
         // A template that does not exist by name was refused before.
         let Some(template) = settings.templates.get(&class.template) else { continue };

@@ -19,6 +19,14 @@ fn example() -> Settings {
         token_file = "/run/secrets/other"
         [[target]]
         repo = "octo-org/again"
+        [[target]]
+        org = "octo-more"
+        credential = "app"
+        [credential.app]
+        app_id = 7
+        private_key_file = "/run/secrets/app.pem"
+        [webhook]
+        secret_file = "/run/secrets/webhook"
         [class.medium]
         cpus = 1.5
         memory = "4G"
@@ -101,15 +109,17 @@ fn a_container_unit_keeps_its_promises() {
 }
 
 #[test]
-fn the_controller_gets_each_token_once_and_no_privilege() {
+fn the_controller_gets_each_secret_once_and_no_privilege() {
     let controller = unit("gha-runner-controller.service");
     has(
         &controller,
         &[
             "User=gha-runner-controller",
             "Type=notify",
-            "LoadCredential=token-0:/run/secrets/token",
-            "LoadCredential=token-1:/run/secrets/other",
+            "LoadCredential=forge-token-1:/run/secrets/token",
+            "LoadCredential=forge-token-2:/run/secrets/other",
+            "LoadCredential=forge-app:/run/secrets/app.pem",
+            "LoadCredential=webhook-secret:/run/secrets/webhook",
             "CapabilityBoundingSet=",
             "NoNewPrivileges=yes",
             "ProtectSystem=strict",
@@ -118,7 +128,7 @@ fn the_controller_gets_each_token_once_and_no_privilege() {
             "WatchdogSec=60",
         ],
     );
-    assert_eq!(controller.matches("LoadCredential=").count(), 2);
+    assert_eq!(controller.matches("LoadCredential=").count(), 4);
     let elsewhere = Settings { state_dir: "/srv/runner".into(), ..example() };
     has(&controller::service(&elsewhere, &places()), &["ReadWritePaths=/srv/runner"]);
 }
@@ -159,7 +169,13 @@ fn files_are_written_once_and_units_of_classes_that_are_gone_are_removed() {
 #[test]
 fn what_is_missing_on_the_host_is_told() {
     let problems = check_host(&example()).unwrap_err().to_string();
-    for word in ["target[0].token_file", "/run/secrets/other", "template.default.path"] {
+    for word in [
+        "credential.token-1.token_file",
+        "/run/secrets/other",
+        "credential.app.private_key_file",
+        "webhook.secret_file",
+        "template.default.path",
+    ] {
         assert!(problems.contains(word), "{word} in {problems}");
     }
     let odd = Places { binary: "relative".into(), settings: "/a b".into() };

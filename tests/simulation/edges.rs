@@ -84,7 +84,11 @@ impl Transport for Wire {
         }
         let body = call.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let request = request.body(body).expect("a request");
-        let reply = self.hub.borrow_mut().handle(self.clock.now(), &request);
+        let mut reply = self.hub.borrow_mut().handle(self.clock.now(), &request);
+        while let Reply::Held(held) = reply {
+            sleep(Duration::from_millis(250)).await;
+            reply = self.hub.borrow_mut().look_again(self.clock.now(), &held);
+        }
         match reply {
             Reply::Answer(response) => {
                 sleep(Duration::from_millis(back)).await;
@@ -96,7 +100,7 @@ impl Transport for Wire {
                 let (parts, body) = response.into_parts();
                 Ok(Answer { status: parts.status, headers: parts.headers, body })
             }
-            Reply::Reset => Err(NoAnswer("connection reset".into())),
+            Reply::Reset | Reply::Held(_) => Err(NoAnswer("connection reset".into())),
             Reply::Hang => {
                 sleep(Duration::from_secs(30)).await;
                 Err(NoAnswer("no answer within 30 s".into()))

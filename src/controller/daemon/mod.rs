@@ -164,7 +164,7 @@ impl<'w, W: World> Daemon<'w, W> {
                 held_until: None,
             })
             .collect();
-        let targets = settings.targets.iter().map(|target| (target.repo.clone(), Target::default())).collect();
+        let targets = settings.targets.iter().map(|target| (target.name.clone(), Target::default())).collect();
         Self {
             world,
             host,

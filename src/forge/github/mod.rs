@@ -3,6 +3,7 @@
 mod models;
 mod octocrab;
 mod pages;
+pub mod scale_set;
 pub mod transport;
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};

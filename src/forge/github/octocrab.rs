@@ -69,7 +69,7 @@ impl Transport for OctocrabTransport {
 }
 
 /// An error with its causes, without repeating what a cause already said.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -39,8 +39,10 @@
 pub mod control;
 pub mod http_client;
 pub mod jit;
+mod mishap;
 pub mod rest;
 pub mod runner_protocol;
+pub mod scale_set;
 pub mod server;
 mod stamp;
 pub mod world;

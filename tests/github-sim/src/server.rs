@@ -109,19 +109,32 @@ impl Shared {
                 {
                     tokio::time::sleep(POLL_STEP).await;
                 }
-                Reply::Answer(response) => break response,
+                reply => break self.settle(reply).await?,
+            }
+        };
+        Ok(response.map(|body| Full::new(Bytes::from(body))))
+    }
+
+    /// Waits as a reply says.
+    async fn settle(&self, mut reply: Reply) -> io::Result<Response<Vec<u8>>> {
+        loop {
+            match reply {
+                Reply::Answer(response) => return Ok(response),
                 Reply::Slow(after, response) => {
                     tokio::time::sleep(after).await;
-                    break response;
+                    return Ok(response);
                 }
                 Reply::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
                 Reply::Hang => {
                     tokio::time::sleep(HANG).await;
                     return Err(io::ErrorKind::ConnectionReset.into());
                 }
+                Reply::Held(held) => {
+                    tokio::time::sleep(POLL_STEP).await;
+                    reply = self.lock().look_again(now(), &held);
+                }
             }
-        };
-        Ok(response.map(|body| Full::new(Bytes::from(body))))
+        }
     }
 
     fn command(&self, request: &Request<Vec<u8>>) -> Response<Full<Bytes>> {

@@ -3,8 +3,8 @@
 use super::{Command, PATH};
 use crate::http_client::{self, Limits};
 use crate::world::{
-    Fault, JobId, JobSpec, JobStatus, JobView, Queued, RepoId, RepoSpec, RunId, RunSpec, RunView, RunnerFault,
-    RunnerView, TrafficReport,
+    AccountSpec, Fault, JobId, JobSpec, JobStatus, JobView, Queued, RepoId, RepoSpec, RunId, RunSpec, RunView,
+    RunnerFault, RunnerGroupSpec, RunnerView, ScaleSetId, ScaleSetRules, ScaleSetView, Scope, TrafficReport,
 };
 use serde::de::DeserializeOwned;
 use std::io;
@@ -263,5 +263,72 @@ impl ControlClient {
     /// As [`Self::call`].
     pub fn clear_faults(&self) -> Result<(), ControlError> {
         self.done(&Command::ClearFaults)
+    }
+
+    /// Adds an owner or changes what is known of it: organisation or user, and in which enterprise.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_account(&self, account: AccountSpec) -> Result<(), ControlError> {
+        self.done(&Command::SetAccount(account))
+    }
+
+    /// Makes or changes a runner group of an organisation or enterprise. As at GitHub no group serves public
+    /// repositories unless told to, not even `Default`; what is registered at a repository is beyond this.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_runner_group(&self, scope: Scope, group: RunnerGroupSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetRunnerGroup { scope, group })
+    }
+
+    /// All scale sets with their statistics, messages and jobs.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn scale_sets(&self) -> Result<Vec<ScaleSetView>, ControlError> {
+        self.call(&Command::ScaleSets)
+    }
+
+    /// Changes some rules of the scale-set half: `change` gets those in force.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn change_scale_set_rules(&self, change: impl FnOnce(&mut ScaleSetRules)) -> Result<(), ControlError> {
+        let mut rules = self.call(&Command::ScaleSetRules)?;
+        change(&mut rules);
+        self.done(&Command::SetScaleSetRules { rules })
+    }
+
+    /// The server loses the session of a set: queue and refresh answer 404.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn lose_session(&self, scale_set: ScaleSetId) -> Result<(), ControlError> {
+        self.done(&Command::LoseSession { scale_set })
+    }
+
+    /// Messages that were deleted are there again.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn restore_messages(&self, scale_set: ScaleSetId) -> Result<(), ControlError> {
+        self.done(&Command::RestoreMessages { scale_set })
+    }
+
+    /// All admin and queue tokens are refused from now on.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_scale_set_tokens(&self) -> Result<(), ControlError> {
+        self.done(&Command::RevokeScaleSetTokens)
+    }
+
+    /// A job that waits for a runner of its scale set is not the set's any more, and no message says so.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn drop_assignment(&self, job: JobId) -> Result<(), ControlError> {
+        self.done(&Command::DropAssignment { job })
     }
 }

@@ -8,8 +8,8 @@ mod client;
 pub use client::{ControlClient, ControlError};
 
 use crate::world::{
-    Conclusion, Fault, Gate, JobId, JobSpec, Picking, RepoSpec, RunId, RunSpec, RunStatusRule, RunnerFault, World,
-    WorldError,
+    AccountSpec, Conclusion, Fault, Gate, JobId, JobSpec, Picking, RepoSpec, RunId, RunSpec, RunStatusRule,
+    RunnerFault, RunnerGroupSpec, ScaleSetId, ScaleSetRules, Scope, World, WorldError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -117,6 +117,28 @@ pub enum Command {
     RevokeToken {
         token: String,
     },
+    SetAccount(AccountSpec),
+    /// Answers the group's id.
+    SetRunnerGroup {
+        scope: Scope,
+        group: RunnerGroupSpec,
+    },
+    ScaleSets,
+    /// Answers the rules of the scale-set half.
+    ScaleSetRules,
+    SetScaleSetRules {
+        rules: ScaleSetRules,
+    },
+    LoseSession {
+        scale_set: ScaleSetId,
+    },
+    RestoreMessages {
+        scale_set: ScaleSetId,
+    },
+    RevokeScaleSetTokens,
+    DropAssignment {
+        job: JobId,
+    },
     /// Answers the simulator's time.
     Now,
 }
@@ -195,6 +217,21 @@ impl World {
                 done
             }
             Command::RevokeToken { token } => Ok(json!(self.revoke_token(&token))),
+            Command::SetAccount(spec) => self.set_account(spec).map(|()| Value::Null),
+            Command::SetRunnerGroup { scope, group } => self.set_runner_group(&scope, group).map(|id| json!(id)),
+            Command::ScaleSets => Ok(json!(self.scale_set_views())),
+            Command::ScaleSetRules => Ok(json!(self.config().scale_sets)),
+            Command::SetScaleSetRules { rules } => {
+                self.set_scale_set_rules(rules);
+                done
+            }
+            Command::LoseSession { scale_set } => self.lose_session(now, scale_set).map(|()| Value::Null),
+            Command::RestoreMessages { scale_set } => self.restore_messages(now, scale_set).map(|()| Value::Null),
+            Command::RevokeScaleSetTokens => {
+                self.revoke_scale_set_tokens();
+                done
+            }
+            Command::DropAssignment { job } => self.drop_assignment(now, job).map(|()| Value::Null),
             Command::Now => Ok(json!(now)),
         }
     }

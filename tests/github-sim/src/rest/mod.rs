@@ -10,10 +10,12 @@ mod runs;
 
 pub use route::Call;
 
+use crate::mishap::{self, Early, set};
+use crate::scale_set::Held;
 use crate::stamp;
 use crate::world::{Bearer, Charge, JobSpec, LogEntry, RepoId, RunSpec, What, World};
 use answer::Answer;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use query::Query;
 use route::{Place, Route};
 use serde_json::{Value, json};
@@ -31,6 +33,8 @@ pub enum Reply {
     Reset,
     /// Nothing is done and there is never an answer.
     Hang,
+    /// There is nothing to say yet: ask [`World::look_again`] from time to time until there is.
+    Held(Held),
 }
 
 impl Reply {
@@ -39,7 +43,7 @@ impl Reply {
     pub fn answer(self) -> Option<Response<Vec<u8>>> {
         match self {
             Self::Answer(response) | Self::Slow(_, response) => Some(response),
-            Self::Reset | Self::Hang => None,
+            Self::Reset | Self::Hang | Self::Held(_) => None,
         }
     }
 }
@@ -77,7 +81,7 @@ pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>
     let reply = reply(world, now, request, route);
     let status = match &reply {
         Reply::Answer(response) | Reply::Slow(_, response) => response.status().as_u16(),
-        Reply::Reset | Reply::Hang => 0,
+        Reply::Reset | Reply::Hang | Reply::Held(_) => 0,
     };
     world.traffic_mut().record(LogEntry {
         at: now,
@@ -124,25 +128,8 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         }
     };
     let done = after(world, &ask, repo.as_deref(), fault.as_ref(), done);
-    let mut response = finish(world, &ask, request, &bearer, done);
-    match fault {
-        Some(What::LostAnswer) => return Reply::Reset,
-        Some(What::BadJson) => {
-            let half = response.body().len() / 2;
-            response.body_mut().truncate(half);
-        }
-        Some(What::DateSkew { seconds }) => {
-            let skew = Duration::from_secs(seconds.unsigned_abs());
-            let at = match seconds < 0 {
-                true => now.saturating_sub(skew),
-                false => now + skew,
-            };
-            set(&mut response, "date", &stamp::http_date(at));
-        }
-        Some(What::Slow { ms }) => return Reply::Slow(Duration::from_millis(ms), response),
-        _ => {}
-    }
-    Reply::Answer(response)
+    let response = finish(world, &ask, request, &bearer, done);
+    mishap::late(fault.as_ref(), now, response)
 }
 
 /// What an injected fault makes of a request before anything is done.
@@ -154,18 +141,17 @@ enum Before {
 }
 
 fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
-    match fault {
-        Some(What::Hang) => Before::Hang,
-        Some(What::Refused) => Before::Reset,
-        Some(What::Status { code, message, headers }) => {
-            let message = match message.as_str() {
-                "" => StatusCode::from_u16(*code).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error"),
-                message => message,
-            };
-            let mut answer = Answer::error(*code, message);
-            answer.headers.extend(headers.iter().cloned());
-            Before::Answer(answer)
+    match mishap::early(fault) {
+        Early::GoOn => {}
+        Early::Hang => return Before::Hang,
+        Early::Reset => return Before::Reset,
+        Early::Refuse(refusal) => {
+            let mut answer = Answer::error(refusal.status, &refusal.message);
+            answer.headers = refusal.headers;
+            return Before::Answer(answer);
         }
+    }
+    match fault {
         Some(What::Unauthorized) => Before::Answer(Answer::error(401, "Bad credentials")),
         Some(What::RateLimitPrimary { reset_after }) => {
             let reset = ask.now + Duration::from_secs(*reset_after);
@@ -237,7 +223,7 @@ fn repo_name(world: &World, place: &Place) -> Option<String> {
     match place {
         Place::Repo(name) => Some(name.clone()),
         Place::RepoId(id) => world.repo(RepoId(*id)).map(|repo| repo.full_name()),
-        Place::Owner(_) | Place::Server => None,
+        Place::Owner(_) | Place::Enterprise(_) | Place::Server => None,
     }
 }
 
@@ -255,7 +241,7 @@ fn find_repo(world: &World, ask: &Ask<'_>) -> Result<RepoId, Answer> {
             }
             Found::Nowhere => Err(Answer::not_found()),
         },
-        Place::Owner(_) | Place::Server => Err(Answer::not_found()),
+        Place::Owner(_) | Place::Enterprise(_) | Place::Server => Err(Answer::not_found()),
     }
 }
 
@@ -283,7 +269,8 @@ fn dispatch(world: &mut World, ask: &Ask<'_>) -> Answer {
         Call::ListInstallations => apps::list(world, ask),
         Call::FindInstallation => apps::find(world, ask),
         Call::InstallationToken => apps::mint_token(world, ask),
-        Call::Unknown => Err(Answer::not_found()),
+        // Unknown, or a call of the scale-set half.
+        _ => Err(Answer::not_found()),
     };
     result.unwrap_or_else(|refusal| refusal)
 }
@@ -405,11 +392,4 @@ fn entity_tag(world: &mut World, request: &Request<Vec<u8>>, account: &str, body
 fn tag_matches(wanted: &str, tag: &str) -> bool {
     let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     wanted.trim() == "*" || wanted.split(',').any(|one| bare(one) == bare(tag))
-}
-
-/// Headers that HTTP does not allow are left out: an injected fault may name anything.
-fn set(response: &mut Response<Vec<u8>>, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-        response.headers_mut().insert(name, value);
-    }
 }

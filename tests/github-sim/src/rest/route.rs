@@ -33,6 +33,24 @@ pub enum Call {
     ListInstallations,
     FindInstallation,
     InstallationToken,
+    RunnerRegistration,
+    FindScaleSetGroup,
+    ListScaleSets,
+    GetScaleSet,
+    CreateScaleSet,
+    UpdateScaleSet,
+    DeleteScaleSet,
+    MintScaleSetRunner,
+    GetAgent,
+    FindAgent,
+    DeleteAgent,
+    OpenMessageSession,
+    RefreshMessageSession,
+    CloseMessageSession,
+    GetMessage,
+    DeleteMessage,
+    AcquireJobs,
+    AcquirableJobs,
     Unknown,
 }
 
@@ -54,6 +72,8 @@ pub(super) enum Place {
     RepoId(u64),
     /// An organisation or user.
     Owner(String),
+    /// An enterprise.
+    Enterprise(String),
 }
 
 /// A request understood.
@@ -84,11 +104,16 @@ pub(super) fn parse<'a>(method: &str, path: &'a str) -> Route<'a> {
         ["repos", owner, name, rest @ ..] => (Place::Repo(format!("{owner}/{name}")), rest),
         ["repositories", id, rest @ ..] if number(id) > 0 => (Place::RepoId(number(id)), rest),
         ["orgs" | "users", owner, rest @ ..] => (Place::Owner((*owner).to_owned()), rest),
+        ["enterprises", name, rest @ ..] => (Place::Enterprise((*name).to_owned()), rest),
         rest => (Place::Server, rest),
     };
     let (call, id, attempt, text) = match place {
         Place::Repo(_) | Place::RepoId(_) => in_repo(method, rest),
         Place::Owner(_) => in_owner(method, rest),
+        Place::Enterprise(_) => match rest {
+            ["actions", "runners", rest @ ..] => at_runners(method, rest),
+            _ => UNKNOWN,
+        },
         Place::Server => at_server(method, rest),
     };
     Route { call, tail: rest.iter().map(|part| format!("/{part}")).collect(), place, id, attempt, text, prefix }

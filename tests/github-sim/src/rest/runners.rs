@@ -1,24 +1,23 @@
 //! Runner records: list, mint, delete.
 
 use super::answer::Answer;
-use super::route::Place;
+use super::route::{Call, Place};
 use super::{Ask, find_repo};
 use crate::stamp::{rfc3339, rfc3339_millis};
-use crate::world::{DEFAULT_GROUP, MintError, MintRequest, Phase, Runner, RunnerId, Scope, World};
+use crate::world::{
+    DEFAULT_GROUP, MintError, MintRequest, Phase, Runner, RunnerGroup, RunnerId, Scope, Visibility, World,
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// How long registration and removal tokens live.
-const TOKEN_TTL: Duration = Duration::from_secs(3_600);
+/// How long removal tokens live.
+const REMOVE_TOKEN_TTL: Duration = Duration::from_secs(3_600);
 
 /// Where the request looks for runners.
 fn scope(world: &World, ask: &Ask<'_>) -> Result<Scope, Answer> {
     match &ask.route.place {
-        Place::Owner(owner) => world
-            .repos()
-            .find(|repo| repo.belongs_to(owner))
-            .map(|repo| Scope::Org(repo.owner.clone()))
-            .ok_or_else(Answer::not_found),
+        Place::Owner(owner) => world.organization(owner).map(Scope::Org).ok_or_else(Answer::not_found),
+        Place::Enterprise(name) => world.enterprise(name).map(Scope::Enterprise).ok_or_else(Answer::not_found),
         _ => find_repo(world, ask).map(Scope::Repo),
     }
 }
@@ -65,6 +64,8 @@ pub(super) fn mint(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
         group_id,
         labels: labels.ok_or_else(|| invalid("\"labels\" wasn't supplied."))?,
         work_folder: body["work_folder"].as_str().unwrap_or("_work").to_owned(),
+        scale_set: None,
+        disable_update: false,
     };
     let (id, blob) = world.mint(ask.now, scope.clone(), request).map_err(|error| match error {
         MintError::Exists => {
@@ -78,9 +79,12 @@ pub(super) fn mint(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
 }
 
 pub(super) fn token(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
-    scope(world, ask)?;
-    let token = world.new_secret("A", 28);
-    Ok(Answer::with(201, json!({ "token": token, "expires_at": rfc3339_millis(ask.now + TOKEN_TTL) })))
+    let scope = scope(world, ask)?;
+    let (token, until) = match ask.route.call {
+        Call::RegistrationToken => world.new_registration_token(ask.now, scope),
+        _ => (world.new_secret("A", 28), ask.now + REMOVE_TOKEN_TTL),
+    };
+    Ok(Answer::with(201, json!({ "token": token, "expires_at": rfc3339_millis(until) })))
 }
 
 pub(super) fn downloads(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
@@ -144,18 +148,25 @@ pub(super) fn labels(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer>
 }
 
 pub(super) fn groups(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
-    scope(world, ask)?;
-    let default = json!({
-        "id": DEFAULT_GROUP,
-        "name": "Default",
-        "visibility": "all",
-        "default": true,
-        "allows_public_repositories": false,
+    let scope = scope(world, ask)?;
+    let groups = world.runner_groups(&scope);
+    Ok(ask.query.cut(&ask.address, Some("runner_groups"), groups, |group| render_group(&group)))
+}
+
+fn render_group(group: &RunnerGroup) -> Value {
+    json!({
+        "id": group.id,
+        "name": group.name,
+        "visibility": match group.visibility {
+            Visibility::All => "all",
+            Visibility::Selected(_) => "selected",
+        },
+        "default": group.id == DEFAULT_GROUP,
+        "allows_public_repositories": group.allows_public_repositories,
         "inherited": false,
         "restricted_to_workflows": false,
         "selected_workflows": [],
-    });
-    Ok(Answer::ok(json!({ "total_count": 1, "runner_groups": [default] })))
+    })
 }
 
 fn render_labels(labels: &[String]) -> Vec<Value> {

@@ -135,6 +135,25 @@ pub enum What {
         /// Seconds, negative for slow.
         seconds: i64,
     },
+    /// The Actions service refuses with a named error, and nothing is done.
+    Exception {
+        /// Status.
+        code: u16,
+        /// Such as `RunnerScaleSetSessionConflictException`.
+        type_name: String,
+    },
+    /// A poll is answered 200 with an empty body at once; no message is given.
+    EmptyMessage,
+    /// A poll is answered 202 at once instead of being held.
+    NothingAtOnce,
+    /// A message, or another answer of the Actions service, begins with a byte order mark.
+    ByteOrderMark,
+    /// A message comes with one event more, of a kind nobody has heard of.
+    UnknownEvent,
+    /// A message is itself of a kind nobody has heard of.
+    UnknownMessage,
+    /// The statistics of a message are all 0.
+    ZeroStatistics,
 }
 
 impl What {
@@ -144,8 +163,29 @@ impl What {
             Self::EmptyList => matches!(call, Call::ListRuns | Call::ListRunners),
             Self::EmptyJobs => call == Call::ListJobs,
             Self::PageShift => matches!(call, Call::ListRuns | Call::ListJobs),
+            Self::EmptyMessage
+            | Self::NothingAtOnce
+            | Self::UnknownEvent
+            | Self::UnknownMessage
+            | Self::ZeroStatistics => call == Call::GetMessage,
             _ => true,
         }
+    }
+
+    /// Whether it happens to the answer and not to the request. A poll meets these only when there is a message, so
+    /// that they are not used up by polls that end with nothing.
+    fn happens_to_the_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::LostAnswer
+                | Self::BadJson
+                | Self::Slow { .. }
+                | Self::DateSkew { .. }
+                | Self::ByteOrderMark
+                | Self::UnknownEvent
+                | Self::UnknownMessage
+                | Self::ZeroStatistics
+        )
     }
 }
 
@@ -197,6 +237,21 @@ pub(crate) struct Faults {
 impl Faults {
     /// The first fault that hits this call, used up once.
     pub(crate) fn take(&mut self, call: Call, method: &str, repo: Option<&str>) -> Option<What> {
+        self.take_if(call, method, repo, |what| call != Call::GetMessage || !what.happens_to_the_answer())
+    }
+
+    /// The first fault that hits a message which is about to be given.
+    pub(crate) fn take_for_message(&mut self) -> Option<What> {
+        self.take_if(Call::GetMessage, "GET", None, What::happens_to_the_answer)
+    }
+
+    fn take_if(
+        &mut self,
+        call: Call,
+        method: &str,
+        repo: Option<&str>,
+        wanted: impl Fn(&What) -> bool,
+    ) -> Option<What> {
         let hits = |fault: &Fault| {
             let here = match &fault.on {
                 On::Any => true,
@@ -205,7 +260,7 @@ impl Faults {
             };
             let this_repo =
                 fault.repo.as_deref().is_none_or(|wanted| repo.is_some_and(|repo| repo.eq_ignore_ascii_case(wanted)));
-            fault.count > 0 && here && this_repo && fault.what.concerns(call)
+            fault.count > 0 && here && this_repo && fault.what.concerns(call) && wanted(&fault.what)
         };
         let mut taken = None;
         for fault in self.rest.iter_mut().filter(|fault| hits(fault)) {

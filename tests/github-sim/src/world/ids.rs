@@ -35,6 +35,10 @@ id!(
     RunnerId
 );
 id!(
+    /// A runner scale set.
+    ScaleSetId
+);
+id!(
     /// A repository, whatever it is called at the moment.
     RepoId
 );
@@ -46,11 +50,12 @@ pub(super) struct Counters {
     run: u64,
     runner: u64,
     repo: u64,
+    scale_set: u64,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { job: 41_000_000_000, run: 14_000_000_000, runner: 20, repo: 700_000_000 }
+        Self { job: 41_000_000_000, run: 14_000_000_000, runner: 20, repo: 700_000_000, scale_set: 0 }
     }
 }
 
@@ -69,6 +74,11 @@ impl Counters {
     pub(super) fn runner(&mut self) -> RunnerId {
         self.runner += 1;
         RunnerId(self.runner)
+    }
+
+    pub(super) fn scale_set(&mut self) -> ScaleSetId {
+        self.scale_set += 1;
+        ScaleSetId(self.scale_set)
     }
 
     pub(super) fn repo(&mut self) -> RepoId {

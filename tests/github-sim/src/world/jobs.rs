@@ -1,6 +1,7 @@
 //! Jobs: what was asked for, how far they are, and who ran them.
 
-use super::{JobId, RepoId, RunId, RunnerId, World, WorldError};
+use super::scale_sets::Claim;
+use super::{JobId, RepoId, RunId, RunnerId, ScaleSetId, World, WorldError};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -188,6 +189,9 @@ pub struct JobView {
     pub steps: Vec<StepView>,
     /// What it printed.
     pub output: String,
+    /// The scale set that has it.
+    #[serde(default)]
+    pub scale_set: Option<ScaleSetId>,
     /// Exit code of the step that failed, else 0 once it ended on a runner.
     pub exit_code: Option<i32>,
     /// Why it ended, where GitHub would say more than the conclusion.
@@ -236,6 +240,14 @@ pub(crate) struct Job {
     pub(super) output: String,
     pub(super) exit_code: Option<i32>,
     pub(super) note: Option<String>,
+    /// Which scale set it is held out to or has it.
+    pub(crate) claim: Option<Claim>,
+    /// How often it was assigned to a scale set.
+    pub(super) assignments: u32,
+    /// The scale set that lost it without a word.
+    pub(super) dropped_by: Option<ScaleSetId>,
+    /// What scale sets call it.
+    pub(super) uuid: Option<String>,
 }
 
 impl Job {
@@ -273,6 +285,10 @@ impl Job {
             output: String::new(),
             exit_code: None,
             note: None,
+            claim: None,
+            assignments: 0,
+            dropped_by: None,
+            uuid: None,
             spec,
         }
     }
@@ -350,8 +366,8 @@ impl World {
             Gate::Requested => JobStatus::Requested,
         };
         job.queued_at = None;
-        job.offer = None;
         let run = job.run;
+        self.take_from_set(id);
         self.settle_run(run, now);
         Ok(())
     }
@@ -424,6 +440,7 @@ impl World {
             completed_at: job.completed_at,
             steps: job.steps.clone(),
             output: job.output.clone(),
+            scale_set: job.assigned_set(),
             exit_code: job.exit_code,
             note: job.note.clone(),
         }
@@ -456,6 +473,7 @@ impl World {
         }
         let (run, runner) = (job.run, job.taken_by.as_ref().map(|by| by.id));
         self.open_jobs.remove(&id);
+        self.tell_completed(id);
         if let Some(runner) = runner {
             self.retire_runner(runner, at);
         }

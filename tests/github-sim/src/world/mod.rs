@@ -3,7 +3,9 @@
 //! Nothing in here reads a clock or touches a socket: time comes in with every call and chance comes from a seeded
 //! generator, so the same calls give the same answers.
 
+mod accounts;
 mod faults;
+mod groups;
 mod ids;
 mod jobs;
 mod limits;
@@ -11,17 +13,21 @@ mod passing;
 mod repos;
 mod runners;
 mod runs;
+mod scale_sets;
 mod sessions;
 mod tokens;
 mod traffic;
 mod versions;
 
+pub use accounts::{AccountKind, AccountSpec};
 pub use faults::{Fault, On, RunnerFault, RunnerWhat, What};
-pub use ids::{JobId, RepoId, RunId, RunnerId};
+pub use groups::{RunnerGroup, RunnerGroupSpec, Visibility};
+pub use ids::{JobId, RepoId, RunId, RunnerId, ScaleSetId};
 pub use jobs::{Conclusion, Gate, JobSpec, JobStatus, JobView, Step, StepView};
 pub use repos::RepoSpec;
 pub use runners::{RunnerState, RunnerView, Scope};
 pub use runs::{Queued, RunSpec, RunStatusRule, RunView};
+pub use scale_sets::{Assignment, ScaleSetRules, ScaleSetStatistics, ScaleSetView};
 pub use sessions::{Beat, JobOrder, Refusal, RunnerResult, RunnerSession, SHUTDOWN};
 pub use traffic::{LogEntry, Tally, TrafficReport};
 
@@ -30,6 +36,9 @@ pub(crate) use limits::Charge;
 pub(crate) use repos::{Found, Repo};
 pub(crate) use runners::{DEFAULT_GROUP, MintError, MintRequest, Phase, Runner};
 pub(crate) use runs::{ControlError, Run};
+pub(crate) use scale_sets::{
+    Delivery, EventKind, JobEvent, Opened, QueueError, ScaleSet, ScaleSetError, ScaleSetRequest, SessionError,
+};
 pub(crate) use tokens::Bearer;
 
 use faults::Faults;
@@ -82,6 +91,8 @@ pub struct Config {
     pub picking: Picking,
     /// What a run shows while its jobs differ.
     pub run_status: RunStatusRule,
+    /// How the scale-set half behaves.
+    pub scale_sets: ScaleSetRules,
 }
 
 impl Default for Config {
@@ -103,6 +114,7 @@ impl Default for Config {
             stranger_runs: 30 * SECOND,
             picking: Picking::Oldest,
             run_status: RunStatusRule::Furthest,
+            scale_sets: ScaleSetRules::default(),
         }
     }
 }
@@ -120,6 +132,8 @@ impl Config {
             &mut self.start_limit,
             &mut self.lost_runner_limit,
             &mut self.stranger_runs,
+            &mut self.scale_sets.poll_hold,
+            &mut self.scale_sets.session_ttl,
         ] {
             *slow /= factor;
         }
@@ -170,6 +184,11 @@ pub struct World {
     /// Jobs that are not completed: what time and runners can act on.
     open_jobs: BTreeSet<JobId>,
     runners: BTreeMap<RunnerId, Runner>,
+    scale_sets: scale_sets::ScaleSets,
+    /// By what they belong to.
+    groups: BTreeMap<String, Vec<RunnerGroup>>,
+    /// By login in small letters.
+    accounts: BTreeMap<String, AccountSpec>,
     tokens: Tokens,
     limits: Limits,
     faults: Faults,
@@ -194,6 +213,9 @@ impl World {
             jobs: BTreeMap::new(),
             open_jobs: BTreeSet::new(),
             runners: BTreeMap::new(),
+            scale_sets: scale_sets::ScaleSets::default(),
+            groups: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             tokens: Tokens::new(&config.tokens),
             limits: Limits::new(config.rate_limit),
             faults: Faults::default(),
@@ -223,13 +245,31 @@ impl World {
         }
     }
 
-    /// Answers one request as GitHub would: REST at the root and under `/api/v3`, runners under `/_runner/`.
+    /// Changes how the scale-set half behaves from now on.
+    pub fn set_scale_set_rules(&mut self, rules: ScaleSetRules) {
+        self.config.scale_sets = rules;
+    }
+
+    /// Answers one request as GitHub would: REST at the root and under `/api/v3`, the Actions service under
+    /// `/actions-service/`, runners under `/_runner/`.
     pub fn handle(&mut self, now: Duration, request: &http::Request<Vec<u8>>) -> crate::rest::Reply {
         self.advance(now);
         if request.uri().path().starts_with("/_runner/") {
             return crate::rest::Reply::Answer(crate::runner_protocol::serve(self, now, request));
         }
+        if crate::scale_set::is_for_us(request.uri().path()) {
+            return crate::scale_set::serve(self, now, request);
+        }
         crate::rest::serve(self, now, request)
+    }
+
+    /// Looks again whether there is something to say to a listener whose poll is held. Gives [`Reply::Held`] as long
+    /// as there is not and the hold is not over.
+    ///
+    /// [`Reply::Held`]: crate::Reply::Held
+    pub fn look_again(&mut self, now: Duration, held: &crate::scale_set::Held) -> crate::rest::Reply {
+        self.advance(now);
+        crate::scale_set::look_again(self, now, held)
     }
 
     /// A duration in the range, by chance.
@@ -257,6 +297,10 @@ impl World {
             secret.push(char::from(ALPHABET[self.rng.random_range(0..ALPHABET.len())]));
         }
         secret
+    }
+
+    pub(crate) fn new_uuid(&mut self) -> String {
+        ids::uuid(&mut self.rng)
     }
 
     pub(crate) fn tokens_mut(&mut self) -> &mut Tokens {

@@ -14,7 +14,9 @@ impl World {
         let open: Vec<JobId> = self.open_jobs.iter().copied().collect();
         for id in open {
             self.pass_job(id);
+            self.pass_assignment(id);
         }
+        self.pass_sessions();
         let runners: Vec<RunnerId> = self.runners.keys().copied().collect();
         for id in runners {
             self.pass_runner(id);

@@ -96,6 +96,7 @@ impl World {
         self.jobs.retain(|_, job| job.repo != id);
         let jobs = &self.jobs;
         self.open_jobs.retain(|job| jobs.contains_key(job));
+        self.forget_scale_sets_of(id);
         self.runners.retain(|_, runner| !runner.is_of(id));
         Ok(())
     }

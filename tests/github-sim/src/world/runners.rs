@@ -1,6 +1,6 @@
 //! Runner records: minted, connected, busy, lingering, gone.
 
-use super::{JobId, RepoId, RunnerId, World, ids};
+use super::{JobId, RepoId, RunnerId, ScaleSetId, World, ids};
 use crate::jit::{CredentialsData, CredentialsFile, JitConfig, RsaParamsFile, RunnerFile};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +23,8 @@ pub enum Scope {
     Repo(RepoId),
     /// All repositories of an organisation.
     Org(String),
+    /// All repositories of all organisations of an enterprise.
+    Enterprise(String),
 }
 
 /// How a runner record stands.
@@ -52,6 +54,9 @@ pub struct RunnerView {
     pub scope: Scope,
     /// Its labels.
     pub labels: Vec<String>,
+    /// The scale set it belongs to.
+    #[serde(default)]
+    pub scale_set: Option<ScaleSetId>,
     /// How it stands.
     pub state: RunnerState,
     /// Whether somebody is connected.
@@ -101,7 +106,8 @@ pub(crate) struct Runner {
     pub(crate) labels: Vec<String>,
     pub(crate) version: Option<String>,
     pub(crate) phase: Phase,
-    pub(super) minted_at: Duration,
+    pub(crate) scale_set: Option<ScaleSetId>,
+    pub(crate) minted_at: Duration,
     pub(super) connected_at: Option<Duration>,
     /// The two things only the holder of the blob knows.
     pub(super) client_id: String,
@@ -151,6 +157,9 @@ pub(crate) struct MintRequest {
     pub(crate) group_id: u64,
     pub(crate) labels: Vec<String>,
     pub(crate) work_folder: String,
+    /// Only jobs of this set.
+    pub(crate) scale_set: Option<ScaleSetId>,
+    pub(crate) disable_update: bool,
 }
 
 /// Why minting was refused.
@@ -173,9 +182,7 @@ impl World {
         request: MintRequest,
     ) -> Result<(RunnerId, String), MintError> {
         check(&request)?;
-        if request.group_id != DEFAULT_GROUP {
-            return Err(MintError::NoGroup);
-        }
+        let group = self.runner_group(&scope, request.group_id).ok_or(MintError::NoGroup)?;
         if self.runners.values().any(|runner| runner.scope == scope && runner.name == request.name) {
             return Err(MintError::Exists);
         }
@@ -188,8 +195,8 @@ impl World {
                 agent_id: id.0,
                 agent_name: request.name.clone(),
                 pool_id: request.group_id,
-                pool_name: "Default".to_owned(),
-                disable_update: false,
+                pool_name: group.name,
+                disable_update: request.disable_update,
                 ephemeral: true,
                 server_url: base.clone(),
                 git_hub_url: String::new(),
@@ -219,6 +226,7 @@ impl World {
                 labels: request.labels,
                 version: None,
                 phase: Phase::Minted,
+                scale_set: request.scale_set,
                 minted_at: now,
                 connected_at: None,
                 client_id,
@@ -305,6 +313,7 @@ impl World {
             name: runner.name.clone(),
             scope: runner.scope.clone(),
             labels: runner.labels.clone(),
+            scale_set: runner.scale_set,
             state: match runner.phase {
                 Phase::Minted => RunnerState::Minted,
                 Phase::Idle(_) => RunnerState::Idle,
@@ -338,6 +347,7 @@ impl World {
                 labels,
                 version: None,
                 phase: Phase::Idle(link),
+                scale_set: None,
                 minted_at: now,
                 connected_at: Some(now),
                 client_id: ids::uuid(&mut self.rng),
@@ -359,7 +369,7 @@ impl World {
     }
 }
 
-/// The only runner group there is; repository runners always live in it.
+/// The runner group every scope has; repository runners always live in it.
 pub(crate) const DEFAULT_GROUP: u64 = 1;
 
 fn check(request: &MintRequest) -> Result<(), MintError> {

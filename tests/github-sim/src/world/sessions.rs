@@ -3,9 +3,7 @@
 
 use super::jobs::{Due, TakenBy};
 use super::runners::Link;
-use super::{
-    Conclusion, JobId, JobStatus, Phase, Picking, RepoId, RunId, Runner, RunnerId, RunnerWhat, Scope, Step, World, ids,
-};
+use super::{Conclusion, JobId, JobStatus, Phase, Picking, RunId, Runner, RunnerId, RunnerWhat, Step, World, ids};
 use crate::jit::JitConfig;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -249,20 +247,14 @@ impl World {
             .filter(|job| {
                 job.status == JobStatus::Queued
                     && job.offer.is_none()
-                    && self.reaches(&runner.scope, job.repo)
+                    && job.assigned_set() == runner.scale_set
+                    && self.serves(&runner.scope, runner.group_id, job.repo)
                     && job.fits(&runner.labels)
             })
             .map(|job| (job.queued_at, job.id))
             .collect();
         jobs.sort_unstable();
         jobs.into_iter().map(|(_, id)| id).collect()
-    }
-
-    fn reaches(&self, scope: &Scope, repo: RepoId) -> bool {
-        match scope {
-            Scope::Repo(own) => *own == repo,
-            Scope::Org(owner) => self.repos.get(&repo).is_some_and(|repo| repo.belongs_to(owner)),
-        }
     }
 
     /// A runner takes the job it was offered.
@@ -297,7 +289,8 @@ impl World {
             job.offer = None;
             job.acquired_at = Some(now);
             job.taken_by = Some(taken_by);
-            let run = job.run;
+            let (id, run) = (job.id, job.run);
+            self.tell_started(id);
             self.settle_run(run, now);
         }
     }

@@ -110,7 +110,7 @@ impl Hub {
     }
 }
 
-fn got(response: Response<Vec<u8>>) -> Got {
+pub fn got(response: Response<Vec<u8>>) -> Got {
     let (parts, body) = response.into_parts();
     Got {
         status: parts.status.as_u16(),

@@ -10,4 +10,5 @@ mod lifecycle;
 mod lists;
 mod records;
 mod replay;
+mod scale_set;
 mod server;

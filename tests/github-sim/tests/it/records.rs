@@ -3,7 +3,9 @@
 use crate::hub::{HOUR, Hub, MINUTE};
 use github_sim::Config;
 use github_sim::jit::JitConfig;
-use github_sim::world::{JobSpec, JobStatus, Picking, Refusal, RunnerResult, RunnerState};
+use github_sim::world::{
+    JobSpec, JobStatus, Picking, Refusal, RunnerGroupSpec, RunnerResult, RunnerState, Scope, Visibility,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -109,6 +111,10 @@ fn a_runner_of_one_repository_does_not_serve_another_and_one_of_the_owner_does()
     assert_eq!(minted.status, 201);
     let blob = minted.body["encoded_jit_config"].as_str().unwrap();
     let all = hub.world.runner_connect(hub.now, blob).unwrap();
+    assert_eq!(hub.world.runner_poll(hub.now, &all).unwrap(), None, "no group serves public repositories untold");
+    let group =
+        RunnerGroupSpec { name: "Default".to_owned(), visibility: Visibility::All, allows_public_repositories: true };
+    hub.world.set_runner_group(&Scope::Org("o".to_owned()), group).unwrap();
     assert_eq!(hub.world.runner_poll(hub.now, &all).unwrap(), Some(here));
     assert_eq!(hub.get("/orgs/o/actions/runners").body["total_count"], 1);
     assert_eq!(hub.get("/orgs/o/actions/runner-groups").body["total_count"], 1);

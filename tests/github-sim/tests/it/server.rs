@@ -45,12 +45,17 @@ impl Sim {
 
     /// Sends one request and reads until the server closes.
     pub fn raw(&self, method: &str, path: &str, body: &str) -> String {
+        self.raw_as("Bearer t0k", method, path, "", body)
+    }
+
+    /// The same with another credential and more header lines, each with its line end.
+    pub fn raw_as(&self, authorization: &str, method: &str, path: &str, headers: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: sim\r\nuser-agent: test\r\nauthorization: Bearer t0k\r\n\
-             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: sim\r\nuser-agent: test\r\nauthorization: {authorization}\r\n\
+             {headers}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )
         .unwrap();
