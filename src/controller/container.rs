@@ -12,10 +12,7 @@ use super::{
     plan::Use,
     record::{Record, Stage},
 };
-use crate::guest::{
-    console::is_version,
-    event::{JobResult, Trouble, What},
-};
+use crate::guest::event::{JobResult, Trouble, What};
 
 /// A container, its registration, or what is left of either.
 #[derive(Debug)]
@@ -39,8 +36,6 @@ pub struct Container {
     pub believed_busy: bool,
     /// Display name of the job its runner took, as the guest says.
     pub said_job: Option<String>,
-    /// Version of its runner program, as the guest says.
-    pub runner_version: Option<String>,
     /// What the runner said of its job.
     pub result: Option<JobResult>,
     /// The last trouble the guest reported.
@@ -70,7 +65,6 @@ impl Container {
             not_before: Duration::ZERO,
             believed_busy: false,
             said_job: None,
-            runner_version: None,
             result: None,
             trouble: None,
             stopped: false,
@@ -163,7 +157,8 @@ impl Container {
                 timeline.runner_started_ms.get_or_insert(at_ms);
                 self.advance(Phase::Registering, now);
             }
-            What::RunnerVersion { version } => self.runner_version = Some(version.clone()).filter(|v| is_version(v)),
+            // Of the class more than of the container.
+            What::RunnerVersion { .. } => {}
             What::Listening => {
                 timeline.listening_ms.get_or_insert(at_ms);
                 self.advance(Phase::Idle, now);

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use gha_runner_controller::{
+    config::Template,
     controller::{
         edges::{Clock, EdgeError, Feed, Guests, Records, Systemd, Unit, World},
         record::Record,
@@ -276,6 +277,8 @@ pub struct SimWorld {
     pub guests: SimGuests,
     pub records: SimRecords,
     pub rng: RefCell<StdRng>,
+    /// The runner version that templates tell.
+    pub tree: RefCell<Option<String>>,
 }
 
 impl SimWorld {
@@ -292,6 +295,7 @@ impl SimWorld {
             guests: SimGuests { host: host.clone() },
             records: SimRecords { host: host.clone() },
             rng: RefCell::new(StdRng::seed_from_u64(seed ^ 0x5eed)),
+            tree: RefCell::default(),
         }
     }
 }
@@ -321,6 +325,10 @@ impl World for SimWorld {
 
     fn records(&self) -> &SimRecords {
         &self.records
+    }
+
+    fn runner_version(&self, _template: &Template) -> Option<String> {
+        self.tree.borrow().clone()
     }
 
     fn random(&self) -> u64 {

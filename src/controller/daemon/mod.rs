@@ -10,6 +10,7 @@ mod observe;
 mod publish;
 mod settle;
 mod sweep;
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    forge::{Deletion, ForgeError, Job, Minted, Runner},
+    forge::{Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation},
     guest::event::Event,
     handover::ContainerName,
 };
@@ -69,6 +70,7 @@ pub struct Daemon<'w, W: World> {
     class_failures: BTreeMap<String, u32>,
     targets: BTreeMap<String, Target>,
     containers: BTreeMap<ContainerName, Container>,
+    versions: versions::Versions,
     /// Units with our name pattern that nothing explains; being stopped.
     orphans: BTreeSet<ContainerName>,
     effects: FuturesUnordered<LocalBoxFuture<'w, Outcome<W>>>,
@@ -133,6 +135,7 @@ enum Outcome<W: World> {
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     RunnersListed { target: String, result: Result<Vec<Runner>, ForgeError> },
     GhostDeleted { target: String, runner: String, result: Result<Deletion, ForgeError> },
+    DeprecationSaid { version: String, result: Result<Option<RunnerDeprecation>, ForgeError> },
 }
 
 impl<'w, W: World> Daemon<'w, W> {
@@ -173,6 +176,7 @@ impl<'w, W: World> Daemon<'w, W> {
             class_failures: BTreeMap::new(),
             targets,
             containers: BTreeMap::new(),
+            versions: versions::Versions::default(),
             orphans: BTreeSet::new(),
             effects: FuturesUnordered::new(),
             pickups: VecDeque::new(),
@@ -261,6 +265,7 @@ impl<'w, W: World> Daemon<'w, W> {
             self.look_where_due(now);
             self.sweep_where_due(now);
         }
+        self.watch_versions(now);
         self.plan = plan(&self.snapshot(now));
         for action in std::mem::take(&mut self.plan.actions) {
             match action {
@@ -360,6 +365,7 @@ impl<'w, W: World> Daemon<'w, W> {
             Outcome::Deregistered { name, result } => self.deregistered(&name, result),
             Outcome::RunnersListed { target, result } => self.swept(&target, result),
             Outcome::GhostDeleted { target, runner, result } => self.ghost_deleted(&target, &runner, result),
+            Outcome::DeprecationSaid { version, result } => self.deprecation_said(&version, result),
         }
     }
 
