@@ -60,7 +60,9 @@ impl Story<'_> {
 /// Tells a story beside a controller whose templates have this version of the runner.
 fn beside<T>(version: Option<&str>, ends: Option<(&str, Duration)>, story: impl AsyncFnOnce(Story<'_>) -> T) -> T {
     simulate(async {
-        let simulation = Simulation::new(1);
+        let mut simulation = Simulation::new(1);
+        // Days pass in these stories.
+        simulation.settings.poll_interval = 2 * MINUTE;
         let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &REPOS, 1);
         world.tree.replace(version.map(str::to_owned));
         let (_commands, inbox) = mpsc::channel(8);
@@ -84,21 +86,21 @@ fn beside<T>(version: Option<&str>, ends: Option<(&str, Duration)>, story: impl 
 
 #[test]
 fn days_left_count_down_while_jobs_are_served_and_then_nothing_is_started() {
-    beside(Some("2.300.0"), Some(("2.300.0", 9 * DAY + HOUR)), async |story| {
+    beside(Some("2.300.0"), Some(("2.300.0", 2 * DAY + HOUR)), async |story| {
         let job = story.queue();
         sleep(10 * MINUTE).await;
         assert!(story.is_served(job), "an old version serves to its last day");
         let small = story.small();
-        assert_eq!((small.runner_version.as_deref(), small.runner_deprecated_in_days), (Some("2.300.0"), Some(9)));
+        assert_eq!((small.runner_version.as_deref(), small.runner_deprecated_in_days), (Some("2.300.0"), Some(2)));
         assert!(!small.outdated && story.problems().is_empty(), "a warning is not an illness: {}", story.problems());
 
-        sleep(8 * DAY).await;
+        sleep(DAY).await;
         assert_eq!(story.small().runner_deprecated_in_days, Some(1));
         sleep(DAY + HOUR).await;
         assert!(story.small().outdated);
         let started = story.started();
         let job = story.queue();
-        sleep(DAY).await;
+        sleep(6 * HOUR).await;
         assert_eq!(story.started(), started, "a container of no use was started");
         assert!(story.problems().contains("class small: the forge refuses its runner 2.300.0"), "{}", story.problems());
 
@@ -112,9 +114,9 @@ fn days_left_count_down_while_jobs_are_served_and_then_nothing_is_started() {
 #[test]
 fn a_version_is_asked_about_once_a_day() {
     beside(Some("2.338.2"), None, async |story| {
-        sleep(7 * DAY).await;
+        sleep(3 * DAY).await;
         let asked = story.simulation.hub.borrow().traffic().of(Call::RunnerDeprecation).requests;
-        assert!((7..=9).contains(&asked), "{asked} questions in a week");
+        assert!((3..=5).contains(&asked), "{asked} questions in three days");
     });
 }
 
