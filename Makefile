@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style unit simulation simulator lab containers end-to-end demo bench setup
+.PHONY: help build test style unit simulation simulator conformance lab containers end-to-end demo bench setup
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +16,7 @@ setup: ## install what tests and the demonstration need from Debian (root)
 build: ## the program, the simulator, the demonstration
 	$(CARGO) build --release --locked --workspace --bins
 
-test: setup style build unit simulation simulator lab containers end-to-end ## everything that is checked
+test: setup style build unit simulation simulator conformance lab containers end-to-end ## everything that is checked
 	@echo "all checks passed"
 
 style: ## formatting and lints
@@ -31,6 +31,9 @@ simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SI
 
 simulator: ## the simulated GitHub and the stand-in runner
 	$(CARGO) test --release --locked -p github-sim --tests
+
+conformance: ## the scale set client against the simulated GitHub, and beside GitHub's own client if Go is here
+	$(CARGO) test --release --locked --test scale_set --test conformance -- --nocapture
 
 lab: build ## the lab itself (root)
 	$(CARGO) test --release --locked -p lab --tests $(ALONE)

@@ -12,7 +12,7 @@ use super::*;
 use crate::controller::{
     phase::Phase,
     record::Timeline,
-    status::{ActiveContainer, ClassStatus, RateLimitStatus, TargetStatus},
+    status::{ActiveContainer, ClassStatus, RateLimitStatus, TargetKindStatus, TargetStatus},
 };
 
 /// The answer's head, and its body.
@@ -60,6 +60,9 @@ fn status() -> Status {
         phase,
         class: "small".to_owned(),
         repo: "o/r".to_owned(),
+        scope: "o/r".to_owned(),
+        target: "o/r".to_owned(),
+        set: false,
         subnet: "10.0.0.0/24".to_owned(),
         runner_name: String::new(),
         runner_id: None,
@@ -67,6 +70,15 @@ fn status() -> Status {
     };
     let target = |repo: &str, looked: Option<u64>, rate_limit| TargetStatus {
         repo: repo.to_owned(),
+        kind: TargetKindStatus::Repository,
+        credential: "main".to_owned(),
+        repositories: 1,
+        quarantined: 0,
+        discovered_ms: None,
+        priority: 0,
+        weight: 1,
+        max_concurrent: 1,
+        active: 0,
         queued: 0,
         last_poll_ms: looked,
         last_poll_age_seconds: None,

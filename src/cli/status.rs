@@ -166,7 +166,13 @@ pub fn waiting_shown(waiting: WaitingFor) -> &'static str {
         WaitingFor::NoMatchingClass => "no class has its labels",
         WaitingFor::Runner => "its container",
         WaitingFor::Capacity => "a free place",
+        WaitingFor::Share => "its target's turn",
+        WaitingFor::TargetLimit => "its target's limit",
         WaitingFor::BackOff => "end of back-off",
+        WaitingFor::RunnerVersion => "a newer runner",
+        WaitingFor::Refused => "nobody: from a fork",
+        WaitingFor::Quarantine => "its repository",
+        WaitingFor::Assignment => "its scale set",
         WaitingFor::Intake => "intake (stopping)",
     }
 }

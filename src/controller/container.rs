@@ -82,7 +82,7 @@ impl Container {
         info!(
             container = %self.record.name,
             class = self.record.class,
-            target = self.record.target,
+            scope = self.record.scope,
             "{}: {} → {phase}",
             self.record.name,
             self.phase
@@ -110,16 +110,18 @@ impl Container {
         }
     }
 
-    /// What planning may count on. `retiring` = its registration is being deleted.
+    /// What planning may count on.
     pub fn use_(&self) -> Use {
         let started = matches!(self.record.stage, Stage::Minting | Stage::Started);
         match self.phase {
-            _ if !started || self.believed_busy || self.had_job() => Use::Spent,
+            _ if self.had_job() => Use::Busy,
+            _ if !started => Use::Ending,
             Phase::Idle => Use::Idle(self.phase_since),
             // It may be failing to boot, which its end tells and which then pauses its class: no other before that.
             Phase::Finishing if self.record.timeline.listening_ms.is_none() => Use::Coming,
             Phase::Requested | Phase::Preparing | Phase::Booting | Phase::Registering => Use::Coming,
-            Phase::Running | Phase::Finishing | Phase::Gone | Phase::Failed => Use::Spent,
+            Phase::Running => Use::Busy,
+            Phase::Finishing | Phase::Gone | Phase::Failed => Use::Ending,
         }
     }
 
@@ -167,7 +169,7 @@ impl Container {
                 let first = timeline.job_started_ms.is_none();
                 timeline.job_started_ms.get_or_insert(at_ms);
                 if first {
-                    info!(container = %self.record.name, target = self.record.target, job, "{}: runner took job {job:?}", self.record.name);
+                    info!(container = %self.record.name, scope = self.record.scope, job, "{}: runner took job {job:?}", self.record.name);
                 }
                 self.said_job = Some(job.clone());
                 self.advance(Phase::Running, now);

@@ -218,9 +218,11 @@ mod tests {
         Record {
             name: name.parse().unwrap(),
             class: "default".into(),
-            target: "o/r".into(),
+            scope: "o/r".into(),
+            set: false,
             subnet: "10.0.0.0/24".parse().unwrap(),
             job_id: Some(1),
+            repository: None,
             job_name: "build".into(),
             took: None,
             runner_name: "h-default-x".into(),

@@ -10,6 +10,7 @@ pub mod edges;
 pub mod gate;
 pub mod guests;
 pub mod ledger;
+pub mod pace;
 pub mod phase;
 pub mod plan;
 pub mod record;

@@ -1,112 +1,22 @@
 //! What to do now, decided from a snapshot alone: no clock, no I/O, no randomness.
 //!
 //! A forge does not bind a runner to a job: another job with matching labels may take it. So demand and supply are
-//! *counted*, for each class and target; the job a container is booted for is only the reason it exists
-//! (PROTOCOLS C.3).
+//! *counted*, for each class and scope; the job a container is booted for is only the reason it exists
+//! (PROTOCOLS C.3). Where a scale set serves a class in a scope, the forge counts the demand itself (PROTOCOLS D.6).
+
+mod room;
+mod snapshot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use self::room::{Demand, Room};
+pub use self::snapshot::{
+    Blocked, ClassView, ContainerView, JobView, Pickup, ScopeView, SetView, Snapshot, TargetView, Use,
+};
 use crate::handover::ContainerName;
-
-/// Everything the decision depends on. Times are monotonic, since an arbitrary start.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// Now.
-    pub now: Duration,
-    /// False while draining or shutting down: nothing new is booted.
-    pub intake: bool,
-    /// Most containers at once.
-    pub capacity: usize,
-    /// Subnets no container has.
-    pub free_subnets: usize,
-    /// How long a container that nobody needs may stay idle.
-    pub idle_grace: Duration,
-    /// Classes, smallest first: the first that fits a job serves it.
-    pub classes: Vec<ClassView>,
-    /// Targets.
-    pub targets: Vec<TargetView>,
-    /// Every container that exists or is about to.
-    pub containers: Vec<ContainerView>,
-    /// When containers took a job, whether or not they still exist.
-    pub pickups: Vec<Pickup>,
-}
-
-/// A class, as far as planning goes.
-#[derive(Debug, Clone)]
-pub struct ClassView {
-    /// Its name.
-    pub name: String,
-    /// Its labels in lower case.
-    pub labels: BTreeSet<String>,
-    /// Most containers of it at once.
-    pub max: usize,
-    /// Idle containers to keep for each target.
-    pub min_idle: usize,
-    /// Boots nothing before this time (back-off after failed boots).
-    pub held_until: Option<Duration>,
-}
-
-/// A target, as far as planning goes.
-#[derive(Debug, Clone)]
-pub struct TargetView {
-    /// `owner/repository`.
-    pub name: String,
-    /// Boots nothing before this time (back-off after refused registrations).
-    pub held_until: Option<Duration>,
-    /// When the look that found `queued` was begun; `None` before the first.
-    pub looked_at: Option<Duration>,
-    /// Its queued jobs.
-    pub queued: Vec<JobView>,
-}
-
-/// A queued job.
-#[derive(Debug, Clone)]
-pub struct JobView {
-    /// The forge's id.
-    pub id: u64,
-    /// Its labels as written; none = matches nothing.
-    pub labels: Vec<String>,
-    /// When it was first seen queued: the oldest is served first.
-    pub first_seen: Duration,
-}
-
-/// A container.
-#[derive(Debug, Clone)]
-pub struct ContainerView {
-    /// Its name.
-    pub name: ContainerName,
-    /// Its class.
-    pub class: String,
-    /// The target its runner is registered with.
-    pub target: String,
-    /// What it is good for.
-    pub use_: Use,
-}
-
-/// What a container is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// On its way to a listening runner.
-    Coming,
-    /// Listening since then; may take a job.
-    Idle(Duration),
-    /// Has or had its job, is being retired, or is ending: holds its place, serves no demand.
-    Spent,
-}
-
-/// A container of this class and target took a job at this time.
-#[derive(Debug, Clone)]
-pub struct Pickup {
-    /// The container's class.
-    pub class: String,
-    /// The container's target.
-    pub target: String,
-    /// When.
-    pub at: Duration,
-}
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,10 +25,13 @@ pub enum Action {
     Boot {
         /// Of this class.
         class: String,
-        /// With a runner for this target.
-        target: String,
-        /// Because of this job; `None` = to have one ready.
-        job: Option<u64>,
+        /// With a runner for this scope.
+        scope: String,
+        /// Its runner is the scale set's.
+        set: bool,
+        /// Because of this job, by repository and id; `None` = to have one ready, or because the scale set counts
+        /// more jobs than containers.
+        job: Option<(String, u64)>,
     },
     /// Delete the registration of this idle container, then stop it if the forge agreed.
     Retire(ContainerName),
@@ -127,14 +40,26 @@ pub enum Action {
 /// Why a queued job has no container coming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// No class has all its labels (or it has none).
+    /// No class that serves its target has all its labels (or it has none).
     NoClass,
     /// A container is idle or on its way for it.
     Served,
     /// The host or its class is at capacity, or no subnet is free.
     Capacity,
-    /// Its class or target is backing off.
+    /// The host is full, and its target has its share of it.
+    Share,
+    /// Its target has as many containers as it may.
+    TargetLimit,
+    /// Its class or scope is backing off.
     Held,
+    /// The forge refuses the runner of its class as outdated.
+    Outdated,
+    /// It was triggered from a fork, or that cannot be known.
+    Refused,
+    /// Its repository cannot be served.
+    Quarantined,
+    /// A scale set serves it, and the forge has not assigned it to the set.
+    NotAdmitted,
     /// Intake is stopped.
     Drained,
 }
@@ -144,173 +69,286 @@ pub enum Waiting {
 pub struct Plan {
     /// What to do, in order.
     pub actions: Vec<Action>,
-    /// Why the jobs that get nothing now get nothing: by target and job id.
+    /// Why the jobs that get nothing now get nothing: by repository and job id.
     pub waiting: BTreeMap<(String, u64), Waiting>,
 }
 
-/// The class that serves a job with `labels`: the first of `classes` (smallest first) that has them all.
-pub fn class_for<'a>(classes: &'a [ClassView], labels: &[String]) -> Option<&'a ClassView> {
+/// The class that serves a job with `labels` in `scope`: the first of `classes` (smallest first) that has them all.
+pub fn class_for<'a>(classes: &'a [ClassView], scope: &ScopeView, labels: &[String]) -> Option<&'a ClassView> {
     if labels.is_empty() {
         return None;
     }
     let wanted: Vec<String> = labels.iter().map(|label| label.to_lowercase()).collect();
-    classes.iter().find(|class| wanted.iter().all(|label| class.labels.contains(label)))
+    classes
+        .iter()
+        .filter(|class| scope.allows(&class.name))
+        .find(|class| wanted.iter().all(|label| class.labels.contains(label)))
 }
 
 /// Decides.
 pub fn plan(snapshot: &Snapshot) -> Plan {
-    let mut plan = Plan::default();
-    let mut room = Room::new(snapshot);
-    let mut jobs: Vec<(&TargetView, &JobView)> =
-        snapshot.targets.iter().flat_map(|target| target.queued.iter().map(move |job| (target, job))).collect();
-    jobs.sort_by_key(|(target, job)| (job.first_seen, job.id, &target.name));
-
-    let mut supply = supply(snapshot);
-    let mut pickups = fresh_pickups(snapshot);
-    for (target, job) in jobs {
-        let waiting = match class_for(&snapshot.classes, &job.labels) {
-            None => Waiting::NoClass,
-            Some(class) => {
-                let key = (class.name.as_str(), target.name.as_str());
-                if take_one(&mut pickups, key) || take_one(&mut supply, key) {
-                    Waiting::Served
-                } else if let Some(why_not) = room.refuses(class, target) {
-                    why_not
-                } else {
-                    room.take(class);
-                    plan.actions.push(Action::Boot {
-                        class: class.name.clone(),
-                        target: target.name.clone(),
-                        job: Some(job.id),
-                    });
-                    Waiting::Served
-                }
-            }
-        };
-        plan.waiting.insert((target.name.clone(), job.id), waiting);
-    }
-
-    for target in &snapshot.targets {
-        for class in &snapshot.classes {
-            let spare = supply.get(&(class.name.as_str(), target.name.as_str())).copied().unwrap_or_default();
-            for _ in spare..class.min_idle {
-                if room.refuses(class, target).is_some() {
-                    break;
-                }
-                room.take(class);
-                plan.actions.push(Action::Boot { class: class.name.clone(), target: target.name.clone(), job: None });
-            }
-            let surplus = spare.saturating_sub(class.min_idle);
-            plan.actions.extend(retirements(snapshot, class, target, surplus));
-        }
-    }
-    plan
+    let mut planning = Planning::new(snapshot);
+    planning.count_jobs();
+    planning.count_sets();
+    let refused = planning.serve();
+    planning.make_way(&refused);
+    planning.keep_ready();
+    planning.retire_surplus();
+    planning.explain_set_jobs(&refused);
+    planning.plan
 }
 
-/// A count for each class and target.
-type Counts<'a> = BTreeMap<(&'a str, &'a str), usize>;
+/// A class in a scope, and whether its runners are a scale set's.
+type Key<'a> = (&'a str, &'a str, bool);
 
-/// Runners that a queued job may still find: those coming and those idle.
-fn supply(snapshot: &Snapshot) -> Counts<'_> {
-    let mut supply = Counts::new();
-    for container in snapshot.containers.iter().filter(|container| container.use_ != Use::Spent) {
-        *supply.entry((&container.class, &container.target)).or_default() += 1;
-    }
-    supply
-}
-
-/// Jobs taken since the look at their target began: the listing may still show as many as queued.
-fn fresh_pickups(snapshot: &Snapshot) -> Counts<'_> {
-    let mut pickups = Counts::new();
-    for pickup in &snapshot.pickups {
-        let looked_at = snapshot.targets.iter().find(|t| t.name == pickup.target).and_then(|t| t.looked_at);
-        if looked_at.is_some_and(|looked_at| pickup.at >= looked_at) {
-            *pickups.entry((&pickup.class, &pickup.target)).or_default() += 1;
-        }
-    }
-    pickups
-}
-
-/// Takes one from a count, if there is one.
-fn take_one<'a>(counts: &mut Counts<'a>, key: (&'a str, &'a str)) -> bool {
-    match counts.get_mut(&key) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            true
-        }
-        _ => false,
-    }
-}
-
-/// The longest idle first, only those whose grace is over and that the target was looked at since.
-fn retirements<'a>(
+/// A plan being made.
+struct Planning<'a> {
     snapshot: &'a Snapshot,
-    class: &'a ClassView,
-    target: &'a TargetView,
-    surplus: usize,
-) -> impl Iterator<Item = Action> + 'a {
-    let mut idle: Vec<(Duration, &ContainerName)> = snapshot
-        .containers
-        .iter()
-        .filter(|container| container.class == class.name && container.target == target.name)
-        .filter_map(|container| match container.use_ {
-            Use::Idle(since) => Some((since, &container.name)),
-            Use::Coming | Use::Spent => None,
-        })
-        .filter(|(since, _)| {
-            snapshot.now.saturating_sub(*since) >= snapshot.idle_grace
-                && target.looked_at.is_some_and(|looked_at| looked_at >= *since)
-        })
-        .collect();
-    idle.sort();
-    idle.into_iter().take(surplus).map(|(_, name)| Action::Retire(name.clone()))
+    scopes: BTreeMap<&'a str, &'a ScopeView>,
+    sets: BTreeMap<(&'a str, &'a str), &'a SetView>,
+    room: Room<'a>,
+    /// Runners coming or idle that nothing counted so far needs.
+    spare: BTreeMap<Key<'a>, usize>,
+    demands: Vec<Demand<'a>>,
+    /// Jobs that a scale set is to be assigned.
+    set_jobs: Vec<(&'a JobView, &'a ClassView)>,
+    retired: BTreeSet<&'a ContainerName>,
+    plan: Plan,
 }
 
-/// What may still be booted.
-struct Room<'a> {
-    snapshot: &'a Snapshot,
-    host: usize,
-    subnets: usize,
-    by_class: BTreeMap<&'a str, usize>,
-}
-
-impl<'a> Room<'a> {
+impl<'a> Planning<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
-        let count = |class: &str| snapshot.containers.iter().filter(|c| c.class == class).count();
+        let scopes: BTreeMap<_, _> = snapshot.scopes.iter().map(|scope| (scope.name.as_str(), scope)).collect();
+        let mut spare = BTreeMap::new();
+        for container in snapshot.containers.iter().filter(|container| container.is_spare()) {
+            *spare.entry(container.key()).or_default() += 1;
+        }
         Self {
             snapshot,
-            host: snapshot.capacity.saturating_sub(snapshot.containers.len()),
-            subnets: snapshot.free_subnets,
-            by_class: snapshot
-                .classes
-                .iter()
-                .map(|class| (class.name.as_str(), class.max.saturating_sub(count(&class.name))))
-                .collect(),
+            room: Room::new(snapshot, &scopes),
+            scopes,
+            sets: snapshot.sets.iter().map(|set| ((set.class.as_str(), set.scope.as_str()), set)).collect(),
+            spare,
+            demands: Vec::new(),
+            set_jobs: Vec::new(),
+            retired: BTreeSet::new(),
+            plan: Plan::default(),
         }
     }
 
-    fn refuses(&self, class: &ClassView, target: &TargetView) -> Option<Waiting> {
-        let held = |until: Option<Duration>| until.is_some_and(|until| until > self.snapshot.now);
-        if !self.snapshot.intake {
-            Some(Waiting::Drained)
-        } else if held(class.held_until) || held(target.held_until) {
-            Some(Waiting::Held)
-        } else if self.host == 0
-            || self.subnets == 0
-            || self.by_class.get(class.name.as_str()).is_none_or(|left| *left == 0)
-        {
-            Some(Waiting::Capacity)
-        } else {
-            None
+    fn is_waiting(&mut self, job: &JobView, why: Waiting) {
+        self.plan.waiting.insert((job.repository.clone(), job.id), why);
+    }
+
+    /// What queued jobs need beyond what is coming, idle, or was taken since they were seen.
+    fn count_jobs(&mut self) {
+        let mut jobs: Vec<&JobView> = self.snapshot.jobs.iter().collect();
+        jobs.sort_by_key(|job| (job.first_seen, job.id, &job.repository));
+        let mut pickups = Pickups::new(self.snapshot);
+        for job in jobs {
+            let scope = self.scopes.get(job.scope.as_str()).copied();
+            let class = scope.and_then(|scope| class_for(&self.snapshot.classes, scope, &job.labels));
+            match (job.blocked, scope, class) {
+                (Some(Blocked::Quarantined), _, _) | (None, None, _) => self.is_waiting(job, Waiting::Quarantined),
+                (_, Some(_), None) => self.is_waiting(job, Waiting::NoClass),
+                (Some(Blocked::Refused), _, _) => self.is_waiting(job, Waiting::Refused),
+                (None, Some(_), Some(class)) if self.sets.contains_key(&(&class.name, &job.scope)) => {
+                    self.set_jobs.push((job, class));
+                }
+                (None, Some(scope), Some(class)) => {
+                    let key = (class.name.as_str(), scope.name.as_str(), false);
+                    if pickups.cover((&class.name, &scope.name), job.looked_at) || self.take_spare(key) {
+                        self.is_waiting(job, Waiting::Served);
+                    } else {
+                        self.demands.push(Demand { class, scope, set: false, job: Some(job), since: job.first_seen });
+                    }
+                }
+            }
         }
     }
 
-    fn take(&mut self, class: &ClassView) {
-        self.host = self.host.saturating_sub(1);
-        self.subnets = self.subnets.saturating_sub(1);
-        if let Some(left) = self.by_class.get_mut(class.name.as_str()) {
-            *left = left.saturating_sub(1);
+    fn take_spare(&mut self, key: Key<'a>) -> bool {
+        match self.spare.get_mut(&key) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// What scale sets need: as many as the forge counts, less all that is there for them.
+    fn count_sets(&mut self) {
+        for set in &self.snapshot.sets {
+            let class = self.snapshot.classes.iter().find(|class| class.name == set.class);
+            let (Some(class), Some(scope)) = (class, self.scopes.get(set.scope.as_str()).copied()) else { continue };
+            let key = (set.class.as_str(), set.scope.as_str(), true);
+            let mut spare = self.spare.get(&key).copied().unwrap_or_default();
+            let busy = self.snapshot.containers.iter().filter(|c| c.key() == key && c.use_ == Use::Busy).count();
+            let needed = set.assigned.saturating_sub(busy + set.ended);
+            let missing = needed.saturating_sub(spare);
+            spare -= needed.min(spare);
+            self.spare.insert(key, spare);
+            let since = set.oldest.unwrap_or(self.snapshot.now);
+            self.demands.extend((0..missing).map(|_| Demand { class, scope, set: true, job: None, since }));
+        }
+    }
+
+    /// Boots what is needed as far as there is room, each target its share. Returns what got nothing, and why.
+    fn serve(&mut self) -> Vec<(Demand<'a>, Waiting)> {
+        let (served, refused) = self.room.share_out(std::mem::take(&mut self.demands));
+        for demand in served {
+            if let Some(job) = demand.job {
+                self.is_waiting(job, Waiting::Served);
+            }
+            self.boot(&demand);
+        }
+        for (demand, why) in &refused {
+            if let Some(job) = demand.job {
+                self.is_waiting(job, *why);
+            }
+        }
+        refused
+    }
+
+    fn boot(&mut self, demand: &Demand<'_>) {
+        self.plan.actions.push(Action::Boot {
+            class: demand.class.name.clone(),
+            scope: demand.scope.name.clone(),
+            set: demand.set,
+            job: demand.job.map(|job| (job.repository.clone(), job.id)),
+        });
+    }
+
+    /// Idle containers give their place to jobs that wait for it, whether their grace is over or not: what is only
+    /// kept ready must not keep others from being served.
+    fn make_way(&mut self, refused: &[(Demand<'a>, Waiting)]) {
+        let mut room = self.room.clone();
+        for (demand, why) in refused {
+            if !matches!(why, Waiting::Capacity | Waiting::Share | Waiting::TargetLimit) {
+                continue;
+            }
+            let relief = self
+                .idle(Duration::ZERO)
+                .into_iter()
+                .find(|(_, idle)| self.spare.get(&idle.key()).is_some_and(|n| *n > 0) && room.relieves(idle, demand));
+            let Some((_, idle)) = relief else { continue };
+            self.take_spare(idle.key());
+            room.gives_way(idle, demand);
+            self.retired.insert(&idle.name);
+            self.plan.actions.push(Action::Retire(idle.name.clone()));
+        }
+    }
+
+    /// Idle containers looked at since they are, for at least `grace`, the longest idle first.
+    fn idle(&self, grace: Duration) -> Vec<(Duration, &'a ContainerView)> {
+        let mut idle: Vec<_> = self
+            .snapshot
+            .containers
+            .iter()
+            .filter(|container| !self.retired.contains(&container.name))
+            .filter_map(|container| match container.use_ {
+                Use::Idle(since) => Some((since, container)),
+                Use::Coming | Use::Busy | Use::Ending => None,
+            })
+            .filter(|(since, container)| {
+                let set = self.sets.get(&(container.class.as_str(), container.scope.as_str()));
+                let scope = self.scopes.get(container.scope.as_str());
+                let heard = match set.filter(|_| container.set) {
+                    Some(set) => set.as_of,
+                    None => scope.and_then(|scope| scope.looked_at),
+                };
+                // Of a scope that is served no more nothing will be heard.
+                let current = scope.is_none() || heard.is_some_and(|heard| heard >= *since);
+                current && self.snapshot.now.saturating_sub(*since) >= grace
+            })
+            .collect();
+        idle.sort_by_key(|(since, container)| (*since, &container.name));
+        idle
+    }
+
+    /// Idle containers to have ready before anybody asks.
+    fn keep_ready(&mut self) {
+        let mut demands = Vec::new();
+        for class in self.snapshot.classes.iter().filter(|class| class.min_idle > 0) {
+            for scope in self.snapshot.scopes.iter().filter(|scope| scope.allows(&class.name)) {
+                let set = self.sets.contains_key(&(class.name.as_str(), scope.name.as_str()));
+                let spare = self.spare.get(&(class.name.as_str(), scope.name.as_str(), set)).copied();
+                let demand = Demand { class, scope, set, job: None, since: self.snapshot.now };
+                demands.extend((spare.unwrap_or_default()..class.min_idle).map(|_| demand.clone()));
+            }
+        }
+        for demand in self.room.share_out(demands).0 {
+            self.boot(&demand);
+        }
+    }
+
+    /// What nobody needs retires once its grace is over.
+    fn retire_surplus(&mut self) {
+        for (_, container) in self.idle(self.snapshot.idle_grace) {
+            let key = container.key();
+            // A runner registered by itself is of no use to a scale set that took over, nor the other way round.
+            let current = container.set == self.sets.contains_key(&(key.0, key.1));
+            let allowed = self.scopes.get(key.1).is_some_and(|scope| scope.allows(key.0));
+            let class = self.snapshot.classes.iter().find(|class| class.name == key.0);
+            let kept = class.filter(|_| current && allowed).map_or(0, |class| class.min_idle);
+            if self.spare.get(&key).is_some_and(|spare| *spare > kept) {
+                self.take_spare(key);
+                self.plan.actions.push(Action::Retire(container.name.clone()));
+            }
+        }
+    }
+
+    /// A listed job that a scale set serves is no demand of its own; it waits for what the set waits for.
+    fn explain_set_jobs(&mut self, refused: &[(Demand<'a>, Waiting)]) {
+        let coming = |set: &'a SetView| {
+            let there = |c: &&ContainerView| c.key() == (&set.class, &set.scope, true) && c.is_spare();
+            let boots = self.plan.actions.iter().filter(|action| {
+                matches!(action, Action::Boot { class, scope, set: true, .. } if *class == set.class && *scope == set.scope)
+            });
+            let count = self.snapshot.containers.iter().filter(there).count() + boots.count();
+            ((set.class.as_str(), set.scope.as_str()), count)
+        };
+        let mut coming: BTreeMap<(&str, &str), usize> = self.snapshot.sets.iter().map(coming).collect();
+        let mut missing: BTreeMap<(&str, &str), Vec<Waiting>> = BTreeMap::new();
+        for (demand, why) in refused.iter().filter(|(demand, _)| demand.set) {
+            missing.entry((&demand.class.name, &demand.scope.name)).or_default().push(*why);
+        }
+        for (job, class) in std::mem::take(&mut self.set_jobs) {
+            let key = (class.name.as_str(), job.scope.as_str());
+            let why = match coming.get_mut(&key) {
+                Some(count) if *count > 0 => {
+                    *count -= 1;
+                    Waiting::Served
+                }
+                _ => missing.get_mut(&key).and_then(Vec::pop).unwrap_or(match self.room.closed(class) {
+                    Some(why) => why,
+                    None => Waiting::NotAdmitted,
+                }),
+            };
+            self.is_waiting(job, why);
+        }
+    }
+}
+
+/// Jobs taken, each of which may be one that a listing begun before still shows as queued.
+struct Pickups<'a>(BTreeMap<(&'a str, &'a str), Vec<Duration>>);
+
+impl<'a> Pickups<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        let mut all: BTreeMap<_, Vec<Duration>> = BTreeMap::new();
+        for pickup in &snapshot.pickups {
+            all.entry((pickup.class.as_str(), pickup.scope.as_str())).or_default().push(pickup.at);
+        }
+        all.values_mut().for_each(|times| times.sort());
+        Self(all)
+    }
+
+    /// Uses up the earliest pickup that the look at `looked_at` cannot have shown, if there is one.
+    fn cover(&mut self, key: (&'a str, &'a str), looked_at: Duration) -> bool {
+        let Some(times) = self.0.get_mut(&key) else { return false };
+        let found = times.iter().position(|at| *at >= looked_at);
+        found.map(|index| times.remove(index)).is_some()
     }
 }
 

@@ -4,7 +4,7 @@ use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
 use super::{cause::Cause, phase::Phase};
-use crate::handover::ContainerName;
+use crate::{forge::Scope, handover::ContainerName};
 
 /// One container, from before its first side effect until nothing of it is left anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,12 +14,19 @@ pub struct Record {
     pub name: ContainerName,
     /// Its class.
     pub class: String,
-    /// `owner/repository` its runner is registered with.
-    pub target: String,
+    /// Where its runner is registered, as [`Scope`](crate::forge::Scope) is written.
+    #[serde(alias = "target")]
+    pub scope: String,
+    /// Its runner is the scale set's of its class and scope.
+    #[serde(default)]
+    pub set: bool,
     /// Its subnet.
     pub subnet: Ipv4Network,
     /// The job it was booted for.
     pub job_id: Option<u64>,
+    /// `owner/repository` of the job it took, as far as known, else of the one it was booted for.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// That job's display name.
     #[serde(default)]
     pub job_name: String,
@@ -93,6 +100,12 @@ pub struct Timeline {
 }
 
 impl Record {
+    /// `owner/repository` of its job: as told, or because its runner is registered there.
+    pub fn repository(&self) -> Option<&str> {
+        let scope = Some(self.scope.as_str());
+        self.repository.as_deref().or(scope.filter(|scope| matches!(Scope::parse(scope), Scope::Repository(_))))
+    }
+
     /// The phase a record alone stands for, before anything is heard of its unit.
     pub fn phase(&self) -> Phase {
         match self.stage {

@@ -1,6 +1,7 @@
 //! The real controller: real edges around the loop, HTTP beside it, the service manager told how it goes.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     sync::Arc,
@@ -26,8 +27,8 @@ use super::{
 };
 use crate::{
     api,
-    config::{self, CredentialKind, Problems, Settings, Template, token_file::SecretFile},
-    forge::github::{Github, OctocrabTransport},
+    config::{self, CredentialKind, Problem, Problems, Settings, Template, token_file::SecretFile},
+    forge::github::{App, Github, OctocrabExchange, Session},
     watch::runner_version,
     webhook::{self, Counters, Hint, Secret},
 };
@@ -155,7 +156,7 @@ fn host_name() -> String {
 
 struct RealWorld {
     clock: RealClock,
-    forge: Github<OctocrabTransport>,
+    forge: Github<Session<OctocrabExchange>>,
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
@@ -163,19 +164,13 @@ struct RealWorld {
 
 impl RealWorld {
     async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        // Every file is read first, so that all that is wrong is said at once.
         let mut problems = Vec::new();
-        let mut targets = Vec::new();
-        for target in &settings.targets {
-            let Some(credential) = settings.credentials.get(&target.credential) else { continue };
-            anyhow::ensure!(
-                matches!(credential.kind, CredentialKind::Token { .. }),
-                "credential.{}: a GitHub App cannot be used yet. Remedy: name a token_file",
-                credential.name
-            );
+        let mut secrets = BTreeMap::new();
+        for (name, credential) in &settings.credentials {
             match SecretFile::of_credential(credential).read_credential() {
-                Ok(token) => {
-                    let transport = OctocrabTransport::new(&credential.api_url, &token)?;
-                    targets.push((target.name.clone(), transport));
+                Ok(secret) => {
+                    secrets.insert(name.as_str(), secret);
                 }
                 Err(problem) => problems.push(problem),
             }
@@ -183,9 +178,27 @@ impl RealWorld {
         if !problems.is_empty() {
             return Err(Problems(problems).into());
         }
+        let forge = Github::open(settings, |login| {
+            let credential = &login.credential;
+            let exchange = OctocrabExchange::new(&credential.api_url)?;
+            let secret = secrets.get(credential.name.as_str()).context("a credential that was not read")?.clone();
+            Ok::<_, anyhow::Error>(match (&credential.kind, &login.installation) {
+                (CredentialKind::App { id, .. }, Some(installation)) => {
+                    let app = App::new(*id, &secret).map_err(|error| {
+                        Problems::from(Problem::new(
+                            format!("credential.{}.private_key_file", credential.name),
+                            format!("the key cannot be used: {error}"),
+                            "generate a new private key on the App's settings page",
+                        ))
+                    })?;
+                    Session::with_app(exchange, app, installation.clone())
+                }
+                _ => Session::with_token(exchange, secret),
+            })
+        })?;
         Ok(Self {
             clock: RealClock { start: Instant::now() },
-            forge: Github::new(&settings.github.api_url, targets),
+            forge,
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),
             records: Ledger::open(&settings.state_dir).context("state directory")?,
@@ -195,7 +208,7 @@ impl RealWorld {
 
 impl World for RealWorld {
     type Clock = RealClock;
-    type Forge = Github<OctocrabTransport>;
+    type Forge = Github<Session<OctocrabExchange>>;
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;

@@ -14,7 +14,10 @@ use super::{
     plan::Waiting,
     record::{Stage, Timeline},
 };
-use crate::{forge::Job, webhook::Counts};
+use crate::{config::TargetKind, forge::Job, webhook::Counts};
+
+/// Repositories told about at most.
+pub const REPOSITORIES_SHOWN: usize = 200;
 
 /// The whole document.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +43,12 @@ pub struct Status {
     pub job_timeout_seconds: u64,
     /// Where jobs come from.
     pub targets: Vec<TargetStatus>,
+    /// What opens forges.
+    pub credentials: Vec<CredentialStatus>,
+    /// Repositories where something is going on, or goes wrong; at most [`REPOSITORIES_SHOWN`].
+    pub repositories: Vec<RepositoryStatus>,
+    /// Places runners are registered with where something is going on, or goes wrong.
+    pub scopes: Vec<ScopeStatus>,
     /// Kinds of runners.
     pub classes: Vec<ClassStatus>,
     /// Queued jobs and why they wait.
@@ -69,8 +78,17 @@ pub struct ActiveContainer {
     pub phase: Phase,
     /// Its class.
     pub class: String,
-    /// `owner/repository`.
+    /// `owner/repository` of its job, as far as known, else where its runner is registered.
     pub repo: String,
+    /// Where its runner is registered.
+    #[serde(default)]
+    pub scope: String,
+    /// The configured target it serves.
+    #[serde(default)]
+    pub target: String,
+    /// Its runner is a scale set's.
+    #[serde(default)]
+    pub set: bool,
     /// Its subnet.
     pub subnet: String,
     /// The runner's name at the forge.
@@ -84,15 +102,42 @@ pub struct ActiveContainer {
 /// A target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetStatus {
-    /// `owner/repository`.
+    /// Its name: `owner/repository`, an organisation, an account, `enterprises/name`.
     pub repo: String,
+    /// What it is.
+    #[serde(default)]
+    pub kind: TargetKindStatus,
+    /// Its credential.
+    #[serde(default)]
+    pub credential: String,
+    /// Repositories of it that are served.
+    #[serde(default)]
+    pub repositories: usize,
+    /// Repositories of it that cannot be served.
+    #[serde(default)]
+    pub quarantined: usize,
+    /// When its repositories were last listed.
+    #[serde(default)]
+    pub discovered_ms: Option<u64>,
+    /// Its priority.
+    #[serde(default)]
+    pub priority: i32,
+    /// Its share against others of the same priority.
+    #[serde(default)]
+    pub weight: u32,
+    /// Most containers for it at once.
+    #[serde(default)]
+    pub max_concurrent: usize,
+    /// Containers for it now.
+    #[serde(default)]
+    pub active: usize,
     /// Jobs queued there at the last look.
     pub queued: usize,
-    /// End of the last look that succeeded.
+    /// End of the last look that succeeded, at any of its repositories.
     pub last_poll_ms: Option<u64>,
     /// Seconds since then.
     pub last_poll_age_seconds: Option<u64>,
-    /// Looks failed in a row.
+    /// Looks (of a repository) or listings (of an organisation or account) failed in a row.
     pub failures: u32,
     /// What the forge last refused, until it succeeds.
     pub last_error: Option<String>,
@@ -109,6 +154,85 @@ pub struct RateLimitStatus {
     pub remaining: u64,
     /// End of the window, seconds since the Unix epoch.
     pub reset: u64,
+}
+
+/// What a target is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKindStatus {
+    /// One repository.
+    #[default]
+    Repository,
+    /// An organisation's repositories.
+    Organisation,
+    /// A personal account's repositories.
+    User,
+    /// An enterprise.
+    Enterprise,
+}
+
+impl From<TargetKind> for TargetKindStatus {
+    fn from(kind: TargetKind) -> Self {
+        match kind {
+            TargetKind::Repository => Self::Repository,
+            TargetKind::Organisation => Self::Organisation,
+            TargetKind::User => Self::User,
+            TargetKind::Enterprise => Self::Enterprise,
+        }
+    }
+}
+
+/// A credential.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CredentialStatus {
+    /// Its name.
+    pub name: String,
+    /// Part of its rate limit that the controller uses at most.
+    pub share: f64,
+    /// Its rate limit as last heard.
+    pub rate_limit: Option<RateLimitStatus>,
+    /// Nothing is asked with it before this time: the forge's limit is reached.
+    pub paused_until_ms: Option<u64>,
+    /// Repositories looked at with it.
+    pub repositories: usize,
+    /// Calls that count against the limit, for each look, as observed.
+    pub calls_per_look: f64,
+}
+
+/// A repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepositoryStatus {
+    /// `owner/repository`.
+    pub repo: String,
+    /// The configured target it belongs to.
+    pub target: String,
+    /// Jobs queued there at the last look.
+    pub queued: usize,
+    /// End of the last look that succeeded.
+    pub last_poll_ms: Option<u64>,
+    /// Time between looks, now.
+    pub poll_interval_seconds: u64,
+    /// Looks failed in a row.
+    pub failures: u32,
+    /// What the forge last refused, until it succeeds.
+    pub last_error: Option<String>,
+    /// Why it cannot be served; it is tried again now and then.
+    pub quarantine: Option<String>,
+}
+
+/// A place runners are registered with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScopeStatus {
+    /// Its name.
+    pub name: String,
+    /// The configured target it belongs to.
+    pub target: String,
+    /// Containers whose runner is registered there.
+    pub active: usize,
+    /// Registrations failed in a row.
+    pub failures: u32,
+    /// Why the last failed, until one succeeds.
+    pub last_error: Option<String>,
 }
 
 /// A class.
@@ -148,6 +272,9 @@ pub struct QueuedJob {
     pub labels: Vec<String>,
     /// Why it waits.
     pub waiting: WaitingFor,
+    /// Why it is not to be run, if so.
+    #[serde(default)]
+    pub refusal: Option<String>,
     /// When it was first seen.
     pub visible_ms: u64,
     /// Seconds since then.
@@ -164,8 +291,20 @@ pub enum WaitingFor {
     Runner,
     /// No free place.
     Capacity,
-    /// Its class or target backs off after failures.
+    /// No free place, and its target has its share of the host.
+    Share,
+    /// Its target has as many containers as it may.
+    TargetLimit,
+    /// Its class or scope backs off after failures.
     BackOff,
+    /// The forge refuses the runner of its class as outdated.
+    RunnerVersion,
+    /// Nobody: it was triggered from a fork, or may have been.
+    Refused,
+    /// Its repository cannot be served now.
+    Quarantine,
+    /// The forge to assign it to the scale set that serves it.
+    Assignment,
     /// The controller takes no new jobs.
     Intake,
 }
@@ -176,7 +315,13 @@ impl From<Waiting> for WaitingFor {
             Waiting::NoClass => Self::NoMatchingClass,
             Waiting::Served => Self::Runner,
             Waiting::Capacity => Self::Capacity,
+            Waiting::Share => Self::Share,
+            Waiting::TargetLimit => Self::TargetLimit,
             Waiting::Held => Self::BackOff,
+            Waiting::Outdated => Self::RunnerVersion,
+            Waiting::Refused => Self::Refused,
+            Waiting::Quarantined => Self::Quarantine,
+            Waiting::NotAdmitted => Self::Assignment,
             Waiting::Drained => Self::Intake,
         }
     }
@@ -200,8 +345,11 @@ pub struct Finished {
     pub name: String,
     /// Its class.
     pub class: String,
-    /// `owner/repository`.
+    /// `owner/repository` of its job, as far as known, else where its runner was registered.
     pub repo: String,
+    /// Where its runner was registered.
+    #[serde(default)]
+    pub scope: String,
     /// The job its runner took, else the one it was booted for; absent if it took one that nobody saw the id of.
     pub job_id: Option<u64>,
     /// That job's display name.
@@ -236,7 +384,8 @@ impl Finished {
         Self {
             name: record.name.to_string(),
             class: record.class.clone(),
-            repo: record.target.clone(),
+            repo: record.repository().unwrap_or(&record.scope).to_owned(),
+            scope: record.scope.clone(),
             job_id,
             job_name,
             conclusion: job.and_then(|job| job.conclusion.clone()),

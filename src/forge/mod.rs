@@ -2,6 +2,7 @@
 
 pub mod github;
 mod scope;
+pub mod selection;
 
 use std::{fmt, time::Duration};
 
@@ -34,6 +35,8 @@ pub trait Forge {
     async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError>;
     /// The rate limit, as last heard, of the credential that serves `name` (a target, a scope or a repository).
     fn rate_limit(&self, name: &str) -> Option<RateLimit>;
+    /// What may be used of the credential that serves `name`.
+    fn allowance(&self, name: &str) -> Option<Allowance>;
 }
 
 /// A repository as a forge lists it.
@@ -142,6 +145,17 @@ pub struct RateLimit {
     pub remaining: u64,
     /// End of the window, seconds since the Unix epoch.
     pub reset: u64,
+}
+
+/// What the controller may use of a credential.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Allowance {
+    /// Calls a minute that count against the primary limit, over time. None = the forge names no limit.
+    pub calls_per_minute: Option<f64>,
+    /// No call is made before, since the Unix epoch.
+    pub paused_until: Option<Duration>,
+    /// The primary limit as last heard.
+    pub limit: Option<RateLimit>,
 }
 
 /// Why a call failed, as far as the controller decides on it.

@@ -1,17 +1,17 @@
 //! The controller's edges, simulated: a clock that tokio pauses, GitHub in-process, a host with units and guests.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Duration};
 
 use gha_runner_controller::{
-    config::Template,
+    config::{Settings, Template},
     controller::{
         edges::{Clock, EdgeError, Feed, Guests, Records, Systemd, Unit, World},
         record::Record,
     },
     forge::{
-        Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
+        Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
         github::{
-            Github,
+            Github, Login,
             transport::{Answer, Call, NoAnswer, Transport},
         },
     },
@@ -158,6 +158,10 @@ impl Forge for WatchedForge {
     fn rate_limit(&self, target: &str) -> Option<RateLimit> {
         self.github.rate_limit(target)
     }
+
+    fn allowance(&self, target: &str) -> Option<Allowance> {
+        self.github.allowance(target)
+    }
 }
 
 /// systemd of the simulated host.
@@ -282,15 +286,13 @@ pub struct SimWorld {
 }
 
 impl SimWorld {
-    pub fn new(hub: &Hub, host: &Host, clock: &SimClock, repos: &[&str], seed: u64) -> Self {
+    pub fn new(hub: &Hub, host: &Host, clock: &SimClock, settings: &Settings, seed: u64) -> Self {
         let rng = Rc::new(RefCell::new(StdRng::seed_from_u64(seed)));
-        let wires = repos.iter().map(|repo| {
-            let wire = Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone() };
-            ((*repo).to_owned(), wire)
-        });
+        let wire = |_: &Login| Ok::<_, Infallible>(Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone() });
+        let Ok(github) = Github::open(settings, wire);
         Self {
             clock: clock.clone(),
-            forge: WatchedForge { github: Github::new("http://github.invalid", wires), host: host.clone() },
+            forge: WatchedForge { github, host: host.clone() },
             systemd: SimSystemd { host: host.clone() },
             guests: SimGuests { host: host.clone() },
             records: SimRecords { host: host.clone() },

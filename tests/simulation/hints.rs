@@ -24,7 +24,8 @@ fn beside_a_slow_controller<T>(story: impl AsyncFnOnce(&Simulation, mpsc::Sender
     simulate(async {
         let mut simulation = Simulation::new(1);
         simulation.settings.poll_interval = 600 * SECOND;
-        let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &REPOS, 1);
+        simulation.settings.idle_poll_interval = 600 * SECOND;
+        let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &simulation.settings, 1);
         let (commands, inbox) = mpsc::channel(8);
         let (outbox, _status) = watch::channel(Status::default());
         let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox);

@@ -107,7 +107,7 @@ impl Simulation {
 
     /// One life of the controller: for so long, then it is asked to stop, or killed where it stands.
     async fn controller(&mut self, life: Duration, polite: bool) {
-        let world = SimWorld::new(&self.hub, &self.host, &self.clock, &REPOS, self.rng.random());
+        let world = SimWorld::new(&self.hub, &self.host, &self.clock, &self.settings, self.rng.random());
         let (commands, inbox) = mpsc::channel(1);
         let (outbox, status) = watch::channel(Status::default());
         self.status = Some(status);
@@ -272,7 +272,13 @@ async fn history(seed: u64, hours: u64) -> Simulation {
 
 /// Nothing goes wrong any more, for so long.
 async fn quiet(simulation: &mut Simulation, time: Duration) {
-    let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &REPOS, simulation.rng.random());
+    let world = SimWorld::new(
+        &simulation.hub,
+        &simulation.host,
+        &simulation.clock,
+        &simulation.settings,
+        simulation.rng.random(),
+    );
     let (_commands, inbox) = mpsc::channel::<Command>(1);
     let (outbox, status) = watch::channel(Status::default());
     simulation.status = Some(status);

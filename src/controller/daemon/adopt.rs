@@ -99,9 +99,11 @@ impl<W: World> Daemon<'_, W> {
         Record {
             name: handed.name,
             class: handed.class,
-            target: handed.target,
+            scope: handed.target,
+            set: false,
             subnet: handed.subnet,
             job_id: handed.job_id,
+            repository: None,
             job_name: String::new(),
             took: None,
             runner_name: handed.runner_name,

@@ -29,32 +29,34 @@ fn runner_name(host: &str, class: &str, name: &ContainerName, attempt: u64) -> S
 
 impl<'w, W: World> Daemon<'w, W> {
     /// Makes and writes the record; everything after follows from it.
-    pub(super) fn boot(&mut self, class: &str, target: &str, job: Option<u64>) {
+    pub(super) fn boot(&mut self, class: &str, scope: &str, set: bool, job: Option<(String, u64)>) {
         let now = self.now();
         let wall_ms = self.wall_ms();
         let taken = |name: &ContainerName| self.containers.contains_key(name) || self.orphans.contains(name);
         let random = self.world.random();
-        let name = match job {
-            Some(job) => ContainerName::for_job(job, taken),
+        let name = match &job {
+            Some((_, job)) => ContainerName::for_job(*job, taken),
             None => ContainerName::for_idle(random, taken),
         };
         let used = |subnet| self.containers.values().any(|c| !c.has_ended() && c.record.subnet == subnet);
         let pool = &self.settings.network.pool;
         let (Some(name), Some(subnet)) = (name, pool.free(self.next_subnet, used)) else {
             // The plan counts subnets, so this is a name: 703 containers for jobs with equal last digits.
-            error!(class, target, job, "no free name or subnet");
+            error!(class, scope, ?job, "no free name or subnet");
             return;
         };
-        let seen = job.and_then(|job| self.targets.get(target)?.seen.get(&job));
+        let seen = job.as_ref().and_then(|(repository, job)| self.repositories.get(repository)?.seen.get(job));
         let record = Record {
             // Unique to the attempt: a leftover of an earlier one can never answer 409 to this (PROTOCOLS B.6).
             runner_name: runner_name(&self.host, class, &name, random),
             name: name.clone(),
             class: class.to_owned(),
-            target: target.to_owned(),
+            scope: scope.to_owned(),
+            set,
             subnet,
-            job_id: job,
+            job_id: job.as_ref().map(|(_, id)| *id),
             job_name: seen.map(|seen| seen.name.clone()).unwrap_or_default(),
+            repository: job.as_ref().map(|(repository, _)| repository.clone()),
             took: None,
             runner_id: None,
             stage: Stage::Minting,
@@ -72,7 +74,10 @@ impl<'w, W: World> Daemon<'w, W> {
             self.hold_class(class, now);
             return;
         }
-        info!(container = %name, class, target, job, %subnet, runner = record.runner_name, "{name}: requested for {target}, class {class}");
+        info!(
+            container = %name, class, scope, set, job = record.job_id, %subnet, runner = record.runner_name,
+            "{name}: requested for {scope}, class {class}"
+        );
         self.next_subnet = pool.index_of(subnet).unwrap_or_default() + 1;
         self.containers.insert(name, Container::new(record, now));
     }
@@ -86,10 +91,10 @@ impl<'w, W: World> Daemon<'w, W> {
         };
         container.in_flight = true;
         let (world, name) = (self.world, name.clone());
-        let (target, runner, labels) =
-            (container.record.target.clone(), container.record.runner_name.clone(), class.labels.clone());
+        let (scope, runner, labels) =
+            (container.record.scope.clone(), container.record.runner_name.clone(), class.labels.clone());
         self.start(async move {
-            let result = world.forge().mint(&target, &runner, &labels).await;
+            let result = world.forge().mint(&scope, &runner, &labels).await;
             Outcome::Minted { name, result }
         });
     }
@@ -99,31 +104,36 @@ impl<'w, W: World> Daemon<'w, W> {
         let (wall_ms, wall) = (self.wall_ms(), self.world.clock().wall());
         let Some(container) = self.containers.get_mut(name) else { return };
         container.in_flight = false;
-        let target_name = container.record.target.clone();
+        let scope = container.record.scope.clone();
         let minted = match result {
             Ok(minted) => minted,
             Err(error) => {
-                warn!(container = %name, target = target_name, %error, "registration failed");
+                warn!(container = %name, scope, %error, "registration failed");
                 // Only without an answer may the registration exist; otherwise there is nothing to remove.
                 container.deregistered = !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Conflict);
-                if let Some(target) = self.targets.get_mut(&target_name) {
-                    target.mint_failures += 1;
-                    let pause = backoff(MINT_PAUSE.0, target.mint_failures, MINT_PAUSE.1);
-                    target.held_until = match error.kind {
+                if let Some(place) = self.scopes.get_mut(&scope) {
+                    place.mint_failures += 1;
+                    let pause = backoff(MINT_PAUSE.0, place.mint_failures, MINT_PAUSE.1);
+                    place.held_until = match error.kind {
                         ErrorKind::RateLimited(until) => Some(now + until.saturating_sub(wall)),
                         ErrorKind::Conflict => None,
                         _ => Some(now + pause),
                     };
-                    target.last_error = Some(error.message);
+                    place.last_error = Some(error.message);
                 }
                 self.end(name, Cause::RegistrationRefused);
                 return;
             }
         };
-        if let Some(target) = self.targets.get_mut(&target_name) {
-            target.mint_failures = 0;
-            target.held_until = None;
+        if let Some(place) = self.scopes.get_mut(&scope) {
+            place.mint_failures = 0;
+            place.held_until = None;
+            place.last_error = None;
+            place.minted_at = Some(now);
         }
+        let target = self.target_of(&scope);
+        let allow_forks = target.is_some_and(|target| target.settings.allow_forks);
+        let Some(container) = self.containers.get_mut(name) else { return };
         container.record.runner_id = Some(minted.runner_id);
         container.record.stage = Stage::Started;
         container.record.timeline.minted_ms = Some(wall_ms);
@@ -133,10 +143,10 @@ impl<'w, W: World> Daemon<'w, W> {
             name: name.clone(),
             class: container.record.class.clone(),
             subnet: container.record.subnet,
-            target: target_name,
+            target: scope,
             job_id: container.record.job_id,
             runner_name: container.record.runner_name.clone(),
-            allow_forks: false,
+            allow_forks,
         };
         let records = self.world.records();
         let written = records.put(&container.record).and_then(|()| records.hand_over(&to_boot, &minted.grant));

@@ -4,12 +4,18 @@
 //! Effects are futures on this one thread, whose outcomes come back as messages; nothing else changes the state.
 
 mod adopt;
+mod credentials;
+mod discover;
 mod launch;
 mod look;
 mod observe;
 mod publish;
+mod repositories;
+mod scopes;
 mod settle;
+mod snapshot;
 mod sweep;
+mod targets;
 mod versions;
 
 use std::{
@@ -22,16 +28,17 @@ use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::Futures
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use self::{credentials::Credential, repositories::Repository, scopes::Place, targets::Target};
 use super::{
     container::Container,
     edges::{Clock, EdgeError, Guests, Systemd, Unit, World},
-    plan::{Action, ClassView, ContainerView, JobView, Pickup, Plan, Snapshot, TargetView, plan},
+    plan::{Action, ClassView, Pickup, Plan, plan},
     record::Stage,
     status::{Finished, Status},
 };
 use crate::{
     config::Settings,
-    forge::{Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation},
+    forge::{self, Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation},
     guest::event::Event,
     handover::ContainerName,
 };
@@ -69,6 +76,9 @@ pub struct Daemon<'w, W: World> {
     classes: Vec<ClassView>,
     class_failures: BTreeMap<String, u32>,
     targets: BTreeMap<String, Target>,
+    scopes: BTreeMap<String, Place>,
+    repositories: BTreeMap<String, Repository>,
+    credentials: BTreeMap<String, Credential>,
     containers: BTreeMap<ContainerName, Container>,
     versions: versions::Versions,
     /// Units with our name pattern that nothing explains; being stopped.
@@ -88,42 +98,10 @@ pub struct Daemon<'w, W: World> {
     status: watch::Sender<Status>,
 }
 
-/// A target as the controller knows it.
-#[derive(Debug, Default)]
-struct Target {
-    queued: Vec<JobView>,
-    /// Name and creation time of queued jobs, and when they were first seen, by the wall clock, in milliseconds.
-    seen: BTreeMap<u64, SeenJob>,
-    /// Start of the last look that succeeded.
-    looked_at: Option<Duration>,
-    /// Wall clock of its end, in milliseconds.
-    looked_ms: Option<u64>,
-    next_look: Duration,
-    /// When a look that a hint hastened was or is due.
-    hinted_at: Option<Duration>,
-    looking: bool,
-    look_failures: u32,
-    mint_failures: u32,
-    held_until: Option<Duration>,
-    last_error: Option<String>,
-    /// When registrations nobody claims are looked for next; `None` = soon after the start.
-    next_sweep: Option<Duration>,
-    /// Names that the last sweep found unclaimed.
-    unclaimed: BTreeSet<String>,
-}
-
-/// What is kept of a queued job besides what planning needs.
-#[derive(Debug, Clone)]
-struct SeenJob {
-    name: String,
-    queued_ms: Option<u64>,
-    visible_ms: u64,
-    first_seen: Duration,
-}
-
 /// What an effect came to.
 enum Outcome<W: World> {
-    Looked { target: String, began: Duration, result: Result<Vec<Job>, ForgeError> },
+    Discovered { target: String, result: Result<Vec<forge::Repository>, ForgeError> },
+    Looked { repository: String, began: Duration, result: Result<Vec<Job>, ForgeError> },
     Minted { name: ContainerName, result: Result<Minted, ForgeError> },
     Started { name: ContainerName, result: Result<(), EdgeError> },
     Stopped { name: ContainerName, result: Result<(), EdgeError> },
@@ -133,8 +111,8 @@ enum Outcome<W: World> {
     Retired { name: ContainerName, result: Result<Deletion, ForgeError> },
     Concluded { name: ContainerName, result: Result<Option<Job>, ForgeError> },
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
-    RunnersListed { target: String, result: Result<Vec<Runner>, ForgeError> },
-    GhostDeleted { target: String, runner: String, result: Result<Deletion, ForgeError> },
+    RunnersListed { scope: String, result: Result<Vec<Runner>, ForgeError> },
+    GhostDeleted { scope: String, runner: String, result: Result<Deletion, ForgeError> },
     DeprecationSaid { version: String, result: Result<Option<RunnerDeprecation>, ForgeError> },
 }
 
@@ -165,16 +143,19 @@ impl<'w, W: World> Daemon<'w, W> {
                 max: class.max_concurrent,
                 min_idle: class.min_idle,
                 held_until: None,
+                outdated: false,
             })
             .collect();
-        let targets = settings.targets.iter().map(|target| (target.name.clone(), Target::default())).collect();
-        Self {
+        let mut daemon = Self {
             world,
             host,
             boot_id: world.records().boot_id(),
             classes,
             class_failures: BTreeMap::new(),
-            targets,
+            targets: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+            repositories: BTreeMap::new(),
+            credentials: settings.credentials.keys().map(|name| (name.clone(), Credential::default())).collect(),
             containers: BTreeMap::new(),
             versions: versions::Versions::default(),
             orphans: BTreeSet::new(),
@@ -191,7 +172,9 @@ impl<'w, W: World> Daemon<'w, W> {
             commands,
             status,
             settings,
-        }
+        };
+        daemon.configure_targets();
+        daemon
     }
 
     /// Adopts what exists, then runs until [`Command::Shutdown`].
@@ -262,6 +245,7 @@ impl<'w, W: World> Daemon<'w, W> {
             self.list_units();
         }
         if self.stopping_since.is_none() {
+            self.discover_where_due(now);
             self.look_where_due(now);
             self.sweep_where_due(now);
         }
@@ -269,48 +253,13 @@ impl<'w, W: World> Daemon<'w, W> {
         self.plan = plan(&self.snapshot(now));
         for action in std::mem::take(&mut self.plan.actions) {
             match action {
-                Action::Boot { class, target, job } => self.boot(&class, &target, job),
+                Action::Boot { class, scope, set, job } => self.boot(&class, &scope, set, job),
                 Action::Retire(name) => self.retire(&name),
             }
         }
         let names: Vec<ContainerName> = self.containers.keys().cloned().collect();
         for name in names {
             self.drive(&name, now);
-        }
-    }
-
-    fn snapshot(&self, now: Duration) -> Snapshot {
-        let taken = |c: &&Container| !c.has_ended();
-        let live: Vec<&Container> = self.containers.values().filter(taken).collect();
-        // An orphan holds a place and a subnet too, though we do not know which.
-        let subnets = (self.settings.network.pool.len() as usize).saturating_sub(live.len() + self.orphans.len());
-        Snapshot {
-            now,
-            intake: self.stopping_since.is_none(),
-            capacity: self.settings.max_concurrent.saturating_sub(self.orphans.len()),
-            free_subnets: subnets,
-            idle_grace: self.settings.idle_grace,
-            classes: self.classes.clone(),
-            targets: self
-                .targets
-                .iter()
-                .map(|(name, target)| TargetView {
-                    name: name.clone(),
-                    held_until: target.held_until,
-                    looked_at: target.looked_at,
-                    queued: target.queued.clone(),
-                })
-                .collect(),
-            containers: live
-                .into_iter()
-                .map(|container| ContainerView {
-                    name: container.record.name.clone(),
-                    class: container.record.class.clone(),
-                    target: container.record.target.clone(),
-                    use_: container.use_(),
-                })
-                .collect(),
-            pickups: self.pickups.iter().cloned().collect(),
         }
     }
 
@@ -336,13 +285,12 @@ impl<'w, W: World> Daemon<'w, W> {
     /// How long nothing can be due.
     fn until_next(&self) -> Duration {
         let now = self.now();
-        let looks = self
-            .targets
-            .values()
-            .filter(|target| !target.looking && self.stopping_since.is_none())
-            .map(|target| target.next_look);
+        let intake = self.stopping_since.is_none();
+        let looks = self.repositories.values().filter(|repository| intake && !repository.looking).map(|r| r.next_look);
+        let discoveries = self.targets.values().filter(|_| intake).filter_map(|target| target.next_discovery);
         let containers = self.containers.values().filter(|c| !c.in_flight && c.not_before > now).map(|c| c.not_before);
         looks
+            .chain(discoveries)
             .chain(containers)
             .map(|due| due.saturating_sub(now))
             .min()
@@ -353,7 +301,8 @@ impl<'w, W: World> Daemon<'w, W> {
 
     fn apply(&mut self, outcome: Outcome<W>) {
         match outcome {
-            Outcome::Looked { target, began, result } => self.looked(&target, began, result),
+            Outcome::Discovered { target, result } => self.discovered(&target, result),
+            Outcome::Looked { repository, began, result } => self.looked(&repository, began, result),
             Outcome::Minted { name, result } => self.minted(&name, result),
             Outcome::Started { name, result } => self.started(&name, result),
             Outcome::Stopped { name, result } => self.stopped(&name, result),
@@ -363,8 +312,8 @@ impl<'w, W: World> Daemon<'w, W> {
             Outcome::Retired { name, result } => self.retired(&name, result),
             Outcome::Concluded { name, result } => self.concluded(&name, result),
             Outcome::Deregistered { name, result } => self.deregistered(&name, result),
-            Outcome::RunnersListed { target, result } => self.swept(&target, result),
-            Outcome::GhostDeleted { target, runner, result } => self.ghost_deleted(&target, &runner, result),
+            Outcome::RunnersListed { scope, result } => self.swept(&scope, result),
+            Outcome::GhostDeleted { scope, runner, result } => self.ghost_deleted(&scope, &runner, result),
             Outcome::DeprecationSaid { version, result } => self.deprecation_said(&version, result),
         }
     }

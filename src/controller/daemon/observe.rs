@@ -155,7 +155,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let class = container.record.class.clone();
         // After a job was taken, what speaks of a refusal is the job.
         let refused = cause == Cause::RunnerRefused && !container.had_job();
-        info!(container = %name, class, target = container.record.target, cause = %cause, "{name}: ended: {cause}");
+        info!(container = %name, class, scope = container.record.scope, cause = %cause, "{name}: ended: {cause}");
         self.remember(name);
         if let Err(error) = self.world.records().take_back(name) {
             warn!(container = %name, %error, "hand-over not taken back");
@@ -200,10 +200,10 @@ impl<'w, W: World> Daemon<'w, W> {
         };
         let fresh = container.record.timeline.listening_ms.is_none();
         let took = container.guest_said(&event.what, event.at_ms, now);
-        let (class, target) = (container.record.class.clone(), container.record.target.clone());
+        let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
         let up = container.phase == Phase::Idle || took;
         if took {
-            self.pickups.push_back(Pickup { class: class.clone(), target, at: now });
+            self.pickups.push_back(Pickup { container: name.clone(), class: class.clone(), scope, at: now });
         }
         // Only before a job could have said it.
         if let What::RunnerVersion { version } = &event.what

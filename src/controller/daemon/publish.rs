@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
-use super::Daemon;
+use super::{Daemon, repositories::Repository, targets::Target};
 use crate::{
+    config::TargetKind,
     controller::{
+        container::Container,
         edges::World,
-        status::{ActiveContainer, ClassStatus, QueuedJob, RateLimitStatus, Settling, Status, TargetStatus},
+        status::{
+            ActiveContainer, ClassStatus, CredentialStatus, QueuedJob, REPOSITORIES_SHOWN, RateLimitStatus,
+            RepositoryStatus, ScopeStatus, Settling, Status, TargetStatus,
+        },
     },
-    forge::Forge,
+    forge::{Forge, RateLimit},
 };
+
+/// How long after its last activity a repository is told about.
+const RECENT: Duration = Duration::from_secs(3600);
 
 impl<W: World> Daemon<'_, W> {
     pub(super) fn publish(&self) {
@@ -31,29 +39,15 @@ impl<W: World> Daemon<'_, W> {
                     running_seconds: 0,
                     phase: container.phase,
                     class: record.class.clone(),
-                    repo: record.target.clone(),
+                    repo: record.repository().unwrap_or(&record.scope).to_owned(),
+                    target: self.target_of(&record.scope).map_or(String::new(), |t| t.settings.name.clone()),
+                    scope: record.scope.clone(),
+                    set: record.set,
                     subnet: record.subnet.to_string(),
                     runner_name: record.runner_name.clone(),
                     runner_id: record.runner_id,
                     timeline: record.timeline.clone(),
                 }
-            })
-            .collect();
-        let targets = self
-            .targets
-            .iter()
-            .map(|(repo, target)| TargetStatus {
-                repo: repo.clone(),
-                queued: target.queued.len(),
-                last_poll_ms: target.looked_ms,
-                last_poll_age_seconds: None,
-                failures: target.look_failures,
-                last_error: target.last_error.clone(),
-                rate_limit: self.world.forge().rate_limit(repo).map(|limit| RateLimitStatus {
-                    limit: limit.limit,
-                    remaining: limit.remaining,
-                    reset: limit.reset,
-                }),
             })
             .collect();
         let classes = self
@@ -73,11 +67,11 @@ impl<W: World> Daemon<'_, W> {
             })
             .collect();
         let queue = self
-            .targets
+            .repositories
             .iter()
-            .flat_map(|(repo, target)| target.queued.iter().map(move |job| (repo, target, job)))
-            .filter_map(|(repo, target, job)| {
-                let seen = target.seen.get(&job.id)?;
+            .flat_map(|(repo, repository)| repository.queued.iter().map(move |job| (repo, repository, job)))
+            .filter_map(|(repo, repository, job)| {
+                let seen = repository.seen.get(&job.id)?;
                 let waiting = self.plan.waiting.get(&(repo.clone(), job.id))?;
                 Some(QueuedJob {
                     repo: repo.clone(),
@@ -85,6 +79,7 @@ impl<W: World> Daemon<'_, W> {
                     name: seen.name.clone(),
                     labels: job.labels.clone(),
                     waiting: (*waiting).into(),
+                    refusal: seen.refusal.map(|refusal| refusal.to_string()),
                     visible_ms: seen.visible_ms,
                     waiting_seconds: 0,
                 })
@@ -108,7 +103,10 @@ impl<W: World> Daemon<'_, W> {
             max_concurrent: self.settings.max_concurrent,
             poll_interval_seconds: self.settings.poll_interval.as_secs(),
             job_timeout_seconds: self.settings.job_timeout.as_secs(),
-            targets,
+            targets: self.targets_shown(&live),
+            credentials: self.credentials_shown(wall_ms),
+            repositories: self.repositories_shown(),
+            scopes: self.scopes_shown(&live),
             classes,
             queue,
             settling,
@@ -119,21 +117,122 @@ impl<W: World> Daemon<'_, W> {
         }
     }
 
+    fn targets_shown(&self, live: &[&Container]) -> Vec<TargetStatus> {
+        let shown = |target: &Target| {
+            let name = &target.settings.name;
+            let own = || self.repositories.values().filter(move |repository| repository.target == *name);
+            // Of an explicit repository, its looks tell how it goes; of the others, their listing.
+            let itself = self.repositories.get(name);
+            TargetStatus {
+                repo: name.clone(),
+                kind: target.settings.kind.into(),
+                credential: target.settings.credential.clone(),
+                repositories: own().count(),
+                quarantined: own().filter(|repository| repository.quarantine.is_some()).count(),
+                discovered_ms: target.discovered_ms,
+                priority: target.settings.priority,
+                weight: target.settings.weight,
+                max_concurrent: target.settings.max_concurrent,
+                active: live.iter().filter(|container| self.serves(&container.record.scope, name)).count(),
+                queued: own().map(|repository| repository.queued.len()).sum(),
+                last_poll_ms: own().filter_map(|repository| repository.looked_ms).max(),
+                last_poll_age_seconds: None,
+                failures: itself.map_or(target.failures, |repository| repository.failures),
+                last_error: itself
+                    .and_then(|repository| repository.last_error.clone())
+                    .or_else(|| self.scopes.get(name)?.last_error.clone())
+                    .or_else(|| target.last_error.clone()),
+                rate_limit: self.world.forge().rate_limit(name).map(limit_shown),
+            }
+        };
+        self.settings.targets.iter().filter_map(|settings| self.targets.get(&settings.name)).map(shown).collect()
+    }
+
+    /// A runner registered with `scope` serves `target`.
+    fn serves(&self, scope: &str, target: &str) -> bool {
+        self.target_of(scope).is_some_and(|found| found.settings.name == *target)
+    }
+
+    fn credentials_shown(&self, wall_ms: u64) -> Vec<CredentialStatus> {
+        let now = self.now();
+        let shown = |settings: &crate::config::Credential| {
+            let state = self.credentials.get(&settings.name)?;
+            let serves = |target: &&Target| target.settings.credential == settings.name;
+            let target = self.targets.values().find(serves)?;
+            let left = state.paused_until.filter(|until| *until > now).map(|until| until - now);
+            Some(CredentialStatus {
+                name: settings.name.clone(),
+                share: settings.share,
+                rate_limit: self.world.forge().rate_limit(&target.settings.name).map(limit_shown),
+                paused_until_ms: left.map(|left| wall_ms + u64::try_from(left.as_millis()).unwrap_or_default()),
+                repositories: self
+                    .repositories
+                    .values()
+                    .filter(|repository| self.credential_of(&repository.target) == Some(&settings.name))
+                    .count(),
+                calls_per_look: state.cost,
+            })
+        };
+        self.settings.credentials.values().filter_map(shown).collect()
+    }
+
+    fn repositories_shown(&self) -> Vec<RepositoryStatus> {
+        let now = self.now();
+        let goes_on = |repository: &Repository| {
+            repository.failures > 0
+                || repository.quarantine.is_some()
+                || repository.active_at.is_some_and(|at| now.saturating_sub(at) < RECENT)
+        };
+        self.repositories
+            .iter()
+            .filter(|(_, repository)| goes_on(repository))
+            .take(REPOSITORIES_SHOWN)
+            .map(|(name, repository)| RepositoryStatus {
+                repo: name.clone(),
+                target: repository.target.clone(),
+                queued: repository.queued.len(),
+                last_poll_ms: repository.looked_ms,
+                poll_interval_seconds: repository.interval.as_secs(),
+                failures: repository.failures,
+                last_error: repository.last_error.clone(),
+                quarantine: repository.quarantine.clone(),
+            })
+            .collect()
+    }
+
+    fn scopes_shown(&self, live: &[&Container]) -> Vec<ScopeStatus> {
+        let active = |name: &str| live.iter().filter(|container| container.record.scope == name).count();
+        self.scopes
+            .iter()
+            .map(|(name, place)| ScopeStatus {
+                name: name.clone(),
+                target: place.target.clone(),
+                active: active(name),
+                failures: place.mint_failures,
+                last_error: place.last_error.clone(),
+            })
+            .filter(|scope| scope.active > 0 || scope.failures > 0)
+            .collect()
+    }
+
     /// What an operator should know: each with the thing's name and what was last said about it.
     fn problems(&self) -> Vec<String> {
         let now = self.now();
-        let late = (self.settings.poll_interval * 3).max(Duration::from_secs(60));
         let mut problems = Vec::new();
-        for (name, target) in &self.targets {
-            let age = now.saturating_sub(target.looked_at.unwrap_or_default());
-            let error = target.last_error.as_deref().unwrap_or("no answer yet");
-            if target.looked_at.is_none() && target.look_failures > 0 {
-                problems.push(format!("{name}: no successful poll yet: {error}"));
-            } else if age > late && target.looked_at.is_some() {
-                problems.push(format!("{name}: last successful poll {} s ago: {error}", age.as_secs()));
-            } else if target.mint_failures > 0 {
-                problems.push(format!("{name}: runners cannot be registered: {error}"));
+        for (name, credential) in &self.credentials {
+            if let Some(until) = credential.paused_until.filter(|until| *until > now) {
+                problems.push(format!(
+                    "credential {name}: the forge's rate limit is reached; paused for {} s more",
+                    (until - now).as_secs()
+                ));
             }
+        }
+        for target in self.targets.values() {
+            problems.extend(self.problem_of(target, now));
+        }
+        for (name, place) in self.scopes.iter().filter(|(_, place)| place.mint_failures > 0) {
+            let error = place.last_error.as_deref().unwrap_or("no reason known");
+            problems.push(format!("{name}: runners cannot be registered: {error}"));
         }
         for (class, failures) in &self.class_failures {
             problems.push(format!("class {class}: {failures} boots in a row failed; see the journal of its units"));
@@ -144,4 +243,33 @@ impl<W: World> Daemon<'_, W> {
         }
         problems
     }
+
+    /// A named repository must be seen; of an organisation or account, the list, and not all of it must fail.
+    fn problem_of(&self, target: &Target, now: Duration) -> Option<String> {
+        let name = &target.settings.name;
+        if target.settings.kind == TargetKind::Repository {
+            let repository = self.repositories.get(name)?;
+            let age = now.saturating_sub(repository.looked_at.unwrap_or_default());
+            let late = (repository.interval.max(self.settings.poll_interval) * 3).max(Duration::from_secs(60));
+            let error = repository.last_error.as_deref().unwrap_or("no answer yet");
+            return match repository.looked_at {
+                _ if repository.quarantine.is_some() => Some(format!("{name}: cannot be served: {error}")),
+                None if repository.failures > 0 => Some(format!("{name}: no successful poll yet: {error}")),
+                Some(_) if age > late => Some(format!("{name}: last successful poll {} s ago: {error}", age.as_secs())),
+                _ => None,
+            };
+        }
+        if let Some(error) = target.last_error.as_ref().filter(|_| target.failures > 1) {
+            return Some(format!("{name}: its repositories cannot be listed: {error}"));
+        }
+        let own = || self.repositories.values().filter(|repository| repository.target == *name);
+        let failing = own().filter(|repository| repository.failures > 1 || repository.quarantine.is_some()).count();
+        let error = own().find_map(|repository| repository.last_error.as_deref())?;
+        (failing > 0 && failing == own().count())
+            .then(|| format!("{name}: none of its {failing} repositories can be looked at: {error}"))
+    }
+}
+
+fn limit_shown(limit: RateLimit) -> RateLimitStatus {
+    RateLimitStatus { limit: limit.limit, remaining: limit.remaining, reset: limit.reset }
 }

@@ -71,10 +71,11 @@ impl<'w, W: World> Daemon<'w, W> {
         let lingers_until = container.phase_since + self.settings.registration_linger;
         if !container.concluded {
             container.in_flight = true;
-            let (world, name, target) = (self.world, name.clone(), container.record.target.clone());
+            let (world, name) = (self.world, name.clone());
+            let job = job.zip(container.record.repository().map(str::to_owned));
             self.start(async move {
                 let result = match job {
-                    Some(job) => world.forge().job(&target, job).await,
+                    Some((job, repository)) => world.forge().job(&repository, job).await,
                     None => Ok(None),
                 };
                 Outcome::Concluded { name, result }
@@ -205,15 +206,15 @@ fn deregister<'w, W: World>(
     container: &crate::controller::container::Container,
 ) -> impl Future<Output = Result<Deletion, ForgeError>> + 'w {
     let record = &container.record;
-    let (target, runner, id) = (record.target.clone(), record.runner_name.clone(), record.runner_id);
+    let (scope, runner, id) = (record.scope.clone(), record.runner_name.clone(), record.runner_id);
     async move {
         let id = match id {
             Some(id) => id,
-            None => match world.forge().find_runner(&target, &runner).await? {
+            None => match world.forge().find_runner(&scope, &runner).await? {
                 Some(found) => found.id,
                 None => return Ok(Deletion::AlreadyGone),
             },
         };
-        world.forge().delete_runner(&target, id).await
+        world.forge().delete_runner(&scope, id).await
     }
 }

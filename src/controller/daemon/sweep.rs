@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Outcome};
 use crate::{
-    controller::edges::World,
+    controller::{edges::World, pace::spread},
     forge::{Deletion, Forge, ForgeError, Runner},
 };
 
@@ -15,32 +15,38 @@ use crate::{
 const FIRST: Duration = Duration::from_secs(60);
 /// Time between sweeps. A ghost must be seen by two.
 const EVERY: Duration = Duration::from_secs(600);
+/// Time between sweeps, at least, of a discovered repository where no runner was registered for as long: listing the
+/// runners of hundreds of repositories costs a call each.
+const QUIET: Duration = Duration::from_secs(3 * 3600);
 /// Time until a failed sweep is tried again.
 const RETRY: Duration = Duration::from_secs(120);
 
 impl<'w, W: World> Daemon<'w, W> {
     pub(super) fn sweep_where_due(&mut self, now: Duration) {
-        for (name, target) in &mut self.targets {
-            if now < *target.next_sweep.get_or_insert(now + FIRST) {
+        for (name, place) in &mut self.scopes {
+            // A thousand repositories are not asked in the same second.
+            let quiet = QUIET.mul_f64(1.0 + spread(name));
+            if now < *place.next_sweep.get_or_insert(if place.discovered { now + FIRST + quiet } else { now + FIRST }) {
                 continue;
             }
-            target.next_sweep = Some(now + EVERY);
-            let (world, name) = (self.world, name.clone());
+            let busy = !place.unclaimed.is_empty() || place.minted_at.is_some_and(|at| now - at < QUIET);
+            place.next_sweep = Some(now + if busy || !place.discovered { EVERY } else { quiet });
+            let (world, scope) = (self.world, name.clone());
             self.effects.push(Box::pin(async move {
-                let result = world.forge().list_runners(&name).await;
-                Outcome::RunnersListed { target: name, result }
+                let result = world.forge().list_runners(&scope).await;
+                Outcome::RunnersListed { scope, result }
             }));
         }
     }
 
     pub(super) fn swept(&mut self, name: &str, result: Result<Vec<Runner>, ForgeError>) {
         let now = self.now();
-        let Some(target) = self.targets.get_mut(name) else { return };
+        let Some(place) = self.scopes.get_mut(name) else { return };
         let runners = match result {
             Ok(runners) => runners,
             Err(error) => {
-                warn!(target = name, %error, "registrations cannot be listed");
-                target.next_sweep = Some(now + RETRY);
+                warn!(scope = name, %error, "registrations cannot be listed");
+                place.next_sweep = Some(now + RETRY);
                 return;
             }
         };
@@ -51,23 +57,26 @@ impl<'w, W: World> Daemon<'w, W> {
             .filter(|runner| runner.name.starts_with(&prefix) && !claimed.contains(runner.name.as_str()))
             .filter(|runner| !runner.busy && !runner.online)
             .collect();
+        if !unclaimed.is_empty() {
+            place.next_sweep = Some(now + EVERY);
+        }
         let before =
-            std::mem::replace(&mut target.unclaimed, unclaimed.iter().map(|runner| runner.name.clone()).collect());
+            std::mem::replace(&mut place.unclaimed, unclaimed.iter().map(|runner| runner.name.clone()).collect());
         for ghost in unclaimed.into_iter().filter(|runner| before.contains(&runner.name)) {
-            info!(target = name, runner = ghost.name, "a registration that no container claims is removed");
-            let (world, target) = (self.world, name.to_owned());
+            info!(scope = name, runner = ghost.name, "a registration that no container claims is removed");
+            let (world, scope) = (self.world, name.to_owned());
             self.start(async move {
-                let result = world.forge().delete_runner(&target, ghost.id).await;
-                Outcome::GhostDeleted { target, runner: ghost.name, result }
+                let result = world.forge().delete_runner(&scope, ghost.id).await;
+                Outcome::GhostDeleted { scope, runner: ghost.name, result }
             });
         }
     }
 
-    pub(super) fn ghost_deleted(&mut self, target: &str, runner: &str, result: Result<Deletion, ForgeError>) {
+    pub(super) fn ghost_deleted(&mut self, scope: &str, runner: &str, result: Result<Deletion, ForgeError>) {
         match result {
             Ok(Deletion::Deleted | Deletion::AlreadyGone) => {}
-            Ok(Deletion::Busy) => info!(target, runner, "not removed: the forge says it has a job"),
-            Err(error) => warn!(target, runner, %error, "not removed; the next sweep tries again"),
+            Ok(Deletion::Busy) => info!(scope, runner, "not removed: the forge says it has a job"),
+            Err(error) => warn!(scope, runner, %error, "not removed; the next sweep tries again"),
         }
     }
 }

@@ -110,7 +110,7 @@ impl<W: World> Daemon<'_, W> {
 
     fn ask_about_versions(&mut self, now: Duration) {
         // What a version is good for does not depend on who asks.
-        let Some(target) = self.targets.keys().next().cloned() else { return };
+        let Some(scope) = self.scopes.keys().next().cloned() else { return };
         let wanted: Vec<String> =
             self.versions.classes.values().filter_map(|version| version.known().map(str::to_owned)).collect();
         self.versions.answers.retain(|version, answer| answer.asking || wanted.contains(version));
@@ -120,9 +120,9 @@ impl<W: World> Daemon<'_, W> {
                 continue;
             }
             answer.asking = true;
-            let (world, target) = (self.world, target.clone());
+            let (world, scope) = (self.world, scope.clone());
             self.start(async move {
-                let result = world.forge().runner_deprecation(&target, &version).await;
+                let result = world.forge().runner_deprecation(&scope, &version).await;
                 Outcome::DeprecationSaid { version, result }
             });
         }

@@ -13,20 +13,48 @@ fn class(name: &str, labels: &[&str], max: usize) -> ClassView {
         max,
         min_idle: 0,
         held_until: None,
+        outdated: false,
     }
+}
+
+fn target(name: &str) -> TargetView {
+    TargetView { name: name.into(), priority: 0, weight: 1, max: 1000 }
+}
+
+fn scope(name: &str, target: &str) -> ScopeView {
+    ScopeView {
+        name: name.into(),
+        target: target.into(),
+        held_until: None,
+        looked_at: Some(NOW),
+        classes: BTreeSet::new(),
+    }
+}
+
+fn set(scope: &str, assigned: usize) -> SetView {
+    SetView { class: "small".into(), scope: scope.into(), assigned, oldest: None, as_of: Some(NOW), ended: 0 }
 }
 
 fn job(id: u64, labels: &[&str]) -> JobView {
     JobView {
         id,
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        repository: "o/r".into(),
+        scope: "o/r".into(),
         first_seen: Duration::from_secs(id),
+        looked_at: NOW,
+        blocked: None,
     }
+}
+
+/// A job of another repository, which registers its own runners.
+fn job_of(id: u64, repository: &str) -> JobView {
+    JobView { repository: repository.into(), scope: repository.into(), ..job(id, &["linux"]) }
 }
 
 fn container(number: u64, use_: Use) -> ContainerView {
     let name = ContainerName::for_job(number, |_| false).unwrap();
-    ContainerView { name, class: "small".into(), target: "o/r".into(), use_ }
+    ContainerView { name, class: "small".into(), scope: "o/r".into(), set: false, use_ }
 }
 
 fn snapshot(jobs: Vec<JobView>, containers: Vec<ContainerView>) -> Snapshot {
@@ -37,7 +65,10 @@ fn snapshot(jobs: Vec<JobView>, containers: Vec<ContainerView>) -> Snapshot {
         free_subnets: 100,
         idle_grace: Duration::from_secs(60),
         classes: vec![class("small", &["linux"], 10), class("big", &["linux", "big"], 10)],
-        targets: vec![TargetView { name: "o/r".into(), held_until: None, looked_at: Some(NOW), queued: jobs }],
+        targets: vec![target("o/r")],
+        scopes: vec![scope("o/r", "o/r")],
+        jobs,
+        sets: vec![],
         containers,
         pickups: vec![],
     }
@@ -47,7 +78,7 @@ fn boots(plan: &Plan) -> Vec<(&str, Option<u64>)> {
     plan.actions
         .iter()
         .filter_map(|action| match action {
-            Action::Boot { class, job, .. } => Some((class.as_str(), *job)),
+            Action::Boot { class, job, .. } => Some((class.as_str(), job.as_ref().map(|(_, id)| *id))),
             Action::Retire(_) => None,
         })
         .collect()
@@ -88,14 +119,15 @@ fn a_container_on_its_way_or_idle_serves_whichever_job_comes() {
 #[test]
 fn a_stolen_job_leaves_its_container_to_the_next() {
     // The runner booted for job 1 took job 2: job 1 is still queued, nothing is idle.
-    let there = vec![container(1, Use::Spent)];
+    let there = vec![container(1, Use::Busy)];
     assert_eq!(boots(&plan(&snapshot(vec![job(1, &["linux"])], there))), [("small", Some(1))]);
 }
 
 #[test]
 fn a_job_taken_since_the_look_is_not_served_twice() {
-    let mut snapshot = snapshot(vec![job(1, &["linux"])], vec![container(1, Use::Spent)]);
-    let pickup = |at| Pickup { class: "small".into(), target: "o/r".into(), at };
+    let mut snapshot = snapshot(vec![job(1, &["linux"])], vec![container(1, Use::Busy)]);
+    let name = snapshot.containers[0].name.clone();
+    let pickup = |at| Pickup { container: name.clone(), class: "small".into(), scope: "o/r".into(), at };
     snapshot.pickups = vec![pickup(NOW)];
     assert_eq!(boots(&plan(&snapshot)), [], "the listing is older than the pickup");
     snapshot.pickups = vec![pickup(NOW - Duration::from_secs(1))];
@@ -109,7 +141,7 @@ fn a_container_that_nobody_needs_retires_after_its_grace_and_a_look() {
     assert_eq!(retired(&plan(&snapshot(vec![], idle(60)))), 1);
     assert_eq!(retired(&plan(&snapshot(vec![job(1, &["linux"])], idle(60)))), 0, "a job is coming for it");
     let mut unseen = snapshot(vec![], idle(60));
-    unseen.targets[0].looked_at = Some(NOW - Duration::from_secs(61));
+    unseen.scopes[0].looked_at = Some(NOW - Duration::from_secs(61));
     assert_eq!(retired(&plan(&unseen)), 0, "nobody looked since it is idle");
 }
 
@@ -130,7 +162,7 @@ fn back_off_and_stopped_intake_hold_boots_and_say_so() {
     held.classes[0].held_until = later;
     assert_eq!(plan(&held).waiting[&("o/r".into(), 1)], Waiting::Held);
     held.classes[0].held_until = None;
-    held.targets[0].held_until = later;
+    held.scopes[0].held_until = later;
     assert_eq!(plan(&held).waiting[&("o/r".into(), 1)], Waiting::Held);
     held.intake = false;
     let plan = plan(&held);
@@ -138,71 +170,275 @@ fn back_off_and_stopped_intake_hold_boots_and_say_so() {
     assert_eq!(plan.waiting[&("o/r".into(), 1)], Waiting::Drained);
 }
 
+fn booted_for(plan: &Plan) -> Vec<&str> {
+    plan.actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Boot { scope, .. } => Some(scope.as_str()),
+            Action::Retire(_) => None,
+        })
+        .collect()
+}
+
+/// Two targets, each of which is a repository.
+fn two_targets(jobs: Vec<JobView>) -> Snapshot {
+    let mut two = snapshot(jobs, vec![]);
+    two.targets = vec![target("o/a"), target("o/b")];
+    two.scopes = vec![scope("o/a", "o/a"), scope("o/b", "o/b")];
+    two.capacity = 4;
+    two
+}
+
+#[test]
+fn a_hundred_older_jobs_of_one_target_leave_the_other_its_half() {
+    let mut jobs: Vec<JobView> = (1..=100).map(|id| job_of(id, "o/a")).collect();
+    jobs.extend((101..=103).map(|id| job_of(id, "o/b")));
+    let plan = plan(&two_targets(jobs));
+    assert_eq!(booted_for(&plan), ["o/a", "o/b", "o/a", "o/b"]);
+    assert_eq!(plan.waiting[&("o/a".into(), 3)], Waiting::Share);
+}
+
+#[test]
+fn what_one_target_does_not_want_goes_to_the_other() {
+    let mut jobs: Vec<JobView> = (1..=100).map(|id| job_of(id, "o/a")).collect();
+    jobs.push(job_of(101, "o/b"));
+    assert_eq!(booted_for(&plan(&two_targets(jobs))), ["o/a", "o/b", "o/a", "o/a"]);
+}
+
+#[test]
+fn a_target_of_three_times_the_weight_gets_three_times_as_much() {
+    let mut jobs: Vec<JobView> = (1..=10).map(|id| job_of(id, "o/a")).collect();
+    jobs.extend((11..=20).map(|id| job_of(id, "o/b")));
+    let mut weighted = two_targets(jobs);
+    weighted.targets[1].weight = 3;
+    let plan = plan(&weighted);
+    assert_eq!(booted_for(&plan).iter().filter(|scope| **scope == "o/b").count(), 3);
+}
+
+#[test]
+fn a_higher_priority_is_served_first_and_still_keeps_to_its_own_limit() {
+    let mut jobs: Vec<JobView> = (1..=10).map(|id| job_of(id, "o/a")).collect();
+    jobs.extend((11..=20).map(|id| job_of(id, "o/b")));
+    let mut urgent = two_targets(jobs);
+    urgent.targets[1].priority = 1;
+    assert_eq!(booted_for(&plan(&urgent)), ["o/b"; 4]);
+    urgent.targets[1].max = 1;
+    let plan = plan(&urgent);
+    assert_eq!(booted_for(&plan), ["o/b", "o/a", "o/a", "o/a"]);
+    assert_eq!(plan.waiting[&("o/b".into(), 12)], Waiting::TargetLimit);
+}
+
+#[test]
+fn containers_kept_ready_give_way_to_jobs_that_wait_for_their_place() {
+    let mut full = snapshot(vec![job_of(1, "o/b")], (1..=3).map(|n| container(n, Use::Idle(NOW))).collect());
+    full.targets.push(target("o/b"));
+    full.scopes.push(scope("o/b", "o/b"));
+    full.classes[0].min_idle = 3;
+    let plan = plan(&full);
+    assert_eq!((retired(&plan), boots(&plan).len()), (1, 0), "one place is wanted, one is made");
+}
+
+#[test]
+fn a_pickup_covers_no_job_seen_after_it_in_another_repository_of_the_organisation() {
+    let in_org = |id, repository: &str, looked_at| JobView { scope: "o".into(), looked_at, ..job_of(id, repository) };
+    let then = NOW - Duration::from_secs(10);
+    let mut org = snapshot(vec![], vec![]);
+    org.targets = vec![target("o")];
+    org.scopes = vec![scope("o", "o")];
+    let name = ContainerName::for_job(9, |_| false).unwrap();
+    org.pickups = vec![Pickup { container: name, class: "small".into(), scope: "o".into(), at: then }];
+    org.jobs = vec![in_org(1, "o/a", NOW)];
+    assert_eq!(boots(&plan(&org)).len(), 1, "the look came after the pickup");
+    org.jobs = vec![in_org(1, "o/a", NOW), in_org(2, "o/b", then)];
+    assert_eq!(boots(&plan(&org)), [("small", Some(1))], "the pickup may be the job of the older look");
+}
+
+#[test]
+fn a_job_from_a_fork_or_of_a_quarantined_repository_boots_nothing() {
+    let mut blocked = snapshot(vec![job(1, &["linux"]), job(2, &["linux"])], vec![]);
+    blocked.jobs[0].blocked = Some(Blocked::Refused);
+    blocked.jobs[1].blocked = Some(Blocked::Quarantined);
+    let plan = plan(&blocked);
+    assert!(plan.actions.is_empty());
+    assert_eq!(plan.waiting[&("o/r".into(), 1)], Waiting::Refused);
+    assert_eq!(plan.waiting[&("o/r".into(), 2)], Waiting::Quarantined);
+}
+
+#[test]
+fn an_outdated_class_boots_nothing_and_says_so() {
+    let mut outdated = snapshot(vec![job(1, &["linux"])], vec![]);
+    outdated.classes[0].outdated = true;
+    let plan = plan(&outdated);
+    assert!(plan.actions.is_empty());
+    assert_eq!(plan.waiting[&("o/r".into(), 1)], Waiting::Outdated);
+}
+
+#[test]
+fn a_class_that_does_not_serve_a_target_is_passed_over() {
+    let mut narrow = snapshot(vec![job(1, &["linux"])], vec![]);
+    narrow.scopes[0].classes = BTreeSet::from(["big".to_owned()]);
+    assert_eq!(boots(&plan(&narrow)), [("big", Some(1))]);
+}
+
+#[test]
+fn a_scale_set_gets_what_the_forge_counts_and_listed_jobs_are_not_counted_again() {
+    let mut jobs = snapshot((1..=4).map(|id| job(id, &["linux"])).collect(), vec![]);
+    jobs.sets = vec![set("o/r", 2)];
+    let first = plan(&jobs);
+    assert_eq!(boots(&first), [("small", None), ("small", None)]);
+    assert!(first.actions.iter().all(|action| matches!(action, Action::Boot { set: true, .. })));
+    assert_eq!(first.waiting[&("o/r".into(), 2)], Waiting::Served);
+    assert_eq!(first.waiting[&("o/r".into(), 3)], Waiting::NotAdmitted);
+    let of_set = |n, use_| ContainerView { set: true, ..container(n, use_) };
+    jobs.containers = vec![of_set(1, Use::Coming), of_set(2, Use::Busy)];
+    assert_eq!(boots(&plan(&jobs)), [], "one is coming, one is busy: that is all the forge counts");
+    jobs.containers = vec![container(1, Use::Idle(NOW))];
+    assert_eq!(boots(&plan(&jobs)).len(), 2, "a runner outside the set takes none of its jobs");
+}
+
+#[test]
+fn a_container_that_ended_since_the_forge_counted_is_not_replaced_for_the_same_job() {
+    let mut ended = snapshot(vec![], vec![]);
+    ended.sets = vec![SetView { ended: 1, ..set("o/r", 2) }];
+    assert_eq!(boots(&plan(&ended)).len(), 1);
+}
+
+#[test]
+fn idle_runners_of_a_set_retire_when_the_forge_counts_less() {
+    let old = Use::Idle(NOW - Duration::from_secs(100));
+    let mut less = snapshot(vec![], (1..=3).map(|n| ContainerView { set: true, ..container(n, old) }).collect());
+    less.sets = vec![set("o/r", 1)];
+    assert_eq!(retired(&plan(&less)), 2);
+    less.sets[0].as_of = Some(NOW - Duration::from_secs(200));
+    assert_eq!(retired(&plan(&less)), 0, "the forge has not been heard since");
+}
+
 fn any_use() -> impl Strategy<Value = Use> {
-    prop_oneof![Just(Use::Coming), (0u64..1000).prop_map(|s| Use::Idle(Duration::from_secs(s))), Just(Use::Spent)]
+    prop_oneof![
+        Just(Use::Coming),
+        (0u64..1000).prop_map(|s| Use::Idle(Duration::from_secs(s))),
+        Just(Use::Busy),
+        Just(Use::Ending)
+    ]
+}
+
+const CLASSES: [&str; 2] = ["small", "big"];
+/// A repository, an organisation, and two repositories of a third target.
+const SCOPES: [(&str, &str); 4] = [("o/a", "o/a"), ("org", "org"), ("u/c", "u"), ("u/d", "u")];
+const TARGETS: [&str; 3] = ["o/a", "org", "u"];
+
+type Numbers = (Vec<(usize, usize, Option<u64>, bool)>, Vec<(i32, u32, usize)>, Vec<Option<u64>>);
+
+fn any_numbers() -> impl Strategy<Value = Numbers> {
+    let classes = proptest::collection::vec(
+        (0usize..6, 0usize..3, proptest::option::of(900u64..1100), proptest::bool::weighted(0.1)),
+        2,
+    );
+    let targets = proptest::collection::vec((0i32..2, 1u32..4, 0usize..6), 3);
+    let looked = proptest::collection::vec(proptest::option::of(0u64..1000), 4);
+    (classes, targets, looked)
 }
 
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let labels = proptest::sample::subsequence(vec!["linux", "big", "gpu"], 0..=3);
-    let jobs = proptest::collection::vec((1u64..40, labels, 0u64..1000), 0..30);
-    let containers = proptest::collection::btree_map(1u64..60, (any_use(), 0usize..2, 0usize..2), 0..12);
-    let pickups = proptest::collection::vec((0usize..2, 0usize..2, 0u64..1000), 0..4);
-    let class_numbers = proptest::collection::vec((0usize..6, 0usize..3, proptest::option::of(900u64..1100)), 2);
-    let looked = proptest::collection::vec(proptest::option::of(0u64..1000), 2);
-    (jobs, containers, pickups, class_numbers, looked, 0usize..10, 0usize..10, any::<bool>()).prop_map(
-        |(jobs, containers, pickups, class_numbers, looked, capacity, free_subnets, intake)| {
-            let class_names = ["small", "big"];
-            let target_names = ["o/a", "o/b"];
-            let mut classes = vec![class("small", &["linux"], 0), class("big", &["linux", "big"], 0)];
-            for (view, (max, min_idle, held)) in classes.iter_mut().zip(class_numbers) {
-                (view.max, view.min_idle) = (max, min_idle);
+    let blocked = proptest::option::weighted(0.1, Just(Blocked::Refused));
+    let jobs = proptest::collection::vec((1u64..60, labels, 0u64..1000, 0usize..4, blocked), 0..30);
+    let containers = proptest::collection::btree_map(1u64..60, (any_use(), 0usize..2, 0usize..4, any::<bool>()), 0..12);
+    let pickups = proptest::collection::vec((0usize..2, 0usize..4, 0u64..1000), 0..4);
+    let sets = proptest::collection::btree_map((0usize..2, 0usize..4), (0usize..6, 0usize..3), 0..3);
+    (jobs, containers, pickups, sets, any_numbers(), 0usize..10, 0usize..10, proptest::bool::weighted(0.9)).prop_map(
+        |(jobs, containers, pickups, sets, (classes, targets, looked), capacity, free_subnets, intake)| {
+            let mut views = vec![class("small", &["linux"], 0), class("big", &["linux", "big"], 0)];
+            for (view, (max, min_idle, held, outdated)) in views.iter_mut().zip(classes) {
+                (view.max, view.min_idle, view.outdated) = (max, min_idle, outdated);
                 view.held_until = held.map(Duration::from_secs);
             }
-            let mut targets: Vec<TargetView> = target_names
-                .iter()
-                .zip(looked)
-                .map(|(name, looked)| TargetView {
-                    name: (*name).into(),
-                    held_until: None,
-                    looked_at: looked.map(Duration::from_secs),
-                    queued: vec![],
+            let mut unique = BTreeSet::new();
+            let jobs = jobs
+                .into_iter()
+                .filter(|(id, ..)| unique.insert(*id))
+                .map(|(id, labels, first_seen, at, blocked)| JobView {
+                    repository: format!("{}/{at}", SCOPES[at].0),
+                    scope: SCOPES[at].0.into(),
+                    first_seen: Duration::from_secs(first_seen),
+                    looked_at: looked[at].map_or(NOW, Duration::from_secs),
+                    blocked,
+                    ..job(id, &labels)
                 })
                 .collect();
-            for (id, labels, first_seen) in jobs {
-                let mut job = job(id, &labels);
-                job.first_seen = Duration::from_secs(first_seen);
-                let queued = &mut targets[(id % 2) as usize].queued;
-                if queued.iter().all(|other| other.id != id) {
-                    queued.push(job);
-                }
-            }
+            let named = |number| ContainerName::for_job(number, |_| false).unwrap();
             Snapshot {
                 now: NOW,
                 intake,
                 capacity,
                 free_subnets,
                 idle_grace: Duration::from_secs(60),
-                classes,
-                targets,
+                classes: views,
+                targets: TARGETS
+                    .iter()
+                    .zip(targets)
+                    .map(|(name, (priority, weight, max))| TargetView { priority, weight, max, ..target(name) })
+                    .collect(),
+                scopes: SCOPES
+                    .iter()
+                    .zip(&looked)
+                    .map(|((name, owner), looked)| ScopeView {
+                        looked_at: looked.map(Duration::from_secs),
+                        ..scope(name, owner)
+                    })
+                    .collect(),
+                jobs,
+                sets: sets
+                    .into_iter()
+                    .map(|((class, at), (assigned, ended))| SetView {
+                        class: CLASSES[class].into(),
+                        ended,
+                        ..set(SCOPES[at].0, assigned)
+                    })
+                    .collect(),
                 containers: containers
                     .into_iter()
-                    .map(|(number, (use_, class, target))| ContainerView {
-                        class: class_names[class].into(),
-                        target: target_names[target].into(),
+                    .map(|(number, (use_, class, at, set))| ContainerView {
+                        class: CLASSES[class].into(),
+                        scope: SCOPES[at].0.into(),
+                        set,
                         ..container(number, use_)
                     })
                     .collect(),
                 pickups: pickups
                     .into_iter()
-                    .map(|(class, target, at)| Pickup {
-                        class: class_names[class].into(),
-                        target: target_names[target].into(),
-                        at: Duration::from_secs(at),
+                    .map(|(class, at, when)| Pickup {
+                        container: named(900 + when),
+                        class: CLASSES[class].into(),
+                        scope: SCOPES[at].0.into(),
+                        at: Duration::from_secs(when),
                     })
                     .collect(),
             }
         },
     )
+}
+
+/// The world right after a plan was carried out: boots are coming, what retires is ending.
+fn carried_out(snapshot: &Snapshot) -> Snapshot {
+    let mut after = snapshot.clone();
+    for (index, action) in plan(snapshot).actions.into_iter().enumerate() {
+        match action {
+            Action::Boot { class, scope, set, .. } => {
+                after.free_subnets -= 1;
+                let number = 1_000_000 + index as u64;
+                after.containers.push(ContainerView { class, scope, set, ..container(number, Use::Coming) });
+            }
+            Action::Retire(name) => {
+                after.containers.iter_mut().find(|c| c.name == name).unwrap().use_ = Use::Ending;
+            }
+        }
+    }
+    after
+}
+
+fn target_of(scope: &str) -> &'static str {
+    SCOPES.iter().find(|(name, _)| *name == scope).unwrap().1
 }
 
 proptest! {
@@ -220,51 +456,65 @@ proptest! {
             let more = boots.iter().filter(|(name, _)| *name == class.name).count();
             prop_assert!(more == 0 || there + more <= class.max);
             prop_assert!(more == 0 || class.held_until.is_none_or(|until| until <= snapshot.now));
+            prop_assert!(more == 0 || !class.outdated);
+        }
+        for target in &snapshot.targets {
+            let there = snapshot.containers.iter().filter(|c| target_of(&c.scope) == target.name).count();
+            let more = booted_for(&plan).into_iter().filter(|scope| target_of(scope) == target.name).count();
+            prop_assert!(more == 0 || there + more <= target.max);
         }
     }
 
     #[test]
-    fn every_boot_is_for_a_job_its_class_can_run_or_for_min_idle(snapshot in any_snapshot()) {
+    fn every_boot_is_for_a_job_its_class_can_run_or_for_min_idle_or_for_a_set(snapshot in any_snapshot()) {
         let plan = plan(&snapshot);
         let mut booted = BTreeSet::new();
         for action in &plan.actions {
-            let Action::Boot { class, target, job } = action else { continue };
+            let Action::Boot { class, scope, set, job } = action else { continue };
             let class = snapshot.classes.iter().find(|c| c.name == *class).unwrap();
+            let served = snapshot.sets.iter().any(|s| s.class == class.name && s.scope == *scope);
+            prop_assert_eq!(*set, served, "a set serves its class in its scope alone");
             match job {
-                None => prop_assert!(class.min_idle > 0),
-                Some(id) => {
-                    let target = snapshot.targets.iter().find(|t| t.name == *target).unwrap();
-                    let job = target.queued.iter().find(|j| j.id == *id).unwrap();
-                    prop_assert_eq!(&class_for(&snapshot.classes, &job.labels).unwrap().name, &class.name);
-                    prop_assert!(booted.insert((target.name.clone(), *id)), "booted twice for one job");
+                None => prop_assert!(class.min_idle > 0 || *set),
+                Some((repository, id)) => {
+                    let job = snapshot.jobs.iter().find(|j| j.id == *id && j.repository == *repository).unwrap();
+                    let scope = snapshot.scopes.iter().find(|s| s.name == job.scope).unwrap();
+                    prop_assert_eq!(&class_for(&snapshot.classes, scope, &job.labels).unwrap().name, &class.name);
+                    prop_assert!(job.blocked.is_none(), "a refused job booted something");
+                    prop_assert!(booted.insert(*id), "booted twice for one job");
                 }
             }
         }
     }
 
     #[test]
-    fn only_idle_containers_past_their_grace_retire(snapshot in any_snapshot()) {
+    fn only_idle_containers_retire_and_before_their_grace_only_for_somebody_who_waits(snapshot in any_snapshot()) {
         let plan = plan(&snapshot);
         let mut seen = BTreeSet::new();
+        let mut early = 0;
         for action in &plan.actions {
             let Action::Retire(name) = action else { continue };
             let container = snapshot.containers.iter().find(|c| c.name == *name).unwrap();
             let Use::Idle(since) = container.use_ else { panic!("{name} is not idle") };
-            prop_assert!(snapshot.now - since >= snapshot.idle_grace);
+            early += usize::from(snapshot.now - since < snapshot.idle_grace);
             prop_assert!(seen.insert(name.clone()));
         }
+        let wait = |why: &&Waiting| matches!(why, Waiting::Capacity | Waiting::Share | Waiting::TargetLimit);
+        let waiting = plan.waiting.values().filter(wait).count();
+        let for_sets: usize = snapshot.sets.iter().map(|set| set.assigned).sum();
+        prop_assert!(early <= waiting + for_sets);
     }
 
     #[test]
     fn nothing_is_retired_that_a_boot_would_replace(snapshot in any_snapshot()) {
-        // Booting and retiring in one class and target at once would go round for ever.
+        // Booting and retiring in one class and scope at once would go round for ever.
         let plan = plan(&snapshot);
         for action in &plan.actions {
             let Action::Retire(name) = action else { continue };
             let gone = snapshot.containers.iter().find(|c| c.name == *name).unwrap();
             let replaced = plan.actions.iter().any(|action| matches!(
                 action,
-                Action::Boot { class, target, .. } if *class == gone.class && *target == gone.target
+                Action::Boot { class, scope, set, .. } if *class == gone.class && *scope == gone.scope && *set == gone.set
             ));
             prop_assert!(!replaced, "{name} is retired and replaced");
         }
@@ -272,20 +522,98 @@ proptest! {
 
     #[test]
     fn a_plan_carried_out_leaves_nothing_more_to_boot(snapshot in any_snapshot()) {
-        let mut after = snapshot.clone();
-        for (index, action) in plan(&snapshot).actions.into_iter().enumerate() {
-            match action {
-                Action::Boot { class, target, .. } => {
-                    after.free_subnets -= 1;
-                    let number = 1_000_000 + index as u64;
-                    after.containers.push(ContainerView { class, target, ..container(number, Use::Coming) });
+        let again = plan(&carried_out(&snapshot));
+        prop_assert_eq!(boots(&again), []);
+    }
+
+    #[test]
+    fn no_place_stays_free_while_somebody_who_may_have_it_waits(snapshot in any_snapshot()) {
+        let made = plan(&snapshot);
+        let after = carried_out(&snapshot);
+        for ((repository, id), why) in &made.waiting {
+            let job = snapshot.jobs.iter().find(|j| j.id == *id && j.repository == *repository).unwrap();
+            let scope = snapshot.scopes.iter().find(|s| s.name == job.scope).unwrap();
+            let target = snapshot.targets.iter().find(|t| t.name == scope.target).unwrap();
+            let used = after.containers.iter().filter(|c| target_of(&c.scope) == target.name).count();
+            match why {
+                Waiting::Capacity | Waiting::Share => {
+                    let class = class_for(&snapshot.classes, scope, &job.labels).unwrap();
+                    let of_class = after.containers.iter().filter(|c| c.class == class.name).count();
+                    let full = after.containers.len() >= after.capacity;
+                    prop_assert!(full || of_class >= class.max || after.free_subnets == 0);
                 }
-                Action::Retire(name) => {
-                    after.containers.iter_mut().find(|c| c.name == name).unwrap().use_ = Use::Spent;
-                }
+                Waiting::TargetLimit => prop_assert!(used >= target.max),
+                _ => {}
             }
         }
-        let again = plan(&after);
-        prop_assert_eq!(boots(&again), []);
+    }
+
+    #[test]
+    fn the_order_things_are_listed_in_decides_nothing(snapshot in any_snapshot()) {
+        let mut turned = snapshot.clone();
+        turned.jobs.reverse();
+        turned.scopes.reverse();
+        turned.targets.reverse();
+        turned.containers.reverse();
+        turned.pickups.reverse();
+        let sorted = |plan: Plan| {
+            let mut actions: Vec<String> = plan.actions.iter().map(|action| format!("{action:?}")).collect();
+            actions.sort();
+            (actions, plan.waiting)
+        };
+        prop_assert_eq!(sorted(plan(&snapshot)), sorted(plan(&turned)));
+    }
+
+    #[test]
+    fn a_busy_repository_cannot_starve_the_others(
+        weights in proptest::collection::vec(1u32..5, 2..5),
+        demands in proptest::collection::vec(0usize..40, 5),
+        capacity in 1usize..20,
+        hog in 0usize..5,
+        ends in proptest::collection::vec(any::<proptest::sample::Index>(), 20),
+    ) {
+        // One target has the whole host. Its containers end one after the other; everybody who wants gets their share.
+        let names: Vec<String> = (0..weights.len()).map(|n| format!("o/{n}")).collect();
+        let hog = hog % names.len();
+        let mut world = snapshot(vec![], vec![]);
+        world.capacity = capacity;
+        world.classes[0].max = 1000;
+        world.targets =
+            names.iter().zip(&weights).map(|(name, weight)| TargetView { weight: *weight, ..target(name) }).collect();
+        world.scopes = names.iter().map(|name| scope(name, name)).collect();
+        let busy = |number: usize, name: &String| ContainerView {
+            scope: name.clone(),
+            ..container(number as u64, Use::Busy)
+        };
+        world.containers = (0..capacity).map(|number| busy(number, &names[hog])).collect();
+        let mut left: Vec<usize> = demands[..names.len()].to_vec();
+        let mut number = capacity;
+        let mut old = capacity;
+        for end in ends.iter().take(capacity) {
+            let gone = end.index(old);
+            world.containers.remove(gone);
+            old -= 1;
+            world.jobs = left
+                .iter()
+                .enumerate()
+                .flat_map(|(n, count)| (0..*count).map(move |i| (n, i)))
+                .map(|(n, i)| job_of((n * 1000 + i) as u64 + 1, &names[n]))
+                .collect();
+            for scope in booted_for(&plan(&world)) {
+                let n = names.iter().position(|name| name == scope).unwrap();
+                left[n] -= 1;
+                number += 1;
+                world.containers.push(busy(number, &names[n]));
+            }
+        }
+        prop_assert_eq!(old, 0, "capacity has turned over");
+        let used = |n: usize| world.containers.iter().filter(|c| c.scope == names[n]).count();
+        let wanting: Vec<usize> = (0..names.len()).filter(|n| left[*n] > 0).collect();
+        let rest = capacity - (0..names.len()).filter(|n| left[*n] == 0).map(used).sum::<usize>();
+        let weight: u32 = wanting.iter().map(|n| weights[*n]).sum();
+        for n in wanting {
+            let share = rest as f64 * f64::from(weights[n]) / f64::from(weight);
+            prop_assert!(used(n) as f64 + 1.0 > share, "{} has {} of its {share}", names[n], used(n));
+        }
     }
 }

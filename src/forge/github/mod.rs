@@ -1,53 +1,93 @@
 //! GitHub by REST: polling for jobs, one-job registrations (PROTOCOLS A and B).
 
+mod app;
+mod discovery;
+mod governed;
+mod governor;
+mod groups;
 mod models;
 mod octocrab;
 mod pages;
+mod permissions;
+mod probe;
+mod refusal;
+mod routes;
 pub mod scale_set;
+mod session;
 pub mod transport;
+
+#[cfg(test)]
+mod tests;
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{Method, StatusCode};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
-pub use self::octocrab::OctocrabTransport;
+pub use self::{
+    app::{App, Installation},
+    octocrab::OctocrabExchange,
+    probe::{Finding, Reach},
+    routes::Login,
+    session::Session,
+};
 use self::{
-    models::{DeprecationModel, ErrorBody, Jit, JobModel, JobsPage, Run, RunnersPage, RunsPage},
+    governed::Governed,
+    models::{DeprecationModel, Jit, JobModel, JobsPage, RepositoryModel, Run, RunnersPage, RunsPage},
     pages::{Page, PageCache, below_root, next_path},
+    refusal::refusal,
+    routes::Routes,
     transport::{Answer, Call, Transport},
 };
 use super::{
-    Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation, Scope,
+    Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
+    Scope,
 };
-use crate::handover::Grant;
+use crate::{
+    config::{Settings, Target},
+    handover::Grant,
+};
 
 /// Pages read of one listing at most; 1,000 is also what GitHub itself caps a filtered listing at.
 const PAGES: usize = 10;
+/// Pages of runners read at most: as many as a group can hold (PROTOCOLS A.8).
+const RUNNER_PAGES: usize = 100;
 /// Runs whose jobs are read at the same time.
 const PARALLEL: usize = 6;
 /// Every so many looks, one without the status filter, which has been seen to return nothing for a while
 /// (PROTOCOLS A.2).
 const SWEEP_EVERY: u32 = 30;
-/// Pause after a secondary limit that names none (PROTOCOLS A.8).
-const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
-/// Redirects followed for one call (a renamed repository answers with one).
-const REDIRECTS: usize = 3;
+/// What began longer ago has no queued jobs any more: they die after a day (PROTOCOLS A.6).
+const HORIZON: Duration = Duration::from_secs(86_400 + 3_600);
 
-/// The client: one transport for each target, since each may have a credential of its own.
+/// The client for every target there is, whatever opens it.
 #[derive(Debug)]
 pub struct Github<T> {
-    /// Path of the API root, e.g. `/api/v3`, or empty.
-    root_path: String,
-    targets: BTreeMap<String, TargetState<T>>,
+    logins: Vec<Opened<T>>,
+    routes: Routes,
+    /// By repository or target.
+    kept: RefCell<BTreeMap<String, Kept>>,
+    /// Ids of the runner groups that runners join, by scope.
+    groups: RefCell<BTreeMap<String, u64>>,
 }
 
+/// A login with its transport.
 #[derive(Debug)]
-struct TargetState<T> {
-    transport: T,
-    kept: RefCell<Kept>,
+struct Opened<T> {
+    transport: Governed<T>,
+    /// Path of the API root, e.g. `/api/v3`, or empty.
+    root_path: String,
+    /// It is an installation of a GitHub App.
+    is_installation: bool,
+}
+
+/// A target and the login that serves it.
+#[derive(Debug)]
+struct Route<'a, T> {
+    target: &'a Target,
+    login: &'a Opened<T>,
 }
 
 #[derive(Debug, Default)]
@@ -55,84 +95,118 @@ struct Kept {
     looks: u32,
     runs: PageCache<Run>,
     jobs: PageCache<JobModel>,
-    rate_limit: Option<RateLimit>,
+    repositories: PageCache<RepositoryModel>,
 }
 
 impl<T: Transport> Github<T> {
-    /// A client for `targets` (`owner/repository` and its transport) of the API at `api_url`.
-    pub fn new(api_url: &str, targets: impl IntoIterator<Item = (String, T)>) -> Self {
-        let root_path = api_url.parse::<http::Uri>().map(|uri| uri.path().to_owned()).unwrap_or_default();
-        Self {
-            root_path: root_path.trim_end_matches('/').to_owned(),
-            targets: targets
-                .into_iter()
-                .map(|(name, transport)| (name, TargetState { transport, kept: RefCell::default() }))
-                .collect(),
+    /// A client for the targets of `settings`; `transport` makes what sends calls with a login.
+    ///
+    /// # Errors
+    /// Those of `transport`.
+    pub fn open<E>(settings: &Settings, mut transport: impl FnMut(&Login) -> Result<T, E>) -> Result<Self, E> {
+        let (logins, routes) = Routes::plan(settings);
+        let open = |login: &Login| {
+            let uri = login.credential.api_url.parse::<http::Uri>();
+            let root_path = uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+            Ok(Opened {
+                transport: Governed::new(transport(login)?, login.credential.share),
+                root_path,
+                is_installation: login.installation.is_some(),
+            })
+        };
+        let logins = logins.iter().map(open).collect::<Result<_, E>>()?;
+        Ok(Self { logins, routes, kept: RefCell::default(), groups: RefCell::default() })
+    }
+
+    fn route(&self, name: &str) -> Result<Route<'_, T>, ForgeError> {
+        let route =
+            self.routes.find(name).and_then(|(target, login)| Some(Route { target, login: self.logins.get(login)? }));
+        route.ok_or_else(|| ForgeError::new(ErrorKind::NotFound, format!("{name} belongs to no configured target")))
+    }
+
+    fn kept<R>(&self, name: &str, change: impl FnOnce(&mut Kept) -> R) -> R {
+        let mut all = self.kept.borrow_mut();
+        match all.get_mut(name) {
+            Some(kept) => change(kept),
+            None => change(all.entry(name.to_owned()).or_default()),
         }
     }
 
-    fn target(&self, name: &str) -> Result<&TargetState<T>, ForgeError> {
-        self.targets
-            .get(name)
-            .ok_or_else(|| ForgeError::new(ErrorKind::NotFound, format!("{name} is not a configured target")))
-    }
-
-    /// Sends a call, follows redirects of a GET inside the API, notes the rate limit, and turns every status but
-    /// `accepted` into an error.
-    async fn call(&self, state: &TargetState<T>, call: Call, accepted: &[StatusCode]) -> Result<Answer, ForgeError> {
+    /// Sends a call and turns every status but `accepted` into an error.
+    async fn call(&self, route: &Route<'_, T>, call: Call, accepted: &[StatusCode]) -> Result<Answer, ForgeError> {
         let shown = format!("{} {}", call.method, call.path);
-        let mut call = call;
-        for _ in 0..=REDIRECTS {
-            let answer = state
-                .transport
-                .send(call.clone())
-                .await
-                .map_err(|error| ForgeError::new(ErrorKind::Unavailable, format!("{shown}: {error}")))?;
-            if let Some(limit) = rate_limit(&answer) {
-                state.kept.borrow_mut().rate_limit = Some(limit);
-            }
-            if accepted.contains(&answer.status) {
-                return Ok(answer);
-            }
-            let moved = answer.status.is_redirection() && call.method == Method::GET;
-            let location = answer.headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
-            match location.and_then(|location| below_root(location, &self.root_path)).filter(|_| moved) {
-                Some(path) => call.path = path,
-                None => return Err(refusal(&shown, &answer, state.transport.now())),
-            }
+        let transport = &route.login.transport;
+        let answer = transport.send(call).await.map_err(|error| no_answer(&shown, &error))?;
+        if accepted.contains(&answer.status) {
+            return Ok(answer);
         }
-        Err(ForgeError::new(ErrorKind::Unavailable, format!("{shown}: more than {REDIRECTS} redirects")))
+        if matches!(answer.status.as_u16(), 301 | 302 | 307 | 308) {
+            return Err(self.moved(route, &shown, &answer).await);
+        }
+        Err(refusal(&shown, &answer, transport.now()))
     }
 
-    /// All items of a listing, page by page, unchanged pages from the cache.
+    /// What was asked about has another address: a repository was renamed or given to somebody else.
+    async fn moved(&self, route: &Route<'_, T>, shown: &str, answer: &Answer) -> ForgeError {
+        #[derive(Deserialize)]
+        struct Named {
+            full_name: String,
+        }
+        let location = answer.headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+        let path = location.and_then(|location| below_root(location, &route.login.root_path));
+        // `/repositories/ID/…`: followed as far as the repository, to learn its name.
+        let repository = path.as_deref().and_then(|path| {
+            let id = path.strip_prefix("/repositories/")?.split(['/', '?']).next()?;
+            id.parse::<u64>().ok().map(|id| format!("/repositories/{id}"))
+        });
+        let mut name = None;
+        if let Some(path) = repository
+            && let Ok(answer) = route.login.transport.send(Call::get(&path)).await
+            && answer.status == StatusCode::OK
+        {
+            name = parse::<Named>(&path, &answer).ok().map(|named| named.full_name);
+        }
+        let message = match name {
+            Some(name) => format!("{shown}: renamed, now {name}. Remedy: write the new name in the configuration"),
+            None => format!("{shown}: {}, moved. Remedy: write its new name in the configuration", answer.status),
+        };
+        ForgeError::new(ErrorKind::Quarantined, message)
+    }
+
+    /// All items of a listing, page by page, unchanged pages from what is kept for `name`; no further than the page of
+    /// which `is_last` says so.
+    #[allow(clippy::too_many_arguments)]
     async fn pages<M: DeserializeOwned, I: Clone>(
         &self,
-        state: &TargetState<T>,
+        route: &Route<'_, T>,
+        name: &str,
         first: String,
+        limit: usize,
         cache: impl Fn(&mut Kept) -> &mut PageCache<I>,
         items: impl Fn(M) -> Vec<I>,
+        is_last: impl Fn(&[I]) -> bool,
     ) -> Result<Vec<I>, ForgeError> {
         let mut all = Vec::new();
         let mut next = Some(first);
-        for _ in 0..PAGES {
+        for _ in 0..limit {
             let Some(path) = next else { break };
-            let etag = cache(&mut state.kept.borrow_mut()).etag(&path);
-            let call = Call { method: Method::GET, path: path.clone(), if_none_match: etag, body: None };
-            let answer = self.call(state, call, &[StatusCode::OK, StatusCode::NOT_MODIFIED]).await?;
+            let etag = self.kept(name, |kept| cache(kept).etag(&path));
+            let call = Call { if_none_match: etag, ..Call::get(&path) };
+            let answer = self.call(route, call, &[StatusCode::OK, StatusCode::NOT_MODIFIED]).await?;
             let page = if answer.status == StatusCode::NOT_MODIFIED {
-                cache(&mut state.kept.borrow_mut()).unchanged(&path).ok_or_else(|| {
+                self.kept(name, |kept| cache(kept).unchanged(&path)).ok_or_else(|| {
                     ForgeError::new(ErrorKind::Unavailable, format!("GET {path}: 304 for a page not asked about"))
                 })?
             } else {
                 let parsed: M = parse(&path, &answer)?;
-                let page = Page { items: items(parsed), next: next_path(&answer.headers, &self.root_path) };
+                let page = Page { items: items(parsed), next: next_path(&answer.headers, &route.login.root_path) };
                 let etag =
                     answer.headers.get(http::header::ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
-                cache(&mut state.kept.borrow_mut()).keep(&path, etag, &page);
+                self.kept(name, |kept| cache(kept).keep(&path, etag, &page));
                 page
             };
+            next = page.next.filter(|_| !is_last(&page.items));
             all.extend(page.items);
-            next = page.next;
         }
         Ok(all)
     }
@@ -140,18 +214,18 @@ impl<T: Transport> Github<T> {
 
 impl<T: Transport> Forge for Github<T> {
     async fn discover(&self, target: &str) -> Result<Vec<Repository>, ForgeError> {
-        self.target(target)?;
-        Ok(vec![Repository { name: target.to_owned(), public: None, archived: false, pushed_at: None }])
+        self.repositories(target).await
     }
 
-    async fn look(&self, target: &str) -> Result<Vec<Job>, ForgeError> {
-        let state = self.target(target)?;
-        let sweep = {
-            let mut kept = state.kept.borrow_mut();
+    async fn look(&self, repository: &str) -> Result<Vec<Job>, ForgeError> {
+        let route = self.route(repository)?;
+        let sweep = self.kept(repository, |kept| {
             kept.looks = kept.looks.wrapping_add(1);
             kept.looks.is_multiple_of(SWEEP_EVERY)
-        };
-        let base = format!("/repos/{target}/actions/runs");
+        });
+        let base = format!("/repos/{repository}/actions/runs");
+        let horizon = route.login.transport.now().saturating_sub(HORIZON);
+        let too_old = |page: &[Run]| page.iter().all(|run| run.began().is_some_and(|began| began < horizon));
         let mut filters = vec!["status=queued&", "status=in_progress&"];
         if sweep {
             filters.push("");
@@ -159,96 +233,103 @@ impl<T: Transport> Forge for Github<T> {
         let mut runs: BTreeMap<u64, Run> = BTreeMap::new();
         for filter in filters {
             let listing = format!("{base}?{filter}per_page=100");
-            // The sweep reads one page: what matters is recent.
-            let found = self.pages(state, listing, |kept| &mut kept.runs, |page: RunsPage| page.workflow_runs).await?;
-            runs.extend(found.into_iter().map(|run| (run.id, run)));
+            // A job may run for days after its run began.
+            let is_last = |page: &[Run]| filter != "status=in_progress&" && too_old(page);
+            let runs_of = |page: RunsPage| page.workflow_runs;
+            let found = self.pages(&route, repository, listing, PAGES, |kept| &mut kept.runs, runs_of, is_last).await?;
+            // A run on a page that shifted while we read is seen twice (PROTOCOLS A.6).
+            runs.extend(found.into_iter().filter(|run| !run.is_over()).map(|run| (run.id, run)));
         }
         let jobs: Vec<Vec<JobModel>> = stream::iter(runs.keys().copied())
             .map(|run| {
                 let listing = format!("{base}/{run}/jobs?filter=latest&per_page=100");
-                self.pages(state, listing, |kept| &mut kept.jobs, |page: JobsPage| page.jobs)
+                let jobs_of = |page: JobsPage| page.jobs;
+                self.pages(&route, repository, listing, PAGES, |kept| &mut kept.jobs, jobs_of, |_| false)
             })
             .buffered(PARALLEL)
             .try_collect()
             .await?;
         let jobs =
-            runs.values().zip(jobs).flat_map(|(run, jobs)| jobs.into_iter().map(|job| job.of(target, Some(run))));
-        // A job on a page that shifted while we read is seen twice (PROTOCOLS A.6).
+            runs.values().zip(jobs).flat_map(|(run, jobs)| jobs.into_iter().map(|job| job.of(repository, Some(run))));
         let jobs: BTreeMap<u64, Job> = jobs.map(|job| (job.id, job)).collect();
-        let mut kept = state.kept.borrow_mut();
-        kept.jobs.forget_unused("");
-        if sweep {
-            kept.runs.forget_unused("");
-        }
+        self.kept(repository, |kept| {
+            kept.jobs.forget_unused("");
+            if sweep {
+                kept.runs.forget_unused("");
+            }
+        });
         Ok(jobs.into_values().collect())
     }
 
-    async fn mint(&self, target: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
-        let state = self.target(target)?;
-        let path = format!("{}/actions/runners/generate-jitconfig", Scope::parse(target).path());
-        // Repository runners live in group 1 (PROTOCOLS A.4).
-        let body = json!({"name": runner_name, "runner_group_id": 1, "labels": labels, "work_folder": "_work"});
+    async fn mint(&self, scope: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
+        let route = self.route(scope)?;
+        let group = self.group(&route, scope).await?;
+        let path = format!("{}/actions/runners/generate-jitconfig", Scope::parse(scope).path());
+        let body = json!({"name": runner_name, "runner_group_id": group, "labels": labels, "work_folder": "_work"});
         let call = Call { method: Method::POST, path: path.clone(), if_none_match: None, body: Some(body) };
-        let answer = self.call(state, call, &[StatusCode::CREATED, StatusCode::OK]).await?;
+        let answer = self.call(&route, call, &[StatusCode::CREATED, StatusCode::OK]).await.inspect_err(|error| {
+            // The group may have been made anew: it is looked up again.
+            if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused) {
+                self.groups.borrow_mut().remove(scope);
+            }
+        })?;
         let jit: Jit = parse(&path, &answer)?;
         Ok(Minted { runner_id: jit.runner.id, grant: Grant::GithubJit { encoded_jit_config: jit.encoded_jit_config } })
     }
 
-    async fn find_runner(&self, target: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError> {
-        let state = self.target(target)?;
-        let path = format!("{}/actions/runners?name={runner_name}&per_page=100", Scope::parse(target).path());
-        let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
-        let answer = self.call(state, call, &[StatusCode::OK]).await?;
+    async fn find_runner(&self, scope: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError> {
+        let route = self.route(scope)?;
+        let path = format!("{}/actions/runners?name={runner_name}&per_page=100", Scope::parse(scope).path());
+        let call = Call::get(&path);
+        let answer = self.call(&route, call, &[StatusCode::OK]).await?;
         let page: RunnersPage = parse(&path, &answer)?;
         // An old server may ignore the filter.
         Ok(page.runners.into_iter().map(Runner::from).find(|runner| runner.name == runner_name))
     }
 
-    async fn list_runners(&self, target: &str) -> Result<Vec<Runner>, ForgeError> {
-        let state = self.target(target)?;
-        let mut runners = Vec::new();
-        let mut next = Some(format!("{}/actions/runners?per_page=100", Scope::parse(target).path()));
-        for _ in 0..PAGES {
+    async fn list_runners(&self, scope: &str) -> Result<Vec<Runner>, ForgeError> {
+        let route = self.route(scope)?;
+        let mut runners = BTreeMap::new();
+        let mut next = Some(format!("{}/actions/runners?per_page=100", Scope::parse(scope).path()));
+        for _ in 0..RUNNER_PAGES {
             let Some(path) = next else { break };
-            let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
-            let answer = self.call(state, call, &[StatusCode::OK]).await?;
+            let call = Call::get(&path);
+            let answer = self.call(&route, call, &[StatusCode::OK]).await?;
             let page: RunnersPage = parse(&path, &answer)?;
-            runners.extend(page.runners.into_iter().map(Runner::from));
-            next = next_path(&answer.headers, &self.root_path);
+            runners.extend(page.runners.into_iter().map(|runner| (runner.id, Runner::from(runner))));
+            next = next_path(&answer.headers, &route.login.root_path);
         }
-        Ok(runners)
+        Ok(runners.into_values().collect())
     }
 
-    async fn delete_runner(&self, target: &str, runner_id: u64) -> Result<Deletion, ForgeError> {
-        let state = self.target(target)?;
-        let path = format!("{}/actions/runners/{runner_id}", Scope::parse(target).path());
+    async fn delete_runner(&self, scope: &str, runner_id: u64) -> Result<Deletion, ForgeError> {
+        let route = self.route(scope)?;
+        let path = format!("{}/actions/runners/{runner_id}", Scope::parse(scope).path());
         let call = Call { method: Method::DELETE, path, if_none_match: None, body: None };
         let accepted =
             [StatusCode::NO_CONTENT, StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::UNPROCESSABLE_ENTITY];
-        Ok(match self.call(state, call, &accepted).await?.status {
+        Ok(match self.call(&route, call, &accepted).await?.status {
             StatusCode::NOT_FOUND => Deletion::AlreadyGone,
             StatusCode::UNPROCESSABLE_ENTITY => Deletion::Busy,
             _ => Deletion::Deleted,
         })
     }
 
-    async fn job(&self, target: &str, job_id: u64) -> Result<Option<Job>, ForgeError> {
-        let state = self.target(target)?;
-        let path = format!("/repos/{target}/actions/jobs/{job_id}");
-        let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
-        let answer = self.call(state, call, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
+    async fn job(&self, repository: &str, job_id: u64) -> Result<Option<Job>, ForgeError> {
+        let route = self.route(repository)?;
+        let path = format!("/repos/{repository}/actions/jobs/{job_id}");
+        let answer = self.call(&route, Call::get(&path), &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let job: JobModel = parse(&path, &answer)?;
-        Ok(Some(job.of(target, None)))
+        Ok(Some(job.of(repository, None)))
     }
 
-    async fn runner_deprecation(&self, target: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
-        let state = self.target(target)?;
-        let path = format!("{}/actions/runners/deprecations/{version}", Scope::parse(target).path());
-        let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
-        let answer = self.call(state, call, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
+    async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
+        let route = self.route(name)?;
+        let path = format!("{}/actions/runners/deprecations/{version}", Scope::parse(name).path());
+        let answer = self.call(&route, Call::get(&path), &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -256,54 +337,27 @@ impl<T: Transport> Forge for Github<T> {
         Ok(Some(model.into()))
     }
 
-    fn rate_limit(&self, target: &str) -> Option<RateLimit> {
-        self.targets.get(target)?.kept.borrow().rate_limit
+    fn rate_limit(&self, name: &str) -> Option<RateLimit> {
+        self.route(name).ok()?.login.transport.governor().limit()
     }
+
+    fn allowance(&self, name: &str) -> Option<Allowance> {
+        let transport = &self.route(name).ok()?.login.transport;
+        let governor = transport.governor();
+        Some(Allowance {
+            calls_per_minute: governor.calls_per_minute(),
+            paused_until: governor.paused_until(transport.now()),
+            limit: governor.limit(),
+        })
+    }
+}
+
+fn no_answer(shown: &str, error: &dyn std::fmt::Display) -> ForgeError {
+    ForgeError::new(ErrorKind::Unavailable, format!("{shown}: {error}"))
 }
 
 fn parse<M: DeserializeOwned>(path: &str, answer: &Answer) -> Result<M, ForgeError> {
     // serde_json's message names line and column, never the content.
     serde_json::from_slice(&answer.body)
         .map_err(|error| ForgeError::new(ErrorKind::Unavailable, format!("{path}: answer not understood: {error}")))
-}
-
-fn header<N: std::str::FromStr>(answer: &Answer, name: &str) -> Option<N> {
-    answer.headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-fn rate_limit(answer: &Answer) -> Option<RateLimit> {
-    Some(RateLimit {
-        limit: header(answer, "x-ratelimit-limit")?,
-        remaining: header(answer, "x-ratelimit-remaining")?,
-        reset: header(answer, "x-ratelimit-reset")?,
-    })
-}
-
-/// What a status outside the accepted ones means (PROTOCOLS A.8, B.2).
-fn refusal(shown: &str, answer: &Answer, now: Duration) -> ForgeError {
-    let said = serde_json::from_slice::<ErrorBody>(&answer.body).unwrap_or_default().message.unwrap_or_default();
-    let said: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
-    let limited = matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS);
-    let until = if !limited {
-        None
-    } else if let Some(seconds) = header::<u64>(answer, "retry-after") {
-        Some(now + Duration::from_secs(seconds.min(3600)))
-    } else if header::<u64>(answer, "x-ratelimit-remaining") == Some(0) {
-        let reset = Duration::from_secs(header::<u64>(answer, "x-ratelimit-reset").unwrap_or_default());
-        Some(reset.clamp(now + Duration::from_secs(1), now + Duration::from_secs(3600)))
-    } else if answer.status == StatusCode::TOO_MANY_REQUESTS || said.to_ascii_lowercase().contains("rate limit") {
-        Some(now + SECONDARY_PAUSE)
-    } else {
-        None
-    };
-    let kind = match (until, answer.status) {
-        (Some(until), _) => ErrorKind::RateLimited(until),
-        (None, StatusCode::UNAUTHORIZED) => ErrorKind::Unauthorized,
-        (None, StatusCode::FORBIDDEN) => ErrorKind::Unauthorized,
-        (None, StatusCode::NOT_FOUND | StatusCode::GONE) => ErrorKind::NotFound,
-        (None, StatusCode::CONFLICT) => ErrorKind::Conflict,
-        (None, status) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => ErrorKind::Refused,
-        _ => ErrorKind::Unavailable,
-    };
-    ForgeError::new(kind, format!("{shown}: {}{}{said}", answer.status, if said.is_empty() { "" } else { ": " }))
 }

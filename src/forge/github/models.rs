@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use crate::forge::{Job, JobStatus, Runner, RunnerDeprecation};
+use crate::forge::{Job, JobStatus, Repository, Runner, RunnerDeprecation};
 
 /// `GET …/actions/runs`
 #[derive(Debug, Deserialize)]
@@ -18,6 +18,12 @@ pub(super) struct RunsPage {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Run {
     pub id: u64,
+    #[serde(default)]
+    pub status: Option<String>,
+    #[serde(default)]
+    pub created_at: Option<String>,
+    #[serde(default)]
+    pub run_started_at: Option<String>,
     #[serde(default)]
     pub event: Option<String>,
     #[serde(default)]
@@ -35,6 +41,16 @@ pub(super) struct RunRepository {
 }
 
 impl Run {
+    /// When it, or its last attempt, began. None = not told.
+    pub fn began(&self) -> Option<Duration> {
+        instant(self.run_started_at.as_deref()).max(instant(self.created_at.as_deref()))
+    }
+
+    /// It is over.
+    pub fn is_over(&self) -> bool {
+        self.status.as_deref() == Some("completed")
+    }
+
     /// Its commit lies in another repository. None = one of the two is not told (a fork that was deleted is null).
     pub fn is_from_fork(&self) -> Option<bool> {
         Some(self.repository.as_ref()?.id != self.head_repository.as_ref()?.id)
@@ -44,6 +60,79 @@ impl Run {
     pub fn public(&self) -> Option<bool> {
         self.repository.as_ref()?.private.map(|private| !private)
     }
+}
+
+/// Since the Unix epoch, to the second.
+fn instant(text: Option<&str>) -> Option<Duration> {
+    let time = humantime::parse_rfc3339(text?).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Duration::from_secs(time.as_secs()))
+}
+
+/// A repository.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct RepositoryModel {
+    pub id: u64,
+    pub full_name: String,
+    #[serde(default)]
+    pub private: Option<bool>,
+    #[serde(default)]
+    pub visibility: Option<String>,
+    #[serde(default)]
+    pub archived: Option<bool>,
+    #[serde(default)]
+    pub disabled: Option<bool>,
+    #[serde(default)]
+    pub pushed_at: Option<String>,
+}
+
+impl From<RepositoryModel> for Repository {
+    fn from(repository: RepositoryModel) -> Self {
+        Self {
+            // An internal repository is private as well: outsiders cannot fork it.
+            public: repository
+                .private
+                .map(|private| !private)
+                .or(repository.visibility.as_deref().map(|visibility| visibility == "public")),
+            archived: repository.archived == Some(true) || repository.disabled == Some(true),
+            pushed_at: instant(repository.pushed_at.as_deref()),
+            name: repository.full_name,
+        }
+    }
+}
+
+/// A listing of repositories: bare, or of an installation.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RepositoriesPage {
+    Bare(Vec<RepositoryModel>),
+    Installation { repositories: Vec<RepositoryModel> },
+}
+
+impl RepositoriesPage {
+    pub fn repositories(self) -> Vec<RepositoryModel> {
+        match self {
+            Self::Bare(repositories) | Self::Installation { repositories } => repositories,
+        }
+    }
+}
+
+/// `GET …/actions/runner-groups`
+#[derive(Debug, Deserialize)]
+pub(super) struct GroupsPage {
+    #[serde(default)]
+    pub runner_groups: Vec<GroupModel>,
+}
+
+/// A runner group.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct GroupModel {
+    pub id: u64,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub default: Option<bool>,
+    #[serde(default)]
+    pub allows_public_repositories: Option<bool>,
 }
 
 /// `GET …/runs/{id}/jobs`
@@ -95,7 +184,7 @@ impl JobModel {
             labels: job.labels.unwrap_or_default(),
             // Cancelled before pickup shows "" (PROTOCOLS A.3).
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
-            created_at: job.created_at.and_then(|text| time_of(&text)),
+            created_at: instant(job.created_at.as_deref()),
         }
     }
 }
@@ -153,15 +242,9 @@ pub(super) struct DeprecationModel {
 
 impl From<DeprecationModel> for RunnerDeprecation {
     fn from(model: DeprecationModel) -> Self {
-        let time = |text: Option<String>| time_of(&text?);
+        let time = |text: Option<String>| instant(text.as_deref());
         Self { registration: time(model.registration_deprecates_at), runtime: time(model.runtime_deprecates_at) }
     }
-}
-
-/// Since the Unix epoch, in whole seconds.
-fn time_of(text: &str) -> Option<Duration> {
-    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(Duration::from_secs(since.as_secs()))
 }
 
 /// An error body.

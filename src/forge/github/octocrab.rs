@@ -1,32 +1,32 @@
-//! The real transport: octocrab for authentication and raw calls, nothing else of it (PROTOCOLS A.9).
+//! The real exchange: octocrab for raw calls, nothing else of it (PROTOCOLS A.9).
 //!
 //! Its retries (which repeat POSTs), redirect following and typed models are left out; its models break on real data.
+//! So is its authentication: it renews a token seconds before it expires, by a clock of its own.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use http::{Request, header};
+use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Limited};
 use octocrab::Octocrab;
 
-use super::transport::{Answer, BODY_LIMIT, CALL_TIMEOUT, Call, NoAnswer, Transport};
+use super::transport::{Answer, BODY_LIMIT, CALL_TIMEOUT, Call, Exchange, NoAnswer};
 use crate::config::token_file::Token;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One API root with one token.
+/// One API root.
 #[derive(Debug, Clone)]
-pub struct OctocrabTransport {
+pub struct OctocrabExchange {
     client: Octocrab,
 }
 
-impl OctocrabTransport {
+impl OctocrabExchange {
     /// A client for the API at `api_url`. Must be called inside a tokio runtime (octocrab spawns its buffer there).
-    pub fn new(api_url: &str, token: &Token) -> anyhow::Result<Self> {
+    pub fn new(api_url: &str) -> anyhow::Result<Self> {
         let client = Octocrab::builder()
             .base_uri(api_url)
             .with_context(|| format!("{api_url} is not a URL"))?
-            .personal_token(token.expose())
             .set_connect_timeout(Some(CONNECT_TIMEOUT))
             .set_read_timeout(Some(CALL_TIMEOUT))
             .set_write_timeout(Some(CALL_TIMEOUT))
@@ -35,11 +35,16 @@ impl OctocrabTransport {
         Ok(Self { client })
     }
 
-    async fn exchange(&self, call: Call) -> Result<Answer, NoAnswer> {
+    async fn send(&self, call: Call, bearer: &Token) -> Result<Answer, NoAnswer> {
         let no_answer = |error: &dyn std::error::Error| NoAnswer(chain(error));
+        // The path is relative, so that the token goes to the API root and nowhere else.
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", bearer.expose()))
+            .map_err(|_| NoAnswer("the token has characters that no header may have".to_owned()))?;
+        authorization.set_sensitive(true);
         let mut builder = Request::builder()
             .method(call.method)
             .uri(&call.path)
+            .header(header::AUTHORIZATION, authorization)
             .header(header::ACCEPT, "application/vnd.github+json")
             .header("x-github-api-version", "2022-11-28");
         if let Some(etag) = call.if_none_match {
@@ -56,9 +61,9 @@ impl OctocrabTransport {
     }
 }
 
-impl Transport for OctocrabTransport {
-    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
-        tokio::time::timeout(CALL_TIMEOUT, self.exchange(call))
+impl Exchange for OctocrabExchange {
+    async fn exchange(&self, call: Call, bearer: &Token) -> Result<Answer, NoAnswer> {
+        tokio::time::timeout(CALL_TIMEOUT, self.send(call, bearer))
             .await
             .unwrap_or_else(|_| Err(NoAnswer(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))))
     }

@@ -1,8 +1,10 @@
-//! The seam below the GitHub client: one HTTP exchange, relative to the API root, authenticated.
+//! The seams below the GitHub client: one HTTP exchange relative to the API root, and the same authenticated.
 
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
+
+use crate::config::token_file::Token;
 
 /// One request. `path` starts with `/` and carries its query; the API root and the credential are the transport's.
 #[derive(Debug, Clone)]
@@ -17,6 +19,13 @@ pub struct Call {
     pub body: Option<serde_json::Value>,
 }
 
+impl Call {
+    /// A GET of `path`.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), if_none_match: None, body: None }
+    }
+}
+
 /// One answer, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -28,6 +37,14 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// An answer nobody gave: of a layer that did not let the call through.
+    pub(super) fn made_up(status: StatusCode, message: &str) -> Self {
+        let body = serde_json::json!({ "message": message }).to_string().into_bytes();
+        Self { status, headers: HeaderMap::new(), body }
+    }
+}
+
 /// Largest body accepted, in bytes: a full page of 100 runs is about 2 MiB.
 pub const BODY_LIMIT: usize = 16 << 20;
 /// Longest wait for one exchange.
@@ -37,6 +54,15 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct NoAnswer(pub String);
+
+/// Sends calls with the token it is given: the layer below [`Transport`], which knows the credential.
+#[allow(async_fn_in_trait)]
+pub trait Exchange {
+    /// Exchanges one call for one answer. Never retries.
+    async fn exchange(&self, call: Call, bearer: &Token) -> Result<Answer, NoAnswer>;
+    /// The wall clock, since the Unix epoch.
+    fn now(&self) -> Duration;
+}
 
 /// Sends calls with one credential.
 #[allow(async_fn_in_trait)]

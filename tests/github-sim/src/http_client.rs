@@ -25,7 +25,29 @@ pub async fn post<S>(stream: S, host: &str, path: &str, body: Vec<u8>, limits: L
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::time::timeout(limits.time, exchange(stream, host, path, body, limits.bytes))
+    let headers = [
+        (header::USER_AGENT.to_string(), "github-sim".to_owned()),
+        (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
+    ];
+    post_with(stream, host, path, &headers, body, limits).await
+}
+
+/// Posts a body with these headers and reads the whole answer.
+///
+/// # Errors
+/// As [`post`].
+pub async fn post_with<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: Vec<u8>,
+    limits: Limits,
+) -> io::Result<Response<Vec<u8>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::time::timeout(limits.time, exchange(stream, host, path, headers, body, limits.bytes))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
@@ -34,6 +56,7 @@ async fn exchange<S>(
     stream: S,
     host: &str,
     path: &str,
+    headers: &[(String, String)],
     body: Vec<u8>,
     max_answer: usize,
 ) -> io::Result<Response<Vec<u8>>>
@@ -42,13 +65,11 @@ where
 {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let request = Request::post(path)
-        .header(header::HOST, host)
-        .header(header::USER_AGENT, "github-sim")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(io::Error::other)?;
+    let mut request = Request::post(path).header(header::HOST, host).header(header::CONNECTION, "close");
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(body))).map_err(io::Error::other)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let (parts, body) = response.into_parts();

@@ -26,6 +26,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Scale sets are served too. A poll for messages comes back as [`Reply::Held`] while there is nothing to say: ask
+//! [`World::look_again`] from time to time until it gives something else. Webhooks are only written down by a world;
+//! [`World::take_deliveries`] hands them to whoever can send them, which for the program is [`hook_sender`]. The
+//! table at the top of `world/faults.rs` says what can go wrong and how a test makes it happen.
+//!
 //! From another process, with the two programs:
 //!
 //! ```text
@@ -37,6 +42,7 @@
 //! ```
 
 pub mod control;
+pub mod hook_sender;
 pub mod http_client;
 pub mod jit;
 mod mishap;

@@ -42,9 +42,10 @@ use crate::forge::{Deletion, ErrorKind, ForgeError, Minted};
 
 /// Tries of one poll: a refused token, then a lost session, then a lost scale set may come before it.
 const TRIES: u32 = 4;
-/// Statistics are fetched again after this long without, while jobs are about (PROTOCOLS D.6, dropped assignments).
-const STALE: Duration = Duration::from_secs(60);
-/// Jobs are about for this long after the last message.
+/// Statistics are fetched again after this long without, while jobs are about (PROTOCOLS D.6, dropped assignments);
+/// with polls of 50 s, after each.
+const STALE: Duration = Duration::from_secs(45);
+/// Jobs are about for this long after the last sign of one: longer than [`assignments::VOID_AFTER`] and a poll.
 const RESTLESS: Duration = Duration::from_secs(300);
 /// Messages whose acknowledgement failed and is tried again. Older ones are left for the next start to see again.
 const OWED: usize = 256;
@@ -112,7 +113,8 @@ struct State {
     owed: BTreeSet<u64>,
     statistics: Statistics,
     statistics_at: Option<Instant>,
-    message_at: Option<Instant>,
+    /// The last sign of a job: a message, a count above 0, or a session's beginning, since there may be some on disk.
+    job_at: Option<Instant>,
     not_before: Option<Instant>,
     failures: u32,
 }
@@ -249,18 +251,21 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
             sleep_until(last + pace::SESSIONS).await;
         }
         let mut created = session::create(&self.service, opened.id).await;
-        let lost = self.state.borrow_mut().lost.take();
-        if let (Err(ErrorKind::Conflict), Some(lost)) = (created.as_ref().map_err(|error| error.kind), lost) {
-            // It may be our own that stands in the way.
-            let _ = session::delete(&self.service, &lost).await;
-            created = session::create(&self.service, opened.id).await;
+        if created.as_ref().is_err_and(|error| error.kind == ErrorKind::Conflict) {
+            let lost = self.state.borrow_mut().lost.take();
+            if let Some(lost) = lost {
+                // It may be our own that stands in the way.
+                let _ = session::delete(&self.service, &lost).await;
+                created = session::create(&self.service, opened.id).await;
+            }
         }
         match created {
             Ok(session) => {
                 debug!(set = opened.id, "message session begun");
                 let mut state = self.state.borrow_mut();
-                state.held_since = None;
+                (state.held_since, state.lost) = (None, None);
                 state.session_begun = Some(Instant::now());
+                state.job_at = state.session_begun;
                 keep(&mut state, &session);
                 Ok(Some(session))
             }
@@ -312,8 +317,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
     fn stale(&self) -> bool {
         let state = self.state.borrow();
         let since = |time: Option<Instant>| time.map_or(Duration::MAX, |time| time.elapsed());
-        let about = state.statistics.assigned_jobs > 0 || since(state.message_at) < RESTLESS;
-        about && since(state.statistics_at) >= STALE
+        since(state.job_at) < RESTLESS && since(state.statistics_at) >= STALE
     }
 
     /// Tells GitHub again what it could not be told.
@@ -356,7 +360,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
             }
         }
         let mut state = self.state.borrow_mut();
-        state.message_at = Some(Instant::now());
+        state.job_at = Some(Instant::now());
         let fresh = note(&mut state, statistics);
         Ok(Heard::Well(tidings(&state, session.set_id, Some(message_id), messages, fresh)))
     }
@@ -429,17 +433,18 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
 
 fn keep(state: &mut State, session: &Session) {
     state.session = Some(session.clone());
-    // Also when there were none: they are not asked for again before long.
+    // Also when there are none: they are not asked for again before long.
     state.statistics_at = Some(Instant::now());
-    if let Some(statistics) = session.statistics {
-        state.statistics = statistics;
-    }
+    note(state, session.statistics);
 }
 
 fn note(state: &mut State, statistics: Option<Statistics>) -> bool {
     if let Some(statistics) = statistics {
         state.statistics = statistics;
         state.statistics_at = Some(Instant::now());
+        if statistics.assigned_jobs > 0 {
+            state.job_at = state.statistics_at;
+        }
     }
     statistics.is_some()
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
+use github_sim::hook_sender;
 use github_sim::server::{Doors, Shared};
 use github_sim::{Config, ControlClient, World};
 use std::io::{Read as _, Write as _};
@@ -134,7 +135,11 @@ async fn serve(cli: Serve) -> anyhow::Result<()> {
         tasks.spawn(world.clone().serve_tcp(listener, doors));
     }
     let socket = cli.control_socket.context("no control socket")?;
-    tasks.spawn(world.serve_unix(bind(&socket)?, Doors::All));
+    tasks.spawn(world.clone().serve_unix(bind(&socket)?, Doors::All));
+    tasks.spawn(async move {
+        hook_sender::run(world).await;
+        Ok(())
+    });
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -3,8 +3,9 @@
 use super::{Command, PATH};
 use crate::http_client::{self, Limits};
 use crate::world::{
-    AccountSpec, Fault, JobId, JobSpec, JobStatus, JobView, Queued, RepoId, RepoSpec, RunId, RunSpec, RunView,
-    RunnerFault, RunnerGroupSpec, RunnerView, ScaleSetId, ScaleSetRules, ScaleSetView, Scope, TrafficReport,
+    AccountSpec, DeliveryView, Fault, HookFault, HookSpec, InstallationSpec, JobId, JobSpec, JobStatus, JobView,
+    LimitRules, Queued, RepoId, RepoSettings, RepoSpec, RunId, RunSpec, RunView, RunnerFault, RunnerGroupSpec,
+    RunnerView, ScaleSetId, ScaleSetRules, ScaleSetView, Scope, TokenSpec, TrafficReport,
 };
 use serde::de::DeserializeOwned;
 use std::io;
@@ -102,12 +103,87 @@ impl ControlClient {
         self.call::<serde_json::Value>(command).map(|_| ())
     }
 
-    /// Adds a repository, `owner/name`.
+    /// Adds a public repository, `owner/name`; [`Self::change_repo`] makes it private. Runners and scale sets of
+    /// organisations serve public ones only if [`Self::set_runner_group`] says so.
     ///
     /// # Errors
     /// As [`Self::call`].
     pub fn add_repo(&self, name: &str) -> Result<RepoId, ControlError> {
         self.call(&Command::AddRepo(RepoSpec { name: name.to_owned(), private: false }))
+    }
+
+    /// Adds so many repositories, `owner/prefix-001` and so on.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn add_repos(&self, owner: &str, prefix: &str, count: u32, private: bool) -> Result<Vec<RepoId>, ControlError> {
+        self.call(&Command::AddRepos { owner: owner.to_owned(), prefix: prefix.to_owned(), count, private })
+    }
+
+    /// Changes a repository: private, archived, disabled, without Actions and so on. `change` gets it as it is.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn change_repo(&self, repo: &str, change: impl FnOnce(&mut RepoSettings)) -> Result<(), ControlError> {
+        let mut settings = self.call(&Command::Repo { repo: repo.to_owned() })?;
+        change(&mut settings);
+        self.done(&Command::SetRepo { repo: repo.to_owned(), settings })
+    }
+
+    /// Gives a repository another name; requests for the old one are redirected.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn rename_repo(&self, from: &str, to: &str) -> Result<(), ControlError> {
+        self.done(&Command::RenameRepo { from: from.to_owned(), to: to.to_owned() })
+    }
+
+    /// Deletes a repository with everything in it.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn delete_repo(&self, repo: &str) -> Result<(), ControlError> {
+        self.done(&Command::DeleteRepo { repo: repo.to_owned() })
+    }
+
+    /// Changes how limits are enforced.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_limit_rules(&self, rules: LimitRules) -> Result<(), ControlError> {
+        self.done(&Command::SetLimitRules { rules })
+    }
+
+    /// Accepts one more token for what it allows, or changes one.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_token(&self, token: TokenSpec) -> Result<(), ControlError> {
+        self.done(&Command::SetToken(token))
+    }
+
+    /// Refuses a token from now on. Says whether it was accepted before.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_token(&self, token: &str) -> Result<bool, ControlError> {
+        self.call(&Command::RevokeToken { token: token.to_owned() })
+    }
+
+    /// Refuses all installation tokens given out so far. Gives how many there were.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn revoke_installation_tokens(&self) -> Result<usize, ControlError> {
+        self.call(&Command::RevokeInstallationTokens)
+    }
+
+    /// Changes what the GitHub App may do in an account. Gives the id of the installation.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_installation(&self, installation: InstallationSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetInstallation(installation))
     }
 
     /// Queues a run with one job.
@@ -263,6 +339,30 @@ impl ControlClient {
     /// As [`Self::call`].
     pub fn clear_faults(&self) -> Result<(), ControlError> {
         self.done(&Command::ClearFaults)
+    }
+
+    /// Configures a webhook of a repository or organisation; deliveries go out from the simulator's process.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn set_hook(&self, hook: HookSpec) -> Result<u64, ControlError> {
+        self.call(&Command::SetHook(hook))
+    }
+
+    /// Injects a fault of the webhooks.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn inject_hook(&self, fault: HookFault) -> Result<(), ControlError> {
+        self.done(&Command::InjectHook { fault })
+    }
+
+    /// How the deliveries of all webhooks went.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn deliveries(&self) -> Result<Vec<DeliveryView>, ControlError> {
+        self.call(&Command::Deliveries)
     }
 
     /// Adds an owner or changes what is known of it: organisation or user, and in which enterprise.

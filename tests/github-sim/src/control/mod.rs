@@ -8,8 +8,9 @@ mod client;
 pub use client::{ControlClient, ControlError};
 
 use crate::world::{
-    AccountSpec, Conclusion, Fault, Gate, JobId, JobSpec, Picking, RepoSpec, RunId, RunSpec, RunStatusRule,
-    RunnerFault, RunnerGroupSpec, ScaleSetId, ScaleSetRules, Scope, World, WorldError,
+    AccountSpec, Conclusion, Fault, Gate, HookFault, HookSpec, InstallationSpec, JobId, JobSpec, LimitRules, Picking,
+    RepoSettings, RepoSpec, RunId, RunSpec, RunStatusRule, RunnerFault, RunnerGroupSpec, ScaleSetId, ScaleSetRules,
+    Scope, TokenSpec, World, WorldError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,6 +25,23 @@ pub const PATH: &str = "/_control/";
 #[allow(missing_docs, reason = "the methods of `World` they call say it")]
 pub enum Command {
     AddRepo(RepoSpec),
+    /// Answers the ids.
+    AddRepos {
+        owner: String,
+        prefix: String,
+        count: u32,
+        #[serde(default)]
+        private: bool,
+    },
+    /// Answers the settings.
+    Repo {
+        repo: String,
+    },
+    /// What `settings` does not name is as in a new public repository.
+    SetRepo {
+        repo: String,
+        settings: RepoSettings,
+    },
     RenameRepo {
         from: String,
         to: String,
@@ -109,14 +127,29 @@ pub enum Command {
     SetRateLimit {
         limit: Option<u64>,
     },
+    /// What `rules` does not name is as at the start of a world.
+    SetLimitRules {
+        rules: LimitRules,
+    },
     AddToken {
         token: String,
         #[serde(default)]
         lives_s: Option<u64>,
     },
+    SetToken(TokenSpec),
+    /// Answers how many there were.
+    RevokeInstallationTokens,
+    /// Answers the id of the installation.
+    SetInstallation(InstallationSpec),
     RevokeToken {
         token: String,
     },
+    /// Answers the hook's id.
+    SetHook(HookSpec),
+    InjectHook {
+        fault: HookFault,
+    },
+    Deliveries,
     SetAccount(AccountSpec),
     /// Answers the group's id.
     SetRunnerGroup {
@@ -126,6 +159,7 @@ pub enum Command {
     ScaleSets,
     /// Answers the rules of the scale-set half.
     ScaleSetRules,
+    /// What `rules` does not name is as at the start of a world.
     SetScaleSetRules {
         rules: ScaleSetRules,
     },
@@ -153,6 +187,11 @@ impl World {
         let done = Ok(Value::Null);
         match command {
             Command::AddRepo(spec) => self.add_repo(&spec).map(|id| json!(id)),
+            Command::AddRepos { owner, prefix, count, private } => {
+                self.add_repos(&owner, &prefix, count, private).map(|ids| json!(ids))
+            }
+            Command::Repo { repo } => self.repo_settings(&repo).map(|settings| json!(settings)),
+            Command::SetRepo { repo, settings } => self.set_repo(&repo, settings).map(|()| Value::Null),
             Command::RenameRepo { from, to } => self.rename_repo(&from, &to).map(|()| Value::Null),
             Command::DeleteRepo { repo } => self.delete_repo(&repo).map(|()| Value::Null),
             Command::QueueRun { repo, run } => self.queue_run(now, &repo, run).map(|queued| json!(queued)),
@@ -212,11 +251,27 @@ impl World {
                 self.set_rate_limit(limit);
                 done
             }
+            Command::SetLimitRules { rules } => {
+                self.set_limit_rules(rules);
+                done
+            }
             Command::AddToken { token, lives_s } => {
                 self.add_token(&token, lives_s.map(|s| now + Duration::from_secs(s)));
                 done
             }
+            Command::SetToken(spec) => {
+                self.set_token(now, spec);
+                done
+            }
+            Command::RevokeInstallationTokens => Ok(json!(self.revoke_installation_tokens())),
+            Command::SetInstallation(spec) => self.set_installation(spec).map(|id| json!(id)),
             Command::RevokeToken { token } => Ok(json!(self.revoke_token(&token))),
+            Command::SetHook(spec) => self.set_hook(now, spec).map(|id| json!(id)),
+            Command::InjectHook { fault } => {
+                self.inject_hook(fault);
+                done
+            }
+            Command::Deliveries => Ok(json!(self.deliveries())),
             Command::SetAccount(spec) => self.set_account(spec).map(|()| Value::Null),
             Command::SetRunnerGroup { scope, group } => self.set_runner_group(&scope, group).map(|id| json!(id)),
             Command::ScaleSets => Ok(json!(self.scale_set_views())),

@@ -17,7 +17,7 @@ pub(super) fn list(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     };
     let wanted = |job: &&Job| job.is_listed() && (all || job.attempt == attempt);
     let jobs: Vec<&Job> = run.jobs.iter().filter_map(|id| world.job(*id)).filter(wanted).collect();
-    Ok(ask.query.cut(&ask.address, Some("jobs"), jobs, |job| render(world, ask, run, job)))
+    Ok(ask.query.cut(&ask.address, Some("jobs"), jobs, |job| render(world, &ask.api, run, job)))
 }
 
 pub(super) fn get(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
@@ -27,12 +27,12 @@ pub(super) fn get(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
         .filter(|job| job.repo == repo && job.is_listed())
         .ok_or_else(Answer::not_found)?;
     let run = world.run(job.run).ok_or_else(Answer::not_found)?;
-    Ok(Answer::ok(render(world, ask, run, job)))
+    Ok(Answer::ok(render(world, &ask.api, run, job)))
 }
 
-fn render(world: &World, ask: &Ask<'_>, run: &Run, job: &Job) -> Value {
+pub(super) fn render(world: &World, api: &str, run: &Run, job: &Job) -> Value {
     let repo = world.repo(job.repo).map(|repo| repo.full_name()).unwrap_or_default();
-    let url = format!("{}/repos/{repo}/actions", ask.api);
+    let url = format!("{api}/repos/{repo}/actions");
     // Null until a runner has it; a job that ended without ever having one shows 0 and "" instead.
     let (runner_id, runner_name, group_id, group_name) = match &job.taken_by {
         Some(by) => (json!(by.id), json!(by.name), json!(by.group_id), json!("Default")),
@@ -55,8 +55,8 @@ fn render(world: &World, ask: &Ask<'_>, run: &Run, job: &Job) -> Value {
         "head_branch": now_and_then(7, json!(run.spec.branch)),
         "workflow_name": now_and_then(11, json!(run.spec.workflow)),
         "url": format!("{url}/jobs/{}", job.id),
-        "html_url": now_and_then(17, json!(format!("{}/{repo}/actions/runs/{}/job/{}", ask.api, job.run, job.id))),
-        "check_run_url": format!("{}/repos/{repo}/check-runs/{}", ask.api, job.id),
+        "html_url": now_and_then(17, json!(format!("{api}/{repo}/actions/runs/{}/job/{}", job.run, job.id))),
+        "check_run_url": format!("{api}/repos/{repo}/check-runs/{}", job.id),
         "name": job.spec.name,
         "status": job.status.as_str(),
         "conclusion": job.conclusion.map(Conclusion::as_str),

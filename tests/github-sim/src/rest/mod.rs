@@ -1,8 +1,13 @@
 //! The REST half: routing, credentials, limits, entity tags, faults, and the calls themselves.
 
+mod accounts;
+mod admission;
 mod answer;
 mod apps;
+mod finish;
 mod jobs;
+mod limits;
+mod permission;
 mod query;
 mod route;
 mod runners;
@@ -10,16 +15,14 @@ mod runs;
 
 pub use route::Call;
 
-use crate::mishap::{self, Early, set};
+use crate::mishap::{self, Early};
 use crate::scale_set::Held;
-use crate::stamp;
-use crate::world::{Bearer, Charge, JobSpec, LogEntry, RepoId, RunSpec, What, World};
+use crate::world::{Bearer, Job, JobSpec, LogEntry, Repo, RepoId, RunSpec, What, World};
 use answer::Answer;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use query::Query;
 use route::{Place, Route};
 use serde_json::{Value, json};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 /// What a client gets.
@@ -59,8 +62,10 @@ struct Ask<'a> {
     api: String,
     /// The request's own address without its query.
     address: String,
-    /// What the limits are kept for.
+    /// The token, as entity tags differ by it.
     account: String,
+    /// What limits and counters are kept for.
+    payer: String,
 }
 
 impl Ask<'_> {
@@ -78,7 +83,12 @@ pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>
     let method = request.method().as_str();
     let route = route::parse(method, path);
     let call = route.call;
-    let reply = reply(world, now, request, route);
+    let bearer = {
+        let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        world.tokens_mut().judge(now, header)
+    };
+    let credential = world.payer(&bearer);
+    let reply = reply(world, now, request, route, &bearer);
     let status = match &reply {
         Reply::Answer(response) | Reply::Slow(_, response) => response.status().as_u16(),
         Reply::Reset | Reply::Hang | Reply::Held(_) => 0,
@@ -89,11 +99,12 @@ pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>
         path: request.uri().path_and_query().map_or(path, http::uri::PathAndQuery::as_str).to_owned(),
         call,
         status,
+        credential,
     });
     reply
 }
 
-fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Route<'_>) -> Reply {
+fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Route<'_>, bearer: &Bearer) -> Reply {
     let (call, method) = (route.call, request.method().as_str());
     let repo = repo_name(world, &route.place);
     let base = world.config().base_url.trim_end_matches('/').to_owned();
@@ -105,13 +116,10 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         method,
         body: request.body(),
         account: String::new(),
+        payer: world.payer(bearer),
         route,
     };
-    let bearer = {
-        let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        world.tokens_mut().judge(now, header)
-    };
-    if let Bearer::Accepted(token) | Bearer::Jwt(token) = &bearer {
+    if let Bearer::Accepted(token) | Bearer::Jwt(token) = bearer {
         ask.account.clone_from(token);
     }
     let fault = world.faults_mut().take(call, method, repo.as_deref());
@@ -121,14 +129,14 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         Before::Reset => return Reply::Reset,
         Before::GoOn => {
             let user_agent = request.headers().contains_key(http::header::USER_AGENT);
-            match admit(world, &ask, &bearer, user_agent) {
+            match admission::admit(world, &ask, bearer, user_agent) {
                 Ok(()) => dispatch(world, &ask),
                 Err(refusal) => refusal,
             }
         }
     };
     let done = after(world, &ask, repo.as_deref(), fault.as_ref(), done);
-    let response = finish(world, &ask, request, &bearer, done);
+    let response = finish::finish(world, &ask, request, bearer, done);
     mishap::late(fault.as_ref(), now, response)
 }
 
@@ -155,19 +163,10 @@ fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
         Some(What::Unauthorized) => Before::Answer(Answer::error(401, "Bad credentials")),
         Some(What::RateLimitPrimary { reset_after }) => {
             let reset = ask.now + Duration::from_secs(*reset_after);
-            world.limits_mut().exhaust(&ask.account, ask.now, reset);
-            Before::Answer(rate_limited())
+            world.limits_mut().exhaust(&ask.payer, ask.now, reset);
+            Before::Answer(admission::rate_limited(world))
         }
-        Some(What::RateLimitSecondary { retry_after }) => {
-            let answer = Answer::error(
-                403,
-                "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
-            );
-            Before::Answer(match retry_after {
-                Some(seconds) => answer.header("retry-after", seconds.to_string()),
-                None => answer,
-            })
-        }
+        Some(What::RateLimitSecondary { retry_after }) => Before::Answer(admission::too_fast(*retry_after)),
         Some(What::Redirect { status, to }) => Before::Answer(redirect(*status, to)),
         Some(What::StaleEtag) => {
             world.faults_mut().etag_salt += 1;
@@ -175,10 +174,6 @@ fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
         }
         _ => Before::GoOn,
     }
-}
-
-fn rate_limited() -> Answer {
-    Answer::error(403, "API rate limit exceeded for user ID 1.")
 }
 
 fn redirect(status: u16, to: &str) -> Answer {
@@ -190,31 +185,30 @@ fn redirect(status: u16, to: &str) -> Answer {
     Answer::with(status, body).header("location", to)
 }
 
-/// Who may ask, and whether they asked too often already.
-fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, user_agent: bool) -> Result<(), Answer> {
-    if !user_agent {
-        return Err(Answer::error(
-            403,
-            "Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
-        ));
+/// The body of a `workflow_job` delivery but for its action.
+pub(crate) fn render_job_event(world: &World, job: &Job) -> Option<Value> {
+    let api = world.config().base_url.trim_end_matches('/');
+    let (run, repo) = (world.run(job.run)?, world.repo(job.repo)?);
+    let mut body = json!({
+        "workflow_job": jobs::render(world, api, run, job),
+        "repository": runs::render_repo(api, repo),
+        "sender": runs::actor(&repo.owner),
+    });
+    if let Some(login) = world.organization(&repo.owner) {
+        body["organization"] = json!({ "login": login, "id": 1, "url": format!("{api}/orgs/{login}") });
     }
-    match (bearer, ask.route.call.wants_jwt()) {
-        (Bearer::Accepted(_), false) => {}
-        (Bearer::Jwt(token), true) => apps::check_jwt(ask.now, token)?,
-        (Bearer::Missing, _) => return Err(Answer::error(401, "Requires authentication")),
-        (Bearer::Accepted(_), true) => {
-            return Err(Answer::error(401, "A JSON web token could not be decoded"));
-        }
-        (Bearer::Bad, _) | (Bearer::Jwt(_), false) => {
-            return Err(Answer::error(401, "Bad credentials"));
-        }
-    }
-    if ask.route.call == Call::RateLimit {
-        return Ok(());
-    }
-    match world.limits_mut().standing(&ask.account, ask.now) {
-        Some(standing) if standing.remaining() == 0 => Err(rate_limited()),
-        _ => Ok(()),
+    Some(body)
+}
+
+/// The repository a place names, if it is there under that name.
+fn named_repo<'a>(world: &'a World, place: &Place) -> Option<&'a Repo> {
+    match place {
+        Place::Repo(name) => match world.find_repo(name) {
+            crate::world::Found::Here(id) => world.repo(id),
+            _ => None,
+        },
+        Place::RepoId(id) => world.repo(RepoId(*id)),
+        _ => None,
     }
 }
 
@@ -223,7 +217,7 @@ fn repo_name(world: &World, place: &Place) -> Option<String> {
     match place {
         Place::Repo(name) => Some(name.clone()),
         Place::RepoId(id) => world.repo(RepoId(*id)).map(|repo| repo.full_name()),
-        Place::Owner(_) | Place::Enterprise(_) | Place::Server => None,
+        Place::Org(_) | Place::User(_) | Place::Enterprise(_) | Place::Server => None,
     }
 }
 
@@ -241,13 +235,13 @@ fn find_repo(world: &World, ask: &Ask<'_>) -> Result<RepoId, Answer> {
             }
             Found::Nowhere => Err(Answer::not_found()),
         },
-        Place::Owner(_) | Place::Enterprise(_) | Place::Server => Err(Answer::not_found()),
+        Place::Org(_) | Place::User(_) | Place::Enterprise(_) | Place::Server => Err(Answer::not_found()),
     }
 }
 
 fn dispatch(world: &mut World, ask: &Ask<'_>) -> Answer {
     let result = match ask.route.call {
-        Call::RateLimit => Ok(rate_limit(world, ask)),
+        Call::RateLimit => Ok(limits::rate_limit(world, ask)),
         Call::GetRepo => runs::get_repo(world, ask),
         Call::ListRuns => runs::list(world, ask),
         Call::GetRun => runs::get(world, ask),
@@ -265,7 +259,12 @@ fn dispatch(world: &mut World, ask: &Ask<'_>) -> Answer {
         Call::RunnerDeprecation => runners::deprecation(world, ask),
         Call::RunnerLabels => runners::labels(world, ask),
         Call::ListRunnerGroups => runners::groups(world, ask),
-        Call::ListOrgRepos | Call::InstallationRepos => runs::list_repos(world, ask),
+        Call::ListOrgRepos | Call::InstallationRepos | Call::UserRepos | Call::GroupRepos => {
+            runs::list_repos(world, ask)
+        }
+        Call::GetAccount => accounts::get(world, ask),
+        Call::GetUser => accounts::own(world, ask),
+        Call::ActionsPermissions => runs::actions_permissions(world, ask),
         Call::ListInstallations => apps::list(world, ask),
         Call::FindInstallation => apps::find(world, ask),
         Call::InstallationToken => apps::mint_token(world, ask),
@@ -311,85 +310,4 @@ fn shift(world: &mut World, ask: &Ask<'_>, repo: &str) {
     } else {
         let _ = world.add_job(ask.now, crate::world::RunId(ask.route.id), decoy);
     }
-}
-
-fn rate_limit(world: &mut World, ask: &Ask<'_>) -> Answer {
-    match world.limits_mut().standing(&ask.account, ask.now) {
-        Some(standing) => Answer::ok(rate_limit_body(standing)),
-        None => Answer::error(404, "Rate limiting is not enabled."),
-    }
-}
-
-/// Entity tags, limits and the headers every answer has.
-fn finish(
-    world: &mut World,
-    ask: &Ask<'_>,
-    request: &Request<Vec<u8>>,
-    bearer: &Bearer,
-    answer: Answer,
-) -> Response<Vec<u8>> {
-    let known = matches!(bearer, Bearer::Accepted(_));
-    let mut body = answer.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-    let mut status = answer.status;
-    let mut etag = None;
-    if ask.method == "GET" && status == 200 {
-        let tag = entity_tag(world, request, &ask.account, &body);
-        let wanted = request.headers().get(http::header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        if wanted.is_some_and(|wanted| tag_matches(wanted, &tag)) {
-            status = 304;
-            body.clear();
-        }
-        etag = Some(tag);
-    }
-    if known && status != 304 && ask.route.call != Call::RateLimit && status != 401 {
-        world.limits_mut().count(&ask.account, ask.now);
-    }
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if !response.body().is_empty() {
-        set(&mut response, "content-type", "application/json; charset=utf-8");
-    }
-    if let Some(tag) = etag {
-        set(&mut response, "etag", &tag);
-        set(&mut response, "cache-control", "private, max-age=60, s-maxage=60");
-    }
-    set(&mut response, "date", &stamp::http_date(ask.now));
-    set(&mut response, "x-github-media-type", "github.v3; format=json");
-    if known && let Some(standing) = world.limits_mut().standing(&ask.account, ask.now) {
-        set(&mut response, "x-ratelimit-limit", &standing.limit.to_string());
-        set(&mut response, "x-ratelimit-remaining", &standing.remaining().to_string());
-        set(&mut response, "x-ratelimit-used", &standing.used.to_string());
-        set(&mut response, "x-ratelimit-reset", &standing.reset.as_secs().to_string());
-        set(&mut response, "x-ratelimit-resource", "core");
-    }
-    for (name, value) in &answer.headers {
-        set(&mut response, name, value);
-    }
-    response
-}
-
-fn rate_limit_body(standing: Charge) -> Value {
-    let core = json!({
-        "limit": standing.limit,
-        "used": standing.used,
-        "remaining": standing.remaining(),
-        "reset": standing.reset.as_secs(),
-        "resource": "core",
-    });
-    json!({ "resources": { "core": core }, "rate": core })
-}
-
-/// Weak, and different for every address, token and content.
-fn entity_tag(world: &mut World, request: &Request<Vec<u8>>, account: &str, body: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    request.uri().path_and_query().map(ToString::to_string).hash(&mut hasher);
-    account.hash(&mut hasher);
-    world.faults_mut().etag_salt.hash(&mut hasher);
-    body.hash(&mut hasher);
-    format!("W/\"{:016x}\"", hasher.finish())
-}
-
-fn tag_matches(wanted: &str, tag: &str) -> bool {
-    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    wanted.trim() == "*" || wanted.split(',').any(|one| bare(one) == bare(tag))
 }

@@ -29,6 +29,11 @@ pub enum Call {
     RunnerLabels,
     ListRunnerGroups,
     ListOrgRepos,
+    UserRepos,
+    GetAccount,
+    GetUser,
+    GroupRepos,
+    ActionsPermissions,
     InstallationRepos,
     ListInstallations,
     FindInstallation,
@@ -70,8 +75,10 @@ pub(super) enum Place {
     Repo(String),
     /// A repository by its id, as redirects name it.
     RepoId(u64),
-    /// An organisation or user.
-    Owner(String),
+    /// An organisation.
+    Org(String),
+    /// A user, or any account by its name.
+    User(String),
     /// An enterprise.
     Enterprise(String),
 }
@@ -103,15 +110,18 @@ pub(super) fn parse<'a>(method: &str, path: &'a str) -> Route<'a> {
     let (place, rest) = match parts.as_slice() {
         ["repos", owner, name, rest @ ..] => (Place::Repo(format!("{owner}/{name}")), rest),
         ["repositories", id, rest @ ..] if number(id) > 0 => (Place::RepoId(number(id)), rest),
-        ["orgs" | "users", owner, rest @ ..] => (Place::Owner((*owner).to_owned()), rest),
+        ["orgs", owner, rest @ ..] => (Place::Org((*owner).to_owned()), rest),
+        ["users", owner, rest @ ..] => (Place::User((*owner).to_owned()), rest),
         ["enterprises", name, rest @ ..] => (Place::Enterprise((*name).to_owned()), rest),
         rest => (Place::Server, rest),
     };
     let (call, id, attempt, text) = match place {
         Place::Repo(_) | Place::RepoId(_) => in_repo(method, rest),
-        Place::Owner(_) => in_owner(method, rest),
+        Place::Org(_) => in_org(method, rest),
+        Place::User(_) => in_user(method, rest),
         Place::Enterprise(_) => match rest {
             ["actions", "runners", rest @ ..] => at_runners(method, rest),
+            ["actions", "runner-groups"] if method == "GET" => (Call::ListRunnerGroups, 0, 0, ""),
             _ => UNKNOWN,
         },
         Place::Server => at_server(method, rest),
@@ -125,6 +135,7 @@ fn in_repo<'a>(method: &str, rest: &[&'a str]) -> Found<'a> {
     let id = |call, id: &str| (call, number(id), 0, "");
     match (method, rest) {
         ("GET", []) => (Call::GetRepo, 0, 0, ""),
+        ("GET", ["actions", "permissions"]) => (Call::ActionsPermissions, 0, 0, ""),
         ("GET", ["installation"]) => (Call::FindInstallation, 0, 0, ""),
         ("GET", ["actions", "runs"]) => (Call::ListRuns, 0, 0, ""),
         ("GET", ["actions", "runs", run]) => id(Call::GetRun, run),
@@ -143,8 +154,19 @@ fn in_repo<'a>(method: &str, rest: &[&'a str]) -> Found<'a> {
     }
 }
 
-fn in_owner<'a>(method: &str, rest: &[&'a str]) -> Found<'a> {
+fn in_user<'a>(method: &str, rest: &[&'a str]) -> Found<'a> {
     match (method, rest) {
+        ("GET", []) => (Call::GetAccount, 0, 0, ""),
+        ("GET", ["repos"]) => (Call::ListOrgRepos, 0, 0, ""),
+        ("GET", ["installation"]) => (Call::FindInstallation, 0, 0, ""),
+        _ => UNKNOWN,
+    }
+}
+
+fn in_org<'a>(method: &str, rest: &[&'a str]) -> Found<'a> {
+    match (method, rest) {
+        ("GET", []) => (Call::GetAccount, 0, 0, ""),
+        ("GET", ["actions", "runner-groups", group, "repositories"]) => (Call::GroupRepos, number(group), 0, ""),
         ("GET", ["repos"]) => (Call::ListOrgRepos, 0, 0, ""),
         ("GET", ["installation"]) => (Call::FindInstallation, 0, 0, ""),
         ("GET", ["actions", "runner-groups"]) => (Call::ListRunnerGroups, 0, 0, ""),
@@ -173,6 +195,8 @@ fn at_server<'a>(method: &str, rest: &[&'a str]) -> Found<'a> {
     match (method, rest) {
         ("GET", ["rate_limit"]) => (Call::RateLimit, 0, 0, ""),
         ("GET", ["installation", "repositories"]) => (Call::InstallationRepos, 0, 0, ""),
+        ("GET", ["user"]) => (Call::GetUser, 0, 0, ""),
+        ("GET", ["user", "repos"]) => (Call::UserRepos, 0, 0, ""),
         ("GET", ["app", "installations"]) => (Call::ListInstallations, 0, 0, ""),
         ("POST", ["app", "installations", id, "access_tokens"]) => (Call::InstallationToken, number(id), 0, ""),
         _ => UNKNOWN,

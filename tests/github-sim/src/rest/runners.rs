@@ -14,9 +14,9 @@ use std::time::Duration;
 const REMOVE_TOKEN_TTL: Duration = Duration::from_secs(3_600);
 
 /// Where the request looks for runners.
-fn scope(world: &World, ask: &Ask<'_>) -> Result<Scope, Answer> {
+pub(super) fn scope(world: &World, ask: &Ask<'_>) -> Result<Scope, Answer> {
     match &ask.route.place {
-        Place::Owner(owner) => world.organization(owner).map(Scope::Org).ok_or_else(Answer::not_found),
+        Place::Org(owner) => world.organization(owner).map(Scope::Org).ok_or_else(Answer::not_found),
         Place::Enterprise(name) => world.enterprise(name).map(Scope::Enterprise).ok_or_else(Answer::not_found),
         _ => find_repo(world, ask).map(Scope::Repo),
     }

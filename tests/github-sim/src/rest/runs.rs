@@ -3,9 +3,9 @@
 use super::answer::Answer;
 use super::query::created_matches;
 use super::route::{Call, Place};
-use super::{Ask, find_repo};
+use super::{Ask, find_repo, runners};
 use crate::stamp::rfc3339;
-use crate::world::{ControlError, JobId, JobStatus, Repo, Run, RunId, World};
+use crate::world::{Access, ControlError, JobId, JobStatus, Repo, Run, RunId, World};
 use serde_json::{Value, json};
 
 /// A filtered list shows no more than this.
@@ -14,19 +14,61 @@ const MAX_FILTERED: usize = 1_000;
 pub(super) fn get_repo(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     let id = find_repo(world, ask)?;
     let repo = world.repo(id).ok_or_else(Answer::not_found)?;
-    Ok(Answer::ok(render_repo(ask, repo)))
+    Ok(Answer::ok(render_for(world, ask, repo)))
 }
 
+/// Whether a repository has Actions at all.
+pub(super) fn actions_permissions(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
+    let id = find_repo(world, ask)?;
+    let repo = world.repo(id).ok_or_else(Answer::not_found)?;
+    Ok(Answer::ok(match repo.settings.actions_enabled {
+        true => json!({ "enabled": true, "allowed_actions": "all" }),
+        false => json!({ "enabled": false }),
+    }))
+}
+
+/// Repositories of an account, of an installation, of a runner group, or those the token is meant for.
 pub(super) fn list_repos(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
-    let repos: Vec<&Repo> = match &ask.route.place {
-        Place::Owner(owner) => world.repos().filter(|repo| repo.belongs_to(owner)).collect(),
-        _ => world.repos().collect(),
+    let grant = world.token(&ask.account).map(|known| known.grant.clone()).unwrap_or_default();
+    let visible = |repo: &&Repo| !repo.private || grant.covers(repo);
+    let (key, repos): (_, Vec<&Repo>) = match (ask.route.call, &ask.route.place) {
+        (Call::GroupRepos, _) => {
+            let scope = runners::scope(world, ask)?;
+            let group = world.runner_group(&scope, ask.route.id).ok_or_else(Answer::not_found)?;
+            (Some("repositories"), world.repos().filter(|repo| group.selects(repo) && visible(repo)).collect())
+        }
+        (Call::ListOrgRepos, Place::Org(owner)) => {
+            let owner = world.organization(owner).ok_or_else(Answer::not_found)?;
+            (None, world.repos().filter(|repo| repo.belongs_to(&owner) && visible(repo)).collect())
+        }
+        // What anybody may know of an account, whoever asks.
+        (Call::ListOrgRepos, Place::User(owner)) => {
+            let (owner, _) = world.account(owner).ok_or_else(Answer::not_found)?;
+            (None, world.repos().filter(|repo| repo.belongs_to(&owner) && !repo.private).collect())
+        }
+        (Call::InstallationRepos, _) => {
+            (Some("repositories"), world.repos().filter(|repo| grant.covers(repo)).collect())
+        }
+        _ => {
+            let wanted = ask.query.get("visibility").unwrap_or("all");
+            let shown = |repo: &&Repo| wanted == "all" || (wanted == "private") == repo.private;
+            (None, world.repos().filter(|repo| grant.covers(repo) && shown(repo)).collect())
+        }
     };
-    let key = (ask.route.call == Call::InstallationRepos).then_some("repositories");
-    if repos.is_empty() && key.is_none() {
-        return Err(Answer::not_found());
-    }
-    Ok(ask.query.cut(&ask.address, key, repos, |repo| render_repo(ask, repo)))
+    Ok(ask.query.cut(&ask.address, key, repos, |repo| render_for(world, ask, repo)))
+}
+
+/// A repository with what the caller may do there.
+fn render_for(world: &World, ask: &Ask<'_>, repo: &Repo) -> Value {
+    let mut value = render_repo(&ask.api, repo);
+    let grant = world.token(&ask.account).map(|known| &known.grant);
+    let covered = grant.is_none_or(|grant| grant.covers(repo));
+    let may = |permission: &str| {
+        covered
+            && grant.and_then(|grant| grant.permissions()).is_none_or(|own| own.get(permission) == Some(&Access::Write))
+    };
+    value["permissions"] = json!({ "admin": may("administration"), "push": may("contents"), "pull": true });
+    value
 }
 
 pub(super) fn list(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
@@ -85,28 +127,33 @@ pub(super) fn control(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer
     Ok(Answer::with(status.map_err(refuse)?, json!({})))
 }
 
-fn render_repo(ask: &Ask<'_>, repo: &Repo) -> Value {
-    let full_name = repo.full_name();
+pub(super) fn render_repo(api: &str, repo: &Repo) -> Value {
+    let (full_name, settings) = (repo.full_name(), &repo.settings);
     json!({
         "id": repo.id,
         "node_id": format!("R_{}", repo.id),
         "name": repo.name,
         "full_name": full_name,
         "private": repo.private,
-        "visibility": if repo.private { "private" } else { "public" },
-        "fork": false,
-        "archived": false,
-        "disabled": false,
+        "visibility": match (settings.internal, repo.private) {
+            (true, _) => "internal",
+            (false, true) => "private",
+            (false, false) => "public",
+        },
+        "fork": settings.fork,
+        "archived": settings.archived,
+        "disabled": settings.disabled,
+        "topics": settings.topics,
+        "pushed_at": settings.pushed_at.map(rfc3339),
         "default_branch": "main",
         "description": null,
-        "url": format!("{}/repos/{full_name}", ask.api),
-        "html_url": format!("{}/{full_name}", ask.api),
+        "url": format!("{api}/repos/{full_name}"),
+        "html_url": format!("{api}/{full_name}"),
         "owner": actor(&repo.owner),
-        "permissions": { "admin": true, "push": true, "pull": true },
     })
 }
 
-fn actor(login: &str) -> Value {
+pub(super) fn actor(login: &str) -> Value {
     json!({ "login": login, "id": 1, "node_id": "U_1", "type": "User", "site_admin": false })
 }
 
@@ -136,7 +183,7 @@ fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
             "name": repo.name,
             "full_name": full_name,
             "owner": actor(&repo.owner),
-            "fork": false,
+            "fork": repo.settings.fork,
             "private": repo.private,
         }),
     };
@@ -180,7 +227,7 @@ fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
             "full_name": full_name,
             "owner": actor(&repo.owner),
             "private": repo.private,
-            "fork": false,
+            "fork": repo.settings.fork,
         },
         "head_repository": head_repository,
     })

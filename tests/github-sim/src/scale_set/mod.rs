@@ -170,7 +170,13 @@ fn record(world: &mut World, now: Duration, (method, path): (String, String), ca
         Reply::Reset | Reply::Hang => 0,
         Reply::Held(_) => return,
     };
-    world.traffic_mut().record(LogEntry { at: now, method, path, call, status });
+    let credential = match call {
+        Call::RunnerRegistration => "registration token",
+        Call::GetMessage | Call::DeleteMessage | Call::AcquireJobs => "scale set queue",
+        _ => "scale set admin",
+    };
+    let credential = credential.to_owned();
+    world.traffic_mut().record(LogEntry { at: now, method, path, call, status, credential });
 }
 
 /// The headers every answer has.

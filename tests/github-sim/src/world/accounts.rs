@@ -40,6 +40,7 @@ impl World {
         if spec.kind == AccountKind::User && spec.enterprise.is_some() {
             return Err(WorldError::Refused("only organisations belong to enterprises".to_owned()));
         }
+        self.note_owner(&spec.login);
         self.accounts.insert(spec.login.to_lowercase(), spec);
         Ok(())
     }

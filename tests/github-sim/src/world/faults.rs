@@ -1,4 +1,35 @@
 //! Faults to inject: what goes wrong, where, and how often.
+//!
+//! The faults of PROTOCOLS I.4 by number, and how a test makes each happen. `What` is injected with
+//! [`World::inject`](super::World::inject), `RunnerWhat` with `inject_runner`, `HookWhat` with `inject_hook`; the
+//! others are calls of [`World`](super::World), each also a [`Command`](crate::Command).
+//!
+//! | # | fault | how |
+//! |---|---|---|
+//! | 1 | registration made, answer lost | [`What::LostAnswer`] on `Call::Mint` or `Call::MintScaleSetRunner` |
+//! | 2 | registration 409 | mint a name twice, or [`What::Status`] 409, or [`What::Exception`] `AgentExistsException` |
+//! | 3 | DELETE 422, 404, 5xx | 422 while busy or lingering, 404 once gone, [`What::Status`] on `Call::DeleteRunner` |
+//! | 4 | another job than expected | [`RunnerWhat::StealJob`], `Picking::Random` |
+//! | 5 | cancelled before launch | `cancel_job`, `cancel_run` |
+//! | 6 | waiting, pending, requested jobs | `JobSpec::gate`, `hold_job`, `release_job` |
+//! | 7 | run without jobs, filter empty once | `JobSpec::delay_ms`, [`What::EmptyJobs`], [`What::EmptyList`] |
+//! | 8 | page shift | [`What::PageShift`] |
+//! | 9 | other entity tag, same content | [`What::StaleEtag`] |
+//! | 10 | limits | [`What::RateLimitPrimary`], [`What::RateLimitSecondary`], `set_rate_limit`, `set_limit_rules`, `TokenSpec::rate_limit` |
+//! | 11 | installation token refused mid-page | `revoke_installation_tokens`, [`What::Unauthorized`] with `after(1)` |
+//! | 12 | renamed, deleted, without Actions, archived, blocked | `rename_repo`, `delete_repo`, `set_repo` |
+//! | 13 | session 409 after a crash | a session left open for `ScaleSetRules::session_ttl`, or [`What::Exception`] `RunnerScaleSetSessionConflictException` on `Call::OpenMessageSession` |
+//! | 14 | queue token 401, refresh 404 | `ScaleSetRules::queue_token_ttl`, `revoke_scale_set_tokens`, [`What::Unauthorized`] on `Call::GetMessage`; `lose_session` |
+//! | 15 | replay of the log | what was not deleted comes again by itself; `restore_messages` for what was |
+//! | 16 | dropped assignment | `drop_assignment`; taken back in the open: `ScaleSetRules::pickup_limit` |
+//! | 17 | statistics 0 with assignments in the body | [`What::ZeroStatistics`] |
+//! | 18 | empty body, byte order mark, unknown kinds | [`What::EmptyMessage`], [`What::ByteOrderMark`], [`What::UnknownEvent`], [`What::UnknownMessage`] |
+//! | 19 | 202 at once | [`What::NothingAtOnce`] |
+//! | 20 | runner too old, exit 7 | [`RunnerWhat::VersionTooOld`], `set_minimum_runner_version`, `set_runner_deprecation` |
+//! | 21 | never listens | [`RunnerWhat::NeverListening`] |
+//! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
+//! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
+//! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
 
 use crate::rest::Call;
 use serde::{Deserialize, Serialize};
@@ -9,7 +40,7 @@ pub struct Fault {
     /// Which calls it hits.
     #[serde(default)]
     pub on: On,
-    /// Only requests for this repository (`owner/name`).
+    /// Only requests for this repository (`owner/name`), which those of the scale-set half never are.
     #[serde(default)]
     pub repo: Option<String>,
     /// So many matching calls go well first.
@@ -304,6 +335,7 @@ impl super::World {
     pub fn clear_faults(&mut self) {
         self.faults.rest.clear();
         self.faults.runner.clear();
+        self.clear_hook_faults();
     }
 
     /// Faults that have not happened yet: of the REST half, of the runners.

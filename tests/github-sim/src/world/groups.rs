@@ -1,6 +1,6 @@
 //! Runner groups: which repositories the runners of an organisation or enterprise serve.
 
-use super::{DEFAULT_GROUP, RepoId, Scope, World, WorldError};
+use super::{DEFAULT_GROUP, Repo, RepoId, Scope, World, WorldError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -35,6 +35,14 @@ impl RunnerGroup {
             name: "Default".to_owned(),
             visibility: Visibility::All,
             allows_public_repositories: false,
+        }
+    }
+
+    /// Whether it names that repository; one that all see names none.
+    pub(crate) fn selects(&self, repo: &Repo) -> bool {
+        match &self.visibility {
+            Visibility::All => false,
+            Visibility::Selected(names) => names.iter().any(|name| name.eq_ignore_ascii_case(&repo.full_name())),
         }
     }
 }
@@ -104,12 +112,7 @@ impl World {
         reached
             && self.runner_group(scope, group).is_some_and(|group| {
                 (repo.private || group.allows_public_repositories)
-                    && match &group.visibility {
-                        Visibility::All => true,
-                        Visibility::Selected(names) => {
-                            names.iter().any(|name| name.eq_ignore_ascii_case(&repo.full_name()))
-                        }
-                    }
+                    && (group.visibility == Visibility::All || group.selects(repo))
             })
     }
 }

@@ -347,6 +347,7 @@ impl World {
         job.queued_at = Some(now);
         let run = job.run;
         self.settle_run(run, now);
+        self.tell_hooks(id, "queued");
         Ok(())
     }
 
@@ -369,6 +370,7 @@ impl World {
         let run = job.run;
         self.take_from_set(id);
         self.settle_run(run, now);
+        self.tell_appeared(id);
         Ok(())
     }
 
@@ -478,5 +480,15 @@ impl World {
             self.retire_runner(runner, at);
         }
         self.settle_run(run, at);
+        self.tell_hooks(id, "completed");
+    }
+
+    /// A job is there, or is held back: what webhooks say of it. Nothing is said of pending ones.
+    pub(super) fn tell_appeared(&mut self, id: JobId) {
+        match self.jobs.get(&id).map(|job| job.status) {
+            Some(JobStatus::Queued) => self.tell_hooks(id, "queued"),
+            Some(JobStatus::Waiting) => self.tell_hooks(id, "waiting"),
+            _ => {}
+        }
     }
 }

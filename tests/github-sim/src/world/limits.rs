@@ -1,14 +1,36 @@
-//! The primary rate limit: so many requests an hour for each token.
+//! Limits: so many requests an hour for each credential, and so many points a minute (PROTOCOLS A.8).
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const WINDOW: Duration = Duration::from_secs(3_600);
+const MINUTE: u64 = 60;
+
+/// How the limits are enforced; the number of requests an hour is in [`Config`](super::Config).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitRules {
+    /// What a credential gets that used up its hour: 403 or 429.
+    pub status: u16,
+    /// Points a minute: 1 for looking, whatever the answer, and 5 for everything else. `None` counts none.
+    pub points_per_minute: Option<u64>,
+    /// Whether the refusal for too many points says how long to wait.
+    pub retry_after: bool,
+}
+
+impl Default for LimitRules {
+    fn default() -> Self {
+        Self { status: 403, points_per_minute: Some(900), retry_after: true }
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Account {
     used: u64,
     reset: Duration,
+    /// Minute since the epoch, and points used in it.
+    minute: (u64, u64),
 }
 
 /// What the `x-ratelimit-*` headers say.
@@ -28,41 +50,69 @@ impl Charge {
 #[derive(Debug)]
 pub(crate) struct Limits {
     limit: Option<u64>,
+    /// Credentials with a limit of their own.
+    own: BTreeMap<String, u64>,
     accounts: BTreeMap<String, Account>,
 }
 
 impl Limits {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { limit, accounts: BTreeMap::new() }
+        Self { limit, own: BTreeMap::new(), accounts: BTreeMap::new() }
     }
 
-    fn account(&mut self, token: &str, now: Duration) -> &mut Account {
-        let fresh = Account { used: 0, reset: now + WINDOW };
-        let account = self.accounts.entry(token.to_owned()).or_insert(fresh);
+    pub(super) fn set_own(&mut self, credential: &str, limit: Option<u64>) {
+        match limit {
+            Some(limit) => self.own.insert(credential.to_owned(), limit),
+            None => self.own.remove(credential),
+        };
+    }
+
+    fn limit(&self, credential: &str) -> Option<u64> {
+        self.own.get(credential).copied().or(self.limit)
+    }
+
+    fn account(&mut self, credential: &str, now: Duration) -> &mut Account {
+        let fresh = Account { used: 0, reset: now + WINDOW, minute: (0, 0) };
+        let account = self.accounts.entry(credential.to_owned()).or_insert(fresh);
         if now >= account.reset {
-            *account = fresh;
+            *account = Account { minute: account.minute, ..fresh };
         }
         account
     }
 
-    /// Where a token stands, without counting anything. `None` without limits.
-    pub(crate) fn standing(&mut self, token: &str, now: Duration) -> Option<Charge> {
-        let limit = self.limit?;
-        let account = self.account(token, now);
+    /// Where a credential stands, without counting anything. `None` without limits.
+    pub(crate) fn standing(&mut self, credential: &str, now: Duration) -> Option<Charge> {
+        let limit = self.limit(credential)?;
+        let account = self.account(credential, now);
         Some(Charge { limit, used: account.used.min(limit), reset: account.reset })
     }
 
     /// Counts one request.
-    pub(crate) fn count(&mut self, token: &str, now: Duration) {
-        if self.limit.is_some() {
-            self.account(token, now).used += 1;
+    pub(crate) fn count(&mut self, credential: &str, now: Duration) {
+        if self.limit(credential).is_some() {
+            self.account(credential, now).used += 1;
         }
     }
 
-    /// Uses up everything a token has until then.
-    pub(crate) fn exhaust(&mut self, token: &str, now: Duration, reset: Duration) {
-        let limit = *self.limit.get_or_insert(5_000);
-        let account = self.account(token, now);
+    /// Counts the points of one request. Gives the seconds until there are new ones if there were too few left.
+    pub(crate) fn spend(&mut self, credential: &str, now: Duration, points: u64, budget: u64) -> Result<(), u64> {
+        let (minute, second) = (now.as_secs() / MINUTE, now.as_secs() % MINUTE);
+        let account = self.account(credential, now);
+        if account.minute.0 != minute {
+            account.minute = (minute, 0);
+        }
+        account.minute.1 = account.minute.1.saturating_add(points);
+        match account.minute.1 > budget {
+            true => Err(MINUTE - second),
+            false => Ok(()),
+        }
+    }
+
+    /// Uses up everything a credential has until then.
+    pub(crate) fn exhaust(&mut self, credential: &str, now: Duration, reset: Duration) {
+        self.limit.get_or_insert(5_000);
+        let limit = self.limit(credential).unwrap_or_default();
+        let account = self.account(credential, now);
         account.used = limit;
         account.reset = reset;
     }
@@ -71,6 +121,12 @@ impl Limits {
 impl super::World {
     /// Changes the number of requests an hour; `None` lifts the limit. Forgets what was used.
     pub fn set_rate_limit(&mut self, limit: Option<u64>) {
-        self.limits = Limits::new(limit);
+        let own = std::mem::take(&mut self.limits.own);
+        self.limits = Limits { own, ..Limits::new(limit) };
+    }
+
+    /// Changes how the limits are enforced from now on.
+    pub fn set_limit_rules(&mut self, rules: LimitRules) {
+        self.config.limits = rules;
     }
 }

@@ -6,7 +6,9 @@
 mod accounts;
 mod faults;
 mod groups;
+mod hooks;
 mod ids;
+mod installations;
 mod jobs;
 mod limits;
 mod passing;
@@ -22,15 +24,20 @@ mod versions;
 pub use accounts::{AccountKind, AccountSpec};
 pub use faults::{Fault, On, RunnerFault, RunnerWhat, What};
 pub use groups::{RunnerGroup, RunnerGroupSpec, Visibility};
+pub use hooks::{DeliveryView, HookDelivery, HookFault, HookSpec, HookWhat};
 pub use ids::{JobId, RepoId, RunId, RunnerId, ScaleSetId};
+pub use installations::InstallationSpec;
 pub use jobs::{Conclusion, Gate, JobSpec, JobStatus, JobView, Step, StepView};
-pub use repos::RepoSpec;
+pub use limits::LimitRules;
+pub use repos::{RepoSettings, RepoSpec};
 pub use runners::{RunnerState, RunnerView, Scope};
 pub use runs::{Queued, RunSpec, RunStatusRule, RunView};
 pub use scale_sets::{Assignment, ScaleSetRules, ScaleSetStatistics, ScaleSetView};
 pub use sessions::{Beat, JobOrder, Refusal, RunnerResult, RunnerSession, SHUTDOWN};
-pub use traffic::{LogEntry, Tally, TrafficReport};
+pub use tokens::{Access, Grant, Permissions, TokenSpec};
+pub use traffic::{Count, LogEntry, Tally, TrafficReport};
 
+pub(crate) use installations::{InstallationError, TOKEN_LIFE};
 pub(crate) use jobs::Job;
 pub(crate) use limits::Charge;
 pub(crate) use repos::{Found, Repo};
@@ -67,6 +74,8 @@ pub struct Config {
     pub tokens: Vec<String>,
     /// Requests an hour and token; `None` is a server without limits (no headers, `/rate_limit` is 404).
     pub rate_limit: Option<u64>,
+    /// How the limits are enforced.
+    pub limits: LimitRules,
     /// A runner older than this is refused.
     pub minimum_runner_version: Option<(u32, u32, u32)>,
     /// How long the record of a runner stays after its job: from, to.
@@ -102,6 +111,7 @@ impl Default for Config {
             base_url: "http://github.invalid/".to_owned(),
             tokens: Vec::new(),
             rate_limit: Some(5_000),
+            limits: LimitRules::default(),
             minimum_runner_version: None,
             linger: (5 * SECOND, 40 * SECOND),
             registration_ttl: DAY,
@@ -132,13 +142,14 @@ impl Config {
             &mut self.start_limit,
             &mut self.lost_runner_limit,
             &mut self.stranger_runs,
-            &mut self.scale_sets.poll_hold,
-            &mut self.scale_sets.session_ttl,
         ] {
             *slow /= factor;
         }
         // Runners give a sign of life every half second, so a silence shorter than this means nothing.
         self.offline_after = (self.offline_after / factor).max(2 * SECOND);
+        // A listener paces its polls by the second, and its session has to survive that.
+        self.scale_sets.poll_hold = (self.scale_sets.poll_hold / factor).max(SECOND);
+        self.scale_sets.session_ttl = (self.scale_sets.session_ttl / factor).max(10 * SECOND);
     }
 }
 
@@ -189,6 +200,9 @@ pub struct World {
     groups: BTreeMap<String, Vec<RunnerGroup>>,
     /// By login in small letters.
     accounts: BTreeMap<String, AccountSpec>,
+    /// In the order accounts were first heard of.
+    installations: Vec<InstallationSpec>,
+    hooks: hooks::Hooks,
     tokens: Tokens,
     limits: Limits,
     faults: Faults,
@@ -216,6 +230,8 @@ impl World {
             scale_sets: scale_sets::ScaleSets::default(),
             groups: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            installations: Vec::new(),
+            hooks: hooks::Hooks::default(),
             tokens: Tokens::new(&config.tokens),
             limits: Limits::new(config.rate_limit),
             faults: Faults::default(),

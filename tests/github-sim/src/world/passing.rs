@@ -39,6 +39,7 @@ impl World {
             job.appear(at);
             let run = job.run;
             self.settle_run(run, at);
+            self.tell_appeared(id);
         }
         let Some(job) = self.jobs.get_mut(&id) else {
             return;

@@ -3,6 +3,7 @@
 use super::{RepoId, RunId, World, WorldError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// A repository to add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,12 +15,50 @@ pub struct RepoSpec {
     pub private: bool,
 }
 
+/// What can be changed of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RepoSettings {
+    /// Whether outsiders cannot see it.
+    pub private: bool,
+    /// Private, and open to the whole enterprise.
+    pub internal: bool,
+    /// Read-only: what would change it is 403.
+    pub archived: bool,
+    /// Blocked by GitHub: everything is 403.
+    pub disabled: bool,
+    /// Whether it is a copy of another one.
+    pub fork: bool,
+    /// Without Actions everything below `actions/` but its `permissions` is 403.
+    pub actions_enabled: bool,
+    /// Topics.
+    pub topics: Vec<String>,
+    /// Last push.
+    pub pushed_at: Option<Duration>,
+}
+
+impl Default for RepoSettings {
+    fn default() -> Self {
+        Self {
+            private: false,
+            internal: false,
+            archived: false,
+            disabled: false,
+            fork: false,
+            actions_enabled: true,
+            topics: Vec::new(),
+            pushed_at: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Repo {
     pub(crate) id: RepoId,
     pub(crate) owner: String,
     pub(crate) name: String,
     pub(crate) private: bool,
+    pub(crate) settings: RepoSettings,
     /// All runs, oldest first.
     pub(crate) runs: Vec<RunId>,
     /// Runs that are not completed.
@@ -63,9 +102,49 @@ impl World {
             return Ok(id);
         }
         let id = self.ids.repo();
-        self.repos
-            .insert(id, Repo { id, owner, name, private: spec.private, runs: Vec::new(), open_runs: BTreeSet::new() });
+        self.note_owner(&owner);
+        let settings = RepoSettings { private: spec.private, ..RepoSettings::default() };
+        let (runs, open_runs) = (Vec::new(), BTreeSet::new());
+        self.repos.insert(id, Repo { id, owner, name, private: spec.private, settings, runs, open_runs });
         Ok(id)
+    }
+
+    /// Adds so many repositories, `owner/prefix-001` and so on. Gives their ids.
+    ///
+    /// # Errors
+    /// If the names would not be `owner/name`.
+    pub fn add_repos(
+        &mut self,
+        owner: &str,
+        prefix: &str,
+        count: u32,
+        private: bool,
+    ) -> Result<Vec<RepoId>, WorldError> {
+        (1..=count)
+            .map(|number| self.add_repo(&RepoSpec { name: format!("{owner}/{prefix}-{number:03}"), private }))
+            .collect()
+    }
+
+    /// What can be changed of a repository, as it is.
+    ///
+    /// # Errors
+    /// If there is no such repository.
+    pub fn repo_settings(&self, name: &str) -> Result<RepoSettings, WorldError> {
+        let id = self.repo_id(name)?;
+        Ok(self.repos.get(&id).map(|repo| repo.settings.clone()).unwrap_or_default())
+    }
+
+    /// Changes a repository.
+    ///
+    /// # Errors
+    /// If there is no such repository.
+    pub fn set_repo(&mut self, name: &str, settings: RepoSettings) -> Result<(), WorldError> {
+        let id = self.repo_id(name)?;
+        if let Some(repo) = self.repos.get_mut(&id) {
+            repo.private = settings.private || settings.internal;
+            repo.settings = settings;
+        }
+        Ok(())
     }
 
     /// Gives a repository another name; the old one redirects from now on.
@@ -80,6 +159,8 @@ impl World {
             repo.owner = owner;
             repo.name = name;
             self.former_names.insert(former, id);
+            let owner = repo.owner.clone();
+            self.note_owner(&owner);
         }
         Ok(())
     }

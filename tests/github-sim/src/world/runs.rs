@@ -58,6 +58,12 @@ impl RunSpec {
     pub(crate) fn head_repo_id(&self, repo: RepoId) -> u64 {
         if self.from_fork { repo.0 + 500_000_000 } else { repo.0 }
     }
+
+    /// A pull request from somebody else's copy of the repository.
+    #[must_use]
+    pub fn pull_request_from_fork(jobs: Vec<JobSpec>) -> Self {
+        Self { jobs, event: "pull_request".to_owned(), from_fork: true, ..Self::default() }
+    }
 }
 
 /// What a run shows while its jobs differ; GitHub promises neither.
@@ -138,6 +144,9 @@ impl World {
             .get_mut(&repo_id)
             .map(|repo| {
                 repo.runs.push(run_id);
+                if spec.event == "push" {
+                    repo.settings.pushed_at = Some(now);
+                }
                 repo.runs.len()
             })
             .unwrap_or_default();
@@ -185,6 +194,7 @@ impl World {
         if let Some(run) = self.runs.get_mut(&run) {
             run.jobs.push(id);
         }
+        self.tell_appeared(id);
         id
     }
 

@@ -292,6 +292,7 @@ impl World {
             let (id, run) = (job.id, job.run);
             self.tell_started(id);
             self.settle_run(run, now);
+            self.tell_hooks(id, "in_progress");
         }
     }
 

@@ -161,7 +161,7 @@ fn an_app_gets_a_token_for_its_installation() {
     }
     hub.token = minted.body["token"].as_str().unwrap().to_owned();
     let repos = hub.get("/installation/repositories");
-    assert_eq!(repos.all("repositories", "full_name").len(), 3);
+    assert_eq!(repos.all("repositories", "full_name"), ["o/r", "o/s"], "those of the account it is for");
     hub.pass(HOUR);
     assert_eq!(hub.get("/installation/repositories").status, 401);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A runner root.
-fn root(sim: &Sim, name: &str) -> PathBuf {
+pub fn root(sim: &Sim, name: &str) -> PathBuf {
     let root = sim.directory.path().join(name);
     fs::create_dir(&root).unwrap();
     root
@@ -25,11 +25,11 @@ fn command(root: &Path) -> Command {
 }
 
 /// Runs it to its end, with the blob in the environment.
-fn run(root: &Path, blob: &str) -> Output {
+pub fn run(root: &Path, blob: &str) -> Output {
     command(root).env("ACTIONS_RUNNER_INPUT_JITCONFIG", blob).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

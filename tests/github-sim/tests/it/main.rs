@@ -5,10 +5,14 @@
 mod access;
 mod fakerunner;
 mod faults;
+mod hooks;
 mod hub;
 mod lifecycle;
+mod limits;
+mod listener;
 mod lists;
 mod records;
 mod replay;
 mod scale_set;
+mod scope;
 mod server;

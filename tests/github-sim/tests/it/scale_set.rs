@@ -1,17 +1,16 @@
 //! Scale sets: bootstrap, sets, sessions, the message queue and what a listener may rely on.
 
 use crate::hub::{Got, HOUR, Hub, MINUTE, got};
-use crate::server::Sim;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use github_sim::world::{
-    AccountSpec, Assignment, Conclusion, Fault, JobId, JobSpec, RepoSpec, RunnerGroupSpec, RunnerResult, ScaleSetId,
-    ScaleSetRules, Scope, What,
+    AccountSpec, Assignment, Conclusion, Fault, JobId, JobSpec, RepoSpec, RunnerFault, RunnerGroupSpec, RunnerResult,
+    RunnerWhat, ScaleSetId, ScaleSetRules, Scope, What,
 };
 use github_sim::{Call, Config, Reply};
 use http::Request;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -620,6 +619,49 @@ fn a_message_that_is_lost_on_its_way_is_not_lost() {
 }
 
 #[test]
+fn a_runner_whose_answer_was_lost_is_there_all_the_same() {
+    let mut hub = Listener::new();
+    hub.hub.world.inject(Fault::once(Call::MintScaleSetRunner, What::LostAnswer));
+    let uri =
+        format!("{}/_apis/runtime/runnerscalesets/{}/generatejitconfig?api-version=6.0-preview", hub.service, hub.set);
+    let auth = format!("Bearer {}", hub.admin);
+    let reply = raw(&mut hub.hub, "POST", &uri, &auth, &[], Some(json!({ "name": "x", "workFolder": "_work" })));
+    assert!(matches!(reply, Reply::Reset));
+    assert_eq!(hub.hub.world.leaked_runners().len(), 1);
+    assert_eq!(hub.mint("x").status, 409);
+}
+
+#[test]
+fn a_job_of_the_set_that_a_stranger_takes_is_told_of_like_any_other() {
+    let mut hub = Listener::new();
+    let job = hub.queue_job("a");
+    assert_eq!(hub.hear(1), ["JobAssigned"]);
+    let blob = hub.mint("ours").body["encodedJITConfig"].as_str().unwrap().to_owned();
+    let own = hub.hub.world.runner_connect(hub.hub.now, &blob).unwrap();
+    hub.hub.world.inject_runner(RunnerFault::once(RunnerWhat::StealJob));
+    assert_eq!(hub.hub.world.runner_poll(hub.hub.now, &own).unwrap(), None);
+    let started = hub.poll(1);
+    assert!(events(&started)[0]["runnerName"].as_str().unwrap().starts_with("stranger-"));
+    hub.cursor = started.body["messageId"].as_u64().unwrap();
+    assert_eq!(kinds(&hub.poll(1)), ["JobCompleted"]);
+    assert_eq!(hub.hub.world.job_view(job).unwrap().conclusion, Some(Conclusion::Success));
+    assert_eq!(hub.statistics()["totalIdleRunners"], 1);
+}
+
+#[test]
+fn a_deleted_set_lets_go_of_its_jobs_and_its_idle_runners() {
+    let mut hub = Listener::new();
+    let job = hub.queue_job("a");
+    assert_eq!(hub.hear(1), ["JobAssigned"]);
+    assert_eq!(hub.mint("ours").status, 200);
+    assert_eq!(hub.in_set("DELETE", "", None).status, 204);
+    assert!(hub.hub.world.runner_views().is_empty());
+    assert_eq!(hub.poll_reply(1).answer().unwrap().status(), 404);
+    let classic = hub.hub.runner("classic", &["nix"]);
+    assert_eq!(hub.hub.world.runner_poll(hub.hub.now, &classic).unwrap(), Some(job));
+}
+
+#[test]
 fn the_service_refuses_by_name_as_told() {
     let mut hub = Listener::new();
     hub.close();
@@ -651,39 +693,4 @@ fn an_enterprise_has_scale_sets_for_all_its_organisations() {
     let job = JobSpec::new("a", &["nix"], &[]);
     hub.hub.world.queue_job(hub.hub.now, "o/secret", job).unwrap();
     assert_eq!(hub.hear(1), ["JobAssigned"]);
-}
-
-#[test]
-fn the_program_holds_a_poll_and_answers_when_a_job_comes() {
-    let sim = Sim::start(&[]);
-    let ask = |method: &str, path: &str, auth: &str, more: &str, body: &str| -> Value {
-        let answer = sim.raw_as(auth, method, path, more, body);
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
-    };
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let token = ask("POST", "/api/v3/repos/o/r/actions/runners/registration-token", "Bearer t0k", "", "");
-    let auth = format!("RemoteAuth {}", text(&token["token"]));
-    let url = format!("http://{}/o/r", sim.address);
-    let body = json!({ "url": url, "runner_event": "register" }).to_string();
-    let admin = ask("POST", "/api/v3/actions/runner-registration", &auth, "", &body);
-    let base = text(&admin["url"]).replace(&format!("http://{}", sim.address), "");
-    let auth = format!("Bearer {}", text(&admin["token"]));
-    let sets = format!("{base}/_apis/runtime/runnerscalesets");
-    let version = "?api-version=6.0-preview";
-    let set = ask("POST", &format!("{sets}{version}"), &auth, "", r#"{"name":"nix","runnerGroupId":1}"#);
-    let path = format!("{sets}/{}/sessions{version}", set["id"]);
-    let session = ask("POST", &path, &auth, "", r#"{"ownerName":"host"}"#);
-    let queue = text(&session["messageQueueUrl"]).replace(&format!("http://{}", sim.address), "");
-    let auth = format!("Bearer {}", text(&session["messageQueueAccessToken"]));
-    let began = Instant::now();
-    let message = std::thread::scope(|scope| {
-        let poll = scope.spawn(|| ask("GET", &queue, &auth, "x-scalesetmaxcapacity: 1\r\n", ""));
-        std::thread::sleep(Duration::from_millis(300));
-        sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &[])).unwrap();
-        poll.join().unwrap()
-    });
-    assert!(began.elapsed() >= Duration::from_millis(300) && began.elapsed() < Duration::from_secs(5));
-    assert_eq!(message["messageId"], 100_000_001);
-    assert_eq!(sim.control.scale_sets().unwrap()[0].statistics.total_assigned_jobs, 1);
 }

@@ -1,0 +1,102 @@
+//! What opens forges: paused by one, the others go on.
+
+use std::time::Duration;
+
+use super::Daemon;
+use crate::{
+    controller::{
+        edges::{Clock, World},
+        pace::{Allowance, Pace},
+    },
+    forge::{ErrorKind, Forge, ForgeError, RateLimit},
+};
+
+/// Calls of a look counted against the limit, before any was observed.
+const COST: f64 = 2.0;
+/// Weight of one look in the cost observed.
+const WEIGHT: f64 = 0.05;
+
+/// A credential as the controller knows it.
+#[derive(Debug)]
+pub(super) struct Credential {
+    /// Nothing is asked with it before.
+    pub paused_until: Option<Duration>,
+    /// Counted calls for each look, on average, as far as the forge told.
+    pub cost: f64,
+    /// The limit when a look last ended.
+    last: Option<RateLimit>,
+}
+
+impl Default for Credential {
+    fn default() -> Self {
+        Self { paused_until: None, cost: COST, last: None }
+    }
+}
+
+impl Credential {
+    /// A look ended, and the limit is this now: whatever was counted since the last one, it cost.
+    fn observe(&mut self, limit: Option<RateLimit>) {
+        let last = std::mem::replace(&mut self.last, limit);
+        if let (Some(last), Some(limit)) = (last, limit)
+            && last.reset == limit.reset
+        {
+            let counted = last.remaining.saturating_sub(limit.remaining) as f64;
+            self.cost += (counted.min(100.0) - self.cost) * WEIGHT;
+        }
+    }
+}
+
+impl<W: World> Daemon<'_, W> {
+    /// Name of the credential of a target.
+    pub(super) fn credential_of(&self, target: &str) -> Option<&str> {
+        self.targets.get(target).map(|target| target.settings.credential.as_str())
+    }
+
+    /// A call with the credential of `target` failed; true if the credential has to rest.
+    pub(super) fn rests(&mut self, target: &str, error: &ForgeError) -> bool {
+        let ErrorKind::RateLimited(until) = error.kind else { return false };
+        let until = self.now() + until.saturating_sub(self.world.clock().wall()).max(Duration::from_secs(1));
+        let name = self.credential_of(target).map(str::to_owned);
+        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name)) {
+            credential.paused_until = credential.paused_until.max(Some(until));
+        }
+        true
+    }
+
+    /// When the credential of `target` may be used again, if not now.
+    pub(super) fn rests_until(&self, target: &str, now: Duration) -> Option<Duration> {
+        let credential = self.credential_of(target).and_then(|name| self.credentials.get(name))?;
+        credential.paused_until.filter(|until| *until > now)
+    }
+
+    /// A look at a repository of `target` ended.
+    pub(super) fn observe_cost(&mut self, target: &str, repository: &str) {
+        let limit = self.world.forge().rate_limit(repository);
+        let name = self.credential_of(target).map(str::to_owned);
+        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name)) {
+            credential.observe(limit);
+        }
+    }
+
+    /// Time until the next look at a repository, with all that its credential has to look at.
+    pub(super) fn pace_of(&self, repository: &str, now: Duration) -> Duration {
+        let pace = Pace { fast: self.settings.poll_interval, idle: self.settings.idle_poll_interval };
+        let name = self.repositories.get(repository).and_then(|found| self.credential_of(&found.target));
+        let (Some(name), Some(settings)) = (name, name.and_then(|name| self.settings.credentials.get(name))) else {
+            return pace.idle;
+        };
+        let cost = self.credentials.get(name).map_or(COST, |credential| credential.cost);
+        let calls = self.world.forge().allowance(repository).and_then(|allowance| allowance.calls_per_minute);
+        let (mut views, mut place) = (Vec::new(), 0);
+        for (other, found) in &self.repositories {
+            if self.credential_of(&found.target) != Some(name) {
+                continue;
+            }
+            if other == repository {
+                place = views.len();
+            }
+            views.push(found.pace(cost, now));
+        }
+        pace.together(&views, Allowance::of(calls, settings.share)).get(place).copied().unwrap_or(pace.idle)
+    }
+}

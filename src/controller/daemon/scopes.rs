@@ -1,0 +1,46 @@
+//! Places runners are registered with.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::Daemon;
+use crate::controller::edges::World;
+
+/// A place as the controller knows it.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The configured target it belongs to.
+    pub target: String,
+    /// It is a repository that the forge listed, not one that the operator named.
+    pub discovered: bool,
+    /// Registrations failed in a row.
+    pub mint_failures: u32,
+    /// Nothing is booted for it before.
+    pub held_until: Option<Duration>,
+    /// Why the last registration failed, until one succeeds.
+    pub last_error: Option<String>,
+    /// When a runner was last registered with it.
+    pub minted_at: Option<Duration>,
+    /// When registrations nobody claims are looked for next; `None` = soon after the start.
+    pub next_sweep: Option<Duration>,
+    /// Names that the last sweep found unclaimed.
+    pub unclaimed: BTreeSet<String>,
+}
+
+impl<W: World> Daemon<'_, W> {
+    pub(super) fn add_scope(&mut self, name: &str, target: &str, discovered: bool) {
+        let place = self.scopes.entry(name.to_owned()).or_default();
+        place.target = target.to_owned();
+        place.discovered = discovered;
+    }
+
+    /// Forgets places of which no repository is served any more and no container is left.
+    pub(super) fn forget_unused_scopes(&mut self) {
+        let used: BTreeSet<&str> = self
+            .repositories
+            .values()
+            .map(|repository| repository.scope.as_str())
+            .chain(self.containers.values().map(|container| container.record.scope.as_str()))
+            .collect();
+        self.scopes.retain(|name, place| !place.discovered || used.contains(name.as_str()));
+    }
+}

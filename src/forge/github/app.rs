@@ -1,0 +1,213 @@
+//! Tokens of a GitHub App's installation: found, minted, renewed ahead of time (PROTOCOLS A.9).
+
+use std::{fmt, time::Duration};
+
+use http::{Method, StatusCode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::{
+    models::ErrorBody,
+    transport::{Answer, Call, Exchange, NoAnswer},
+};
+use crate::config::token_file::Token;
+
+/// A token is renewed this long before it expires.
+const RENEW_BEFORE: Duration = Duration::from_secs(600);
+/// What a token is taken to live at least and at most, whatever our clock makes of its end: GitHub gives an hour.
+const LIFE: (Duration, Duration) = (Duration::from_secs(1200), Duration::from_secs(3600));
+/// Pause after a renewal that failed, and between two tokens minted because one was refused.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Claims of the App's own token: issued this long ago, since clocks differ, and good for so long from now.
+const ISSUED_AGO: u64 = 60;
+const GOOD_FOR: u64 = 540;
+
+/// A GitHub App, able to sign as itself.
+#[derive(Clone)]
+pub struct App {
+    id: u64,
+    key: EncodingKey,
+}
+
+impl App {
+    /// The App with this id and private key.
+    ///
+    /// # Errors
+    /// If the key is no RSA private key in PEM.
+    pub fn new(id: u64, private_key: &Token) -> Result<Self, jsonwebtoken::errors::Error> {
+        Ok(Self { id, key: EncodingKey::from_rsa_pem(private_key.expose().as_bytes())? })
+    }
+
+    /// A token that says it is the App.
+    fn sign(&self, now: Duration) -> Result<Token, NoAnswer> {
+        #[derive(Serialize)]
+        struct Claims {
+            iat: u64,
+            exp: u64,
+            iss: String,
+        }
+        let now = now.as_secs();
+        let claims = Claims { iat: now.saturating_sub(ISSUED_AGO), exp: now + GOOD_FOR, iss: self.id.to_string() };
+        jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.key)
+            .map(Token::new)
+            .map_err(|error| NoAnswer(format!("cannot sign as GitHub App {}: {error}", self.id)))
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Where the App is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Installation {
+    /// Its id is known.
+    Id(u64),
+    /// It is looked up: paths such as `/orgs/acme/installation`, of which the first that answers is believed.
+    Lookup(Vec<String>),
+}
+
+/// The tokens of one installation.
+#[derive(Debug)]
+pub(super) struct AppTokens {
+    app: App,
+    installation: Installation,
+    /// Held while a token is minted, so that there are never two at once.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    installation_id: Option<u64>,
+    current: Option<Current>,
+    /// No renewal ahead of time is tried before.
+    pause_until: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Current {
+    token: Token,
+    minted_at: Duration,
+    life: Duration,
+}
+
+impl Current {
+    /// What is left of its life. Nothing if the clock went back behind its birth.
+    fn left(&self, now: Duration) -> Duration {
+        now.checked_sub(self.minted_at).map_or(Duration::ZERO, |age| self.life.saturating_sub(age))
+    }
+}
+
+/// A token, or what to answer the call with that needed it.
+pub(super) type Obtained = Result<Token, Result<Answer, NoAnswer>>;
+
+#[derive(Deserialize)]
+struct InstallationModel {
+    id: u64,
+}
+
+#[derive(Deserialize)]
+struct TokenModel {
+    token: String,
+    #[serde(default)]
+    expires_at: Option<String>,
+}
+
+impl AppTokens {
+    pub fn new(app: App, installation: Installation) -> Self {
+        Self { app, installation, state: Mutex::default() }
+    }
+
+    /// A token that is good for minutes; another one than `refused`, if there is such.
+    pub async fn token<X: Exchange>(&self, exchange: &X, refused: Option<&Token>) -> Obtained {
+        let mut state = self.state.lock().await;
+        let now = exchange.now();
+        if let Some(current) = state.current.clone() {
+            let (left, is_refused) = (current.left(now), refused == Some(&current.token));
+            let just_minted = now.saturating_sub(current.minted_at) < PAUSE;
+            let renewal_due = left < RENEW_BEFORE && now >= state.pause_until;
+            if !left.is_zero() && ((is_refused && just_minted) || (!is_refused && !renewal_due)) {
+                return Ok(current.token);
+            }
+            match self.mint(exchange, &mut state).await {
+                Err(_) if !is_refused && !left.is_zero() => {
+                    state.pause_until = now + PAUSE;
+                    Ok(current.token)
+                }
+                obtained => obtained,
+            }
+        } else {
+            self.mint(exchange, &mut state).await
+        }
+    }
+
+    async fn mint<X: Exchange>(&self, exchange: &X, state: &mut State) -> Obtained {
+        let jwt = self.app.sign(exchange.now()).map_err(Err)?;
+        let id = match (&self.installation, state.installation_id) {
+            (Installation::Id(id), _) => *id,
+            (_, Some(id)) => id,
+            (Installation::Lookup(paths), None) => self.find(exchange, paths, &jwt).await?,
+        };
+        state.installation_id = Some(id);
+        let path = format!("/app/installations/{id}/access_tokens");
+        let call = Call { method: Method::POST, path: path.clone(), if_none_match: None, body: None };
+        let answer = exchange.exchange(call, &jwt).await.map_err(Err)?;
+        if answer.status != StatusCode::CREATED && answer.status != StatusCode::OK {
+            // Installed anew, it has another id.
+            state.installation_id = None;
+            return Err(self.refused(&format!("POST {path}"), answer));
+        }
+        let minted: TokenModel = serde_json::from_slice(&answer.body)
+            .map_err(|error| Err(NoAnswer(format!("{path}: answer not understood: {error}"))))?;
+        let now = exchange.now();
+        let end = minted.expires_at.and_then(|text| humantime::parse_rfc3339(&text).ok());
+        let end = end.and_then(|end| end.duration_since(std::time::UNIX_EPOCH).ok());
+        let life = end.map_or(LIFE.1, |end| end.saturating_sub(now)).clamp(LIFE.0, LIFE.1);
+        let token = Token::new(minted.token);
+        state.current = Some(Current { token: token.clone(), minted_at: now, life });
+        Ok(token)
+    }
+
+    async fn find<X: Exchange>(
+        &self,
+        exchange: &X,
+        paths: &[String],
+        jwt: &Token,
+    ) -> Result<u64, Result<Answer, NoAnswer>> {
+        for path in paths {
+            let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
+            let answer = exchange.exchange(call, jwt).await.map_err(Err)?;
+            match answer.status {
+                StatusCode::OK => {
+                    let found: InstallationModel = serde_json::from_slice(&answer.body)
+                        .map_err(|error| Err(NoAnswer(format!("{path}: answer not understood: {error}"))))?;
+                    return Ok(found.id);
+                }
+                StatusCode::NOT_FOUND => {}
+                _ => return Err(self.refused(&format!("GET {path}"), answer)),
+            }
+        }
+        let message = format!(
+            "GitHub App {} is not installed there ({}). Remedy: install it, or correct app_id",
+            self.app.id,
+            paths.join(", ")
+        );
+        Err(Ok(Answer::made_up(StatusCode::UNAUTHORIZED, &message)))
+    }
+
+    /// What the call that needed a token is answered with: never with a status that would mean something else there.
+    fn refused(&self, shown: &str, answer: Answer) -> Result<Answer, NoAnswer> {
+        let said = serde_json::from_slice::<ErrorBody>(&answer.body).unwrap_or_default().message.unwrap_or_default();
+        let message = format!("no token for GitHub App {}: {shown}: {}: {said}", self.app.id, answer.status);
+        match answer.status {
+            StatusCode::TOO_MANY_REQUESTS => Ok(answer),
+            StatusCode::FORBIDDEN if answer.headers.contains_key("retry-after") => Ok(answer),
+            StatusCode::FORBIDDEN if said.to_ascii_lowercase().contains("rate limit") => Ok(answer),
+            status if status.is_client_error() => Ok(Answer::made_up(StatusCode::UNAUTHORIZED, &message)),
+            _ => Err(NoAnswer(message)),
+        }
+    }
+}

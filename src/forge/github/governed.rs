@@ -1,0 +1,83 @@
+//! A transport that keeps within what its credential may be used for.
+
+use std::{cell::RefCell, time::Duration};
+
+use http::{Method, StatusCode};
+use tokio::sync::Semaphore;
+
+use super::{
+    governor::{Governor, Heard, Purpose, Weight},
+    refusal,
+    transport::{Answer, Call, NoAnswer, Transport},
+};
+
+/// Calls at the same time: that look, and that serve jobs, which so never wait for the others. GitHub allows 100.
+const AT_ONCE: (usize, usize) = (10, 20);
+
+/// A transport with its governor.
+#[derive(Debug)]
+pub struct Governed<T> {
+    transport: T,
+    governor: RefCell<Governor>,
+    looks: Semaphore,
+    serves: Semaphore,
+}
+
+impl<T: Transport> Governed<T> {
+    /// Uses `share` (above 0, at most 1) of the credential's rate limit.
+    pub fn new(transport: T, share: f64) -> Self {
+        let governor = RefCell::new(Governor::new(share, transport.now()));
+        Self { transport, governor, looks: Semaphore::new(AT_ONCE.0), serves: Semaphore::new(AT_ONCE.1) }
+    }
+
+    /// What may be used of it.
+    pub fn governor(&self) -> Governor {
+        self.governor.borrow().clone()
+    }
+}
+
+/// Calls that serve jobs: everything that changes something, and what is looked up by id or name.
+fn purpose(call: &Call) -> Purpose {
+    let by_name = call.path.contains("/actions/runners?name=") || call.path.contains("/actions/jobs/");
+    if call.method != Method::GET || by_name { Purpose::Serve } else { Purpose::Look }
+}
+
+impl<T: Transport> Transport for Governed<T> {
+    /// Answers 429 itself, with the time to wait in `retry-after`, where the call may not be made now.
+    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
+        let purpose = purpose(&call);
+        let weight = if call.method == Method::GET { Weight::Read } else { Weight::Change };
+        let turn = match purpose {
+            Purpose::Look => &self.looks,
+            Purpose::Serve => &self.serves,
+        };
+        // Never closed.
+        let _turn = turn.acquire().await;
+        let now = self.now();
+        if let Err(until) = self.governor.borrow_mut().admit(purpose, weight, now) {
+            let wait = until.saturating_sub(now).as_secs_f64().ceil().max(1.0) as u64;
+            let mut answer = Answer::made_up(
+                StatusCode::TOO_MANY_REQUESTS,
+                &format!("not sent: the credential's limit asks to wait {wait} s"),
+            );
+            answer.headers.insert(http::header::RETRY_AFTER, wait.into());
+            return Ok(answer);
+        }
+        let answer = self.transport.send(call).await?;
+        let now = self.now();
+        let heard = Heard {
+            limit: refusal::rate_limit(&answer),
+            refused: refusal::is_limit(&answer),
+            retry_after: refusal::retry_after(&answer),
+            unchanged: answer.status == StatusCode::NOT_MODIFIED,
+        };
+        // Those who share a limit do not ask in the same microsecond.
+        let chance = f64::from(now.subsec_micros() % 1000) / 1000.0;
+        self.governor.borrow_mut().heard(heard, now, chance);
+        Ok(answer)
+    }
+
+    fn now(&self) -> Duration {
+        self.transport.now()
+    }
+}

@@ -1,0 +1,77 @@
+//! Who may ask, whether they asked too often already, and whether the repository lets them.
+
+use super::answer::Answer;
+use super::route::Call;
+use super::{Ask, apps, named_repo, permission};
+use crate::world::{Bearer, World};
+
+/// Who may ask, and whether they asked too often already.
+pub(super) fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, user_agent: bool) -> Result<(), Answer> {
+    if !user_agent {
+        return Err(Answer::error(
+            403,
+            "Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
+        ));
+    }
+    match (bearer, ask.route.call.wants_jwt()) {
+        (Bearer::Accepted(_), false) => {}
+        (Bearer::Jwt(token), true) => apps::check_jwt(ask.now, token)?,
+        (Bearer::Missing, _) => return Err(Answer::error(401, "Requires authentication")),
+        (Bearer::Accepted(_), true) => {
+            return Err(Answer::error(401, "A JSON web token could not be decoded"));
+        }
+        (Bearer::Bad, _) | (Bearer::Jwt(_), false) => {
+            return Err(Answer::error(401, "Bad credentials"));
+        }
+    }
+    if ask.route.call == Call::RateLimit {
+        return Ok(());
+    }
+    match world.limits_mut().standing(&ask.payer, ask.now) {
+        Some(standing) if standing.remaining() == 0 => return Err(rate_limited(world)),
+        _ => {}
+    }
+    let rules = world.config().limits.clone();
+    if let Some(budget) = rules.points_per_minute {
+        let points = if ask.method == "GET" { 1 } else { 5 };
+        world
+            .limits_mut()
+            .spend(&ask.payer, ask.now, points, budget)
+            .map_err(|seconds| too_fast(rules.retry_after.then_some(seconds)))?;
+    }
+    if let Some(known) = world.token(&ask.account) {
+        permission::check(world, ask, &known.grant)?;
+    }
+    repo_allows(world, ask)
+}
+
+/// What the state of a repository keeps from being done there.
+fn repo_allows(world: &World, ask: &Ask<'_>) -> Result<(), Answer> {
+    let Some(repo) = named_repo(world, &ask.route.place) else {
+        return Ok(());
+    };
+    let is_about_actions = ask.route.tail.starts_with("/actions/") && ask.route.call != Call::ActionsPermissions;
+    if repo.settings.disabled {
+        return Err(Answer::error(403, "Repository access blocked"));
+    }
+    if repo.settings.archived && ask.method != "GET" {
+        return Err(Answer::error(403, "Repository was archived so is read-only."));
+    }
+    if !repo.settings.actions_enabled && is_about_actions {
+        return Err(Answer::error(403, "Actions has been disabled for this repository."));
+    }
+    Ok(())
+}
+
+pub(super) fn rate_limited(world: &World) -> Answer {
+    Answer::error(world.config().limits.status, "API rate limit exceeded for user ID 1.")
+}
+
+pub(super) fn too_fast(retry_after: Option<u64>) -> Answer {
+    let answer =
+        Answer::error(403, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.");
+    match retry_after {
+        Some(seconds) => answer.header("retry-after", seconds.to_string()),
+        None => answer,
+    }
+}
