@@ -15,4 +15,5 @@ pub mod handover;
 pub mod netlink;
 pub mod sandbox;
 pub mod units;
+pub mod watch;
 pub mod webhook;

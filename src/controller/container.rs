@@ -159,6 +159,8 @@ impl Container {
                 timeline.runner_started_ms.get_or_insert(at_ms);
                 self.advance(Phase::Registering, now);
             }
+            // Of the class more than of the container.
+            What::RunnerVersion { .. } => {}
             What::Listening => {
                 timeline.listening_ms.get_or_insert(at_ms);
                 self.advance(Phase::Idle, now);

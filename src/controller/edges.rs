@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::{
+    config::Template,
     guest::event::Event,
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
@@ -126,6 +127,8 @@ pub trait World {
     fn guests(&self) -> &Self::Guests;
     /// The files.
     fn records(&self) -> &Self::Records;
+    /// The version of the runner program in a template's tree, where the tree tells.
+    fn runner_version(&self, template: &Template) -> Option<String>;
     /// A number nobody expects: makes runner names unique to an attempt.
     fn random(&self) -> u64;
 }

@@ -3,12 +3,14 @@
 use std::{
     net::SocketAddr,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, anyhow};
 use sd_notify::NotifyState;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -26,7 +28,9 @@ use super::{
 };
 use crate::{
     api,
-    config::{self, Settings},
+    config::{self, Settings, Template},
+    watch::runner_version,
+    webhook::{self, Counters, Hint, Secret},
 };
 
 /// Runs until SIGTERM or SIGINT.
@@ -41,13 +45,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let host = host_name(&settings);
     let (commands, inbox) = mpsc::channel(8);
     let (outbox, status) = watch::channel(Status::default());
+    let deliveries = match &settings.webhook {
+        Some(webhook) => Some(listen_for_deliveries(webhook, commands.clone()).await?),
+        None => None,
+    };
     if settings.http.port != 0 {
-        let at: SocketAddr = (settings.http.address, settings.http.port).into();
-        let listener = tokio::net::TcpListener::bind(at)
-            .await
-            .with_context(|| format!("http.port: cannot listen on {at}. Remedy: free the port or set another"))?;
-        info!(%at, "serving /health and /status");
-        tokio::spawn(api::serve(listener, api::router(status.clone())));
+        let listener = listen("http.port", (settings.http.address, settings.http.port).into()).await?;
+        tokio::spawn(api::serve(listener, api::router(status.clone(), deliveries)));
     }
     tokio::spawn(stop_on_signal(commands)?);
     tokio::spawn(tell_service_manager(status));
@@ -62,6 +66,33 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let result = Daemon::new(&world, settings, host, inbox, outbox).run().await;
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     result.map_err(|error| anyhow!(error))
+}
+
+async fn listen(key: &str, at: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(at)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {at}. Remedy: free the port or set another"))?;
+    info!(%at, key, "listening");
+    Ok(listener)
+}
+
+/// Serves `/webhook`, and passes every hint on to the loop.
+async fn listen_for_deliveries(
+    webhook: &config::Webhook,
+    commands: mpsc::Sender<Command>,
+) -> anyhow::Result<Arc<Counters>> {
+    let secret = SecretFile::of_webhook(webhook).read_credential().map_err(|problem| Problems(vec![problem]))?;
+    let (router, mut hints, counters) = webhook::router(Secret::new(secret.expose().as_bytes())?);
+    let listener = listen("webhook.port", (webhook.address, webhook.port).into()).await?;
+    tokio::spawn(api::serve(listener, router));
+    tokio::spawn(async move {
+        while let Some(Hint { repository, .. }) = hints.recv().await {
+            if commands.send(Command::LookAgain { repository }).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(counters)
 }
 
 /// SIGTERM or SIGINT stops intake; a second one has nothing more to stop.
@@ -155,6 +186,10 @@ impl World for RealWorld {
 
     fn records(&self) -> &Ledger {
         &self.records
+    }
+
+    fn runner_version(&self, template: &Template) -> Option<String> {
+        runner_version::in_tree(&template.path, &template.runner)
     }
 
     fn random(&self) -> u64 {

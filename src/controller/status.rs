@@ -14,7 +14,7 @@ use super::{
     plan::Waiting,
     record::{Stage, Timeline},
 };
-use crate::{config::TargetKind, forge::Job};
+use crate::{config::TargetKind, forge::Job, webhook::Counts};
 
 /// Repositories told about at most.
 pub const REPOSITORIES_SHOWN: usize = 200;
@@ -57,6 +57,8 @@ pub struct Status {
     pub settling: Vec<Settling>,
     /// The last ended containers, oldest first.
     pub finished: Vec<Arc<Finished>>,
+    /// Webhook deliveries since the start, where they are listened for.
+    pub webhook: Option<Counts>,
     /// What is wrong; empty = healthy.
     pub problems: Vec<String>,
 }
@@ -246,6 +248,15 @@ pub struct ClassStatus {
     pub max_concurrent: usize,
     /// Boots failed in a row; boots pause while it is not 0.
     pub boot_failures: u32,
+    /// Version of its runner program, where it is known.
+    #[serde(default)]
+    pub runner_version: Option<String>,
+    /// Days until the forge serves that version no more, negative when it is past; absent when no end is announced.
+    #[serde(default)]
+    pub runner_deprecated_in_days: Option<i64>,
+    /// The forge refuses its runner: nothing of it is started.
+    #[serde(default)]
+    pub outdated: bool,
 }
 
 /// A queued job.

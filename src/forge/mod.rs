@@ -30,6 +30,9 @@ pub trait Forge {
     async fn delete_runner(&self, scope: &str, runner_id: u64) -> Result<Deletion, ForgeError>;
     /// One job, or `None` if the forge no longer knows it.
     async fn job(&self, repository: &str, job_id: u64) -> Result<Option<Job>, ForgeError>;
+    /// Until when the forge serves runners of `version`, asked where `name` (a target, a scope or a repository) is.
+    /// `None` = it does not know that version, or does not tell.
+    async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError>;
     /// The rate limit, as last heard, of the credential that serves `name` (a target, a scope or a repository).
     fn rate_limit(&self, name: &str) -> Option<RateLimit>;
     /// What may be used of the credential that serves `name`.
@@ -122,6 +125,15 @@ pub enum Deletion {
     AlreadyGone,
     /// Has a job; the forge keeps it, and is believed.
     Busy,
+}
+
+/// Until when a forge serves runners of a version, since the Unix epoch. `None` = no end is set yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunnerDeprecation {
+    /// From then on no new runner of it is registered.
+    pub registration: Option<Duration>,
+    /// From then on its runners get no jobs.
+    pub runtime: Option<Duration>,
 }
 
 /// A credential's primary rate limit.

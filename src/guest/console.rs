@@ -10,6 +10,8 @@ use super::event::{JobResult, Trouble};
 pub enum Said {
     /// The runner has a session and waits.
     Listening,
+    /// It is this version.
+    Version(String),
     /// It took a job with this display name.
     JobStarted(String),
     /// Its job ended so.
@@ -23,8 +25,21 @@ pub fn parse(line: &str) -> Option<Said> {
     let line = line.trim_end_matches('\r');
     match after_timestamp(line) {
         Some(rest) => parse_timed(rest),
-        None => TROUBLES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, kind)| Said::Trouble(*kind)),
+        None => parse_version(line).or_else(|| {
+            TROUBLES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, kind)| Said::Trouble(*kind))
+        }),
     }
+}
+
+fn parse_version(line: &str) -> Option<Said> {
+    let version = line.strip_prefix("Current runner version: '")?.strip_suffix('\'')?;
+    is_version(version).then(|| Said::Version(version.to_owned()))
+}
+
+/// Numbers with dots between them, as the forge's runner has them; nothing that means anything to a path or a page.
+pub fn is_version(text: &str) -> bool {
+    let number = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.len() <= 32 && text.contains('.') && text.split('.').all(number)
 }
 
 /// Lines without a time stamp, by their beginning.
@@ -128,11 +143,19 @@ mod tests {
     }
 
     #[test]
+    fn the_runner_says_its_version() {
+        assert_eq!(parse("Current runner version: '2.336.0'"), Some(Said::Version("2.336.0".into())));
+    }
+
+    #[test]
     fn what_says_nothing_is_nothing() {
         for line in [
             "",
             "√ Connected to GitHub",
-            "Current runner version: '2.336.0'",
+            "Current runner version: '2.336.0' and more",
+            "Current runner version: '../../x'",
+            "Current runner version: '2.'",
+            "2026-11-21 07:54:01Z: Current runner version: '2.336.0'",
             "2026-11-21 07:54:01Z: Runner reconnected.",
             "2026-11-21 07:54:01Z: Listening for Jobs and more",
             "2026-11-21 07:54:01: Listening for Jobs",

@@ -38,6 +38,11 @@ pub enum What {
     NetworkReady,
     /// The runner program was started.
     RunnerStarted,
+    /// The runner said which version it is (`Current runner version: …`), just before it listens.
+    RunnerVersion {
+        /// Digits and dots.
+        version: String,
+    },
     /// The runner has a session with the forge and waits for a job (`Listening for Jobs`).
     Listening,
     /// The runner took a job (`Running job: …`).

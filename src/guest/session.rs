@@ -235,6 +235,7 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, lines: tokio::sync::mpsc::
 
 fn understand(line: &str, outlet: &Outlet, heard: &mut Heard) {
     match console::parse(line) {
+        Some(Said::Version(version)) => outlet.report(What::RunnerVersion { version }),
         Some(Said::Listening) => outlet.report(What::Listening),
         Some(Said::JobStarted(job)) => outlet.report(What::JobStarted { job }),
         Some(Said::JobEnded(result)) => {

@@ -3,13 +3,13 @@
 use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Duration};
 
 use gha_runner_controller::{
-    config::Settings,
+    config::{Settings, Template},
     controller::{
         edges::{Clock, EdgeError, Feed, Guests, Records, Systemd, Unit, World},
         record::Record,
     },
     forge::{
-        Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner,
+        Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
         github::{
             Github, Login,
             transport::{Answer, Call, NoAnswer, Transport},
@@ -151,6 +151,10 @@ impl Forge for WatchedForge {
         self.github.job(target, job_id).await
     }
 
+    async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
+        self.github.runner_deprecation(name, version).await
+    }
+
     fn rate_limit(&self, target: &str) -> Option<RateLimit> {
         self.github.rate_limit(target)
     }
@@ -277,6 +281,8 @@ pub struct SimWorld {
     pub guests: SimGuests,
     pub records: SimRecords,
     pub rng: RefCell<StdRng>,
+    /// The runner version that templates tell.
+    pub tree: RefCell<Option<String>>,
 }
 
 impl SimWorld {
@@ -291,6 +297,7 @@ impl SimWorld {
             guests: SimGuests { host: host.clone() },
             records: SimRecords { host: host.clone() },
             rng: RefCell::new(StdRng::seed_from_u64(seed ^ 0x5eed)),
+            tree: RefCell::default(),
         }
     }
 }
@@ -320,6 +327,10 @@ impl World for SimWorld {
 
     fn records(&self) -> &SimRecords {
         &self.records
+    }
+
+    fn runner_version(&self, _template: &Template) -> Option<String> {
+        self.tree.borrow().clone()
     }
 
     fn random(&self) -> u64 {

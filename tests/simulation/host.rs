@@ -15,6 +15,7 @@ use gha_runner_controller::{
     guest::event::{Event, GuestExit, JobResult, Trouble, What},
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
+use github_sim::runner_protocol::CURRENT_VERSION;
 use github_sim::world::{Beat, Refusal, RunnerResult, RunnerSession};
 use rand::{Rng, rngs::StdRng};
 use tokio::{
@@ -299,6 +300,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
         Err(_) => return End::exit(GuestExit::RegistrationDeleted),
     };
     *session.borrow_mut() = Some(connection.clone());
+    tell(What::RunnerVersion { version: CURRENT_VERSION.into() });
     tell(What::Listening);
     loop {
         let polled = hub.borrow_mut().runner_poll(clock.now(), &connection);

@@ -60,7 +60,12 @@ impl<'w, W: World> Daemon<'w, W> {
         let now = self.now();
         let found = self.repositories.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(repository));
         let Some((_, repository)) = found.filter(|(_, repository)| repository.failures == 0) else { return };
-        let at = repository.hinted_at.map_or(now, |last| now.max(last + HINT_PAUSE));
+        let at = match repository.hinted_at {
+            // One is on its way, and sees whatever this hint is about.
+            Some(pending) if pending > now => pending,
+            Some(last) => now.max(last + HINT_PAUSE),
+            None => now,
+        };
         repository.hinted_at = Some(at);
         repository.next_look = repository.next_look.min(at);
     }

@@ -16,6 +16,7 @@ mod settle;
 mod snapshot;
 mod sweep;
 mod targets;
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -37,7 +38,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    forge::{self, Deletion, ForgeError, Job, Minted, Runner},
+    forge::{self, Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation},
     guest::event::Event,
     handover::ContainerName,
 };
@@ -79,6 +80,7 @@ pub struct Daemon<'w, W: World> {
     repositories: BTreeMap<String, Repository>,
     credentials: BTreeMap<String, Credential>,
     containers: BTreeMap<ContainerName, Container>,
+    versions: versions::Versions,
     /// Units with our name pattern that nothing explains; being stopped.
     orphans: BTreeSet<ContainerName>,
     effects: FuturesUnordered<LocalBoxFuture<'w, Outcome<W>>>,
@@ -111,6 +113,7 @@ enum Outcome<W: World> {
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     RunnersListed { scope: String, result: Result<Vec<Runner>, ForgeError> },
     GhostDeleted { scope: String, runner: String, result: Result<Deletion, ForgeError> },
+    DeprecationSaid { version: String, result: Result<Option<RunnerDeprecation>, ForgeError> },
 }
 
 impl<'w, W: World> Daemon<'w, W> {
@@ -154,6 +157,7 @@ impl<'w, W: World> Daemon<'w, W> {
             repositories: BTreeMap::new(),
             credentials: settings.credentials.keys().map(|name| (name.clone(), Credential::default())).collect(),
             containers: BTreeMap::new(),
+            versions: versions::Versions::default(),
             orphans: BTreeSet::new(),
             effects: FuturesUnordered::new(),
             pickups: VecDeque::new(),
@@ -245,6 +249,7 @@ impl<'w, W: World> Daemon<'w, W> {
             self.look_where_due(now);
             self.sweep_where_due(now);
         }
+        self.watch_versions(now);
         self.plan = plan(&self.snapshot(now));
         for action in std::mem::take(&mut self.plan.actions) {
             match action {
@@ -309,6 +314,7 @@ impl<'w, W: World> Daemon<'w, W> {
             Outcome::Deregistered { name, result } => self.deregistered(&name, result),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result),
             Outcome::GhostDeleted { scope, runner, result } => self.ghost_deleted(&scope, &runner, result),
+            Outcome::DeprecationSaid { version, result } => self.deprecation_said(&version, result),
         }
     }
 

@@ -14,7 +14,10 @@ use crate::{
         plan::Pickup,
         record::Stage,
     },
-    guest::event::Event,
+    guest::{
+        console::is_version,
+        event::{Event, What},
+    },
     handover::ContainerName,
 };
 
@@ -150,6 +153,8 @@ impl<'w, W: World> Daemon<'w, W> {
         // The registration of a runner that had its job goes by itself, but not at once (PROTOCOLS B.3).
         container.not_before = now;
         let class = container.record.class.clone();
+        // After a job was taken, what speaks of a refusal is the job.
+        let refused = cause == Cause::RunnerRefused && !container.had_job();
         info!(container = %name, class, scope = container.record.scope, cause = %cause, "{name}: ended: {cause}");
         self.remember(name);
         if let Err(error) = self.world.records().take_back(name) {
@@ -157,6 +162,9 @@ impl<'w, W: World> Daemon<'w, W> {
         }
         if cause.is_boot_failure() {
             self.hold_class(&class, now);
+        }
+        if refused {
+            self.runner_refused(&class, now);
         }
     }
 
@@ -190,14 +198,23 @@ impl<'w, W: World> Daemon<'w, W> {
             warn!(container = %name, "the guest broke the protocol; it is not listened to any more");
             return;
         };
+        let fresh = container.record.timeline.listening_ms.is_none();
         let took = container.guest_said(&event.what, event.at_ms, now);
         let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
         let up = container.phase == Phase::Idle || took;
         if took {
             self.pickups.push_back(Pickup { container: name.clone(), class: class.clone(), scope, at: now });
         }
+        // Only before a job could have said it.
+        if let What::RunnerVersion { version } = &event.what
+            && fresh
+            && is_version(version)
+        {
+            self.runner_said(&class, version);
+        }
         if up {
             self.release_class(&class);
+            self.runner_served(&class);
         }
         self.remember(&name);
         self.listen(name, feed);

@@ -54,12 +54,16 @@ impl<W: World> Daemon<'_, W> {
             .settings
             .classes
             .values()
-            .map(|class| ClassStatus {
+            .map(|class| (class, self.runner_of(&class.name)))
+            .map(|(class, runner)| ClassStatus {
                 name: class.name.clone(),
                 labels: class.labels.clone(),
                 active: live.iter().filter(|c| c.record.class == class.name).count(),
                 max_concurrent: class.max_concurrent,
                 boot_failures: self.class_failures.get(&class.name).copied().unwrap_or_default(),
+                runner_version: runner.version,
+                runner_deprecated_in_days: runner.days_left,
+                outdated: runner.outdated,
             })
             .collect();
         let queue = self
@@ -107,6 +111,8 @@ impl<W: World> Daemon<'_, W> {
             queue,
             settling,
             finished: self.finished.iter().cloned().collect(),
+            // Filled in by whoever serves the document: deliveries do not pass the loop.
+            webhook: None,
             problems: self.problems(),
         }
     }
@@ -231,6 +237,7 @@ impl<W: World> Daemon<'_, W> {
         for (class, failures) in &self.class_failures {
             problems.push(format!("class {class}: {failures} boots in a row failed; see the journal of its units"));
         }
+        problems.extend(self.outdated());
         if let Some(error) = &self.systemd_error {
             problems.push(format!("systemd: {error}"));
         }

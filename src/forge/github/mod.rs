@@ -35,13 +35,16 @@ pub use self::{
 };
 use self::{
     governed::Governed,
-    models::{Jit, JobModel, JobsPage, RepositoryModel, Run, RunnersPage, RunsPage},
+    models::{DeprecationModel, Jit, JobModel, JobsPage, RepositoryModel, Run, RunnersPage, RunsPage},
     pages::{Page, PageCache, below_root, next_path},
     refusal::refusal,
     routes::Routes,
     transport::{Answer, Call, Transport},
 };
-use super::{Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, Scope};
+use super::{
+    Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
+    Scope,
+};
 use crate::{
     config::{Settings, Target},
     handover::Grant,
@@ -321,6 +324,17 @@ impl<T: Transport> Forge for Github<T> {
         }
         let job: JobModel = parse(&path, &answer)?;
         Ok(Some(job.of(repository, None)))
+    }
+
+    async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
+        let route = self.route(name)?;
+        let path = format!("{}/actions/runners/deprecations/{version}", Scope::parse(name).path());
+        let answer = self.call(&route, Call::get(&path), &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let model: DeprecationModel = parse(&path, &answer)?;
+        Ok(Some(model.into()))
     }
 
     fn rate_limit(&self, name: &str) -> Option<RateLimit> {

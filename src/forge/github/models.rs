@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use crate::forge::{Job, JobStatus, Repository, Runner};
+use crate::forge::{Job, JobStatus, Repository, Runner, RunnerDeprecation};
 
 /// `GET …/actions/runs`
 #[derive(Debug, Deserialize)]
@@ -229,6 +229,22 @@ pub(super) struct Jit {
 #[derive(Deserialize)]
 pub(super) struct JitRunner {
     pub id: u64,
+}
+
+/// `GET …/actions/runners/deprecations/{version}` (REST API, "Get runner version end-of-life schedule").
+#[derive(Debug, Deserialize)]
+pub(super) struct DeprecationModel {
+    #[serde(default)]
+    registration_deprecates_at: Option<String>,
+    #[serde(default)]
+    runtime_deprecates_at: Option<String>,
+}
+
+impl From<DeprecationModel> for RunnerDeprecation {
+    fn from(model: DeprecationModel) -> Self {
+        let time = |text: Option<String>| instant(text.as_deref());
+        Self { registration: time(model.registration_deprecates_at), runtime: time(model.runtime_deprecates_at) }
+    }
 }
 
 /// An error body.

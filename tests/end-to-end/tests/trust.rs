@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use end_to_end::{SERVICE, Stage, StageConfig, TOKEN, unit};
+use end_to_end::{REPO, SERVICE, Stage, StageConfig, TOKEN, unit};
 use gha_runner_controller::{
     controller::phase::Phase,
     handover::{GRANT_FILE, HANDOVER_DIR, RECORD_FILE},
     units::USER,
 };
-use github_sim::world::Conclusion;
+use github_sim::world::{Conclusion, JobSpec, RunSpec};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -84,6 +84,26 @@ fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
     // It has not lost what it may do.
     let (_, job) = stage.queue_small("after", "echo fine").unwrap();
     assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
+}
+
+#[test]
+fn a_forks_job_that_takes_a_runner_meant_for_another_fails_before_its_first_step() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    // The forge gives the older job to whichever runner comes first.
+    let theirs = JobSpec::new("theirs", &["self-hosted", "linux"], &["echo their code ran"]);
+    let pull_request = RunSpec { event: "pull_request".to_owned(), from_fork: true, ..RunSpec::push(vec![theirs]) };
+    let theirs = stage.hub.queue_run(REPO, pull_request).unwrap().job_ids[0];
+    let hook = "/run/gha-runner-guest/job-started.sh";
+    let script = format!("test -x {hook}; if echo >> {hook} || rm -f {hook}; then exit 9; fi; echo our code ran");
+    let (_, ours) = stage.queue_small("ours", &script).unwrap();
+    let refused = stage.hub.wait_completed(theirs, MINUTE).unwrap();
+    assert_eq!(refused.conclusion, Some(Conclusion::Failure));
+    assert!(refused.output.contains("refuses this job: it comes from a fork"), "{}", refused.output);
+    assert!(!refused.output.contains("their code ran"), "{}", refused.output);
+    let served = stage.hub.wait_completed(ours, MINUTE).unwrap();
+    assert_eq!(served.conclusion, Some(Conclusion::Success), "{}", served.output);
+    assert!(served.output.contains("our code ran"), "{}", served.output);
+    stage.wait_until_clean(MINUTE).unwrap();
 }
 
 #[test]
