@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::Path,
+    rc::Rc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     api,
     config::{self, CredentialKind, Problem, Problems, Settings, token_file::SecretFile},
-    forge::github::{App, Github, OctocrabExchange, Session},
+    forge::github::{App, Github, OctocrabExchange, ScaleSets, Session, scale_set::https::Https},
 };
 
 /// Runs until SIGTERM or SIGINT.
@@ -37,11 +38,11 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let world = RealWorld::open(&settings).await?;
     let host = match &settings.host_name {
         Some(name) => name.clone(),
         None => host_name(),
     };
+    let world = RealWorld::open(&settings, &host).await?;
     let (commands, inbox) = mpsc::channel(8);
     let (outbox, status) = watch::channel(Status::default());
     if settings.http.port != 0 {
@@ -125,14 +126,15 @@ fn host_name() -> String {
 
 struct RealWorld {
     clock: RealClock,
-    forge: Github<Session<OctocrabExchange>>,
+    forge: Rc<Github<Session<OctocrabExchange>>>,
+    sets: ScaleSets<Session<OctocrabExchange>, Https>,
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
 }
 
 impl RealWorld {
-    async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    async fn open(settings: &Settings, host: &str) -> anyhow::Result<Self> {
         // Every file is read first, so that all that is wrong is said at once.
         let mut problems = Vec::new();
         let mut secrets = BTreeMap::new();
@@ -165,8 +167,10 @@ impl RealWorld {
                 _ => Session::with_token(exchange, secret),
             })
         })?;
+        let forge = Rc::new(forge);
         Ok(Self {
             clock: RealClock { start: Instant::now() },
+            sets: ScaleSets::new(forge.clone(), Https::new()?, host),
             forge,
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),
@@ -178,6 +182,7 @@ impl RealWorld {
 impl World for RealWorld {
     type Clock = RealClock;
     type Forge = Github<Session<OctocrabExchange>>;
+    type Sets = ScaleSets<Session<OctocrabExchange>, Https>;
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;
@@ -188,6 +193,10 @@ impl World for RealWorld {
 
     fn forge(&self) -> &Self::Forge {
         &self.forge
+    }
+
+    fn sets(&self) -> &Self::Sets {
+        &self.sets
     }
 
     fn systemd(&self) -> &SystemdBus {

@@ -12,6 +12,7 @@ use gha_runner_controller::{
         edges::{EdgeError, Unit, UnitState},
         record::{Record, Stage},
     },
+    forge::{SetKey, github::scale_set::assignments::Assignments},
     guest::event::{Event, GuestExit, JobResult, Trouble, What},
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
@@ -66,6 +67,7 @@ pub struct HostState {
     pub records: BTreeMap<ContainerName, Record>,
     pub handed: BTreeMap<ContainerName, (ContainerRecord, Grant)>,
     pub endings: BTreeMap<ContainerName, Ending>,
+    pub sets: BTreeMap<SetKey, Assignments>,
     /// `None` = "look again".
     pub signals: VecDeque<Option<Unit>>,
     pub notice: Rc<Notify>,
@@ -92,6 +94,7 @@ impl HostState {
             records: BTreeMap::new(),
             handed: BTreeMap::new(),
             endings: BTreeMap::new(),
+            sets: BTreeMap::new(),
             signals: VecDeque::new(),
             notice: Rc::default(),
             told: Rc::default(),

@@ -9,7 +9,7 @@ mod host;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use edges::{Hub, SimClock, SimWorld, TOKEN};
+use edges::{Hub, SimClock, SimWorld, token};
 use gha_runner_controller::{
     config::{self, Settings},
     controller::{
@@ -19,7 +19,10 @@ use gha_runner_controller::{
 };
 use github_sim::{
     Call,
-    world::{Config, Fault, JobId, JobSpec, JobStatus, Picking, RepoSpec, RunnerFault, RunnerWhat, What, World},
+    world::{
+        AccountKind, AccountSpec, Config, Fault, JobId, JobSpec, JobStatus, Picking, RepoSpec, RunnerFault, RunnerWhat,
+        What, World,
+    },
 };
 use host::{Host, HostFault, HostState};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -29,7 +32,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const REPOS: [&str; 3] = ["acme/api", "acme/web", "acme/docs"];
+/// A repository that is named, three of an organisation, two of a person.
+const REPOS: [&str; 6] = ["acme/api", "corp/web", "corp/docs", "corp/tools", "solo/site", "solo/notes"];
+const CREDENTIALS: [&str; 2] = ["first", "second"];
 const HOST_NAME: &str = "sim";
 
 /// One run of the simulation.
@@ -49,10 +54,7 @@ struct Simulation {
 
 fn settings() -> Settings {
     let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    let repos: String = REPOS.iter().map(|repo| format!("[[target]]\nrepo = \"{repo}\"\n")).collect();
-    let text = format!(
-        r#"
-        token_file = "/nowhere"
+    let text = r#"
         max_concurrent = 5
         [network]
         pool = "10.9.0.0/27"
@@ -64,9 +66,22 @@ fn settings() -> Settings {
         labels = ["self-hosted", "linux", "big"]
         memory = "8G"
         max_concurrent = 2
-        {repos}
-        "#
-    );
+        intake = "polling"
+        [credential.first]
+        token_file = "/nowhere/first"
+        [credential.second]
+        token_file = "/nowhere/second"
+        [[target]]
+        repo = "acme/api"
+        credential = "first"
+        [[target]]
+        org = "corp"
+        credential = "second"
+        weight = 2
+        [[target]]
+        user = "solo"
+        credential = "first"
+        "#;
     std::fs::write(file.path(), text).unwrap();
     config::load(Some(file.path()), |_| None).unwrap()
 }
@@ -75,7 +90,8 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let settings = settings();
         let clock = SimClock::new();
-        let mut github = World::new(Config { seed, tokens: vec![TOKEN.into()], ..Config::default() });
+        let mut github = World::new(Config { seed, tokens: CREDENTIALS.map(token).to_vec(), ..Config::default() });
+        github.set_account(AccountSpec { login: "solo".into(), kind: AccountKind::User, enterprise: None }).unwrap();
         for repo in REPOS {
             github.add_repo(&RepoSpec { name: repo.into(), private: true }).unwrap();
         }
@@ -242,6 +258,8 @@ impl Simulation {
         assert!(host.units.is_empty(), "units left: {:?}", host.units.keys());
         assert!(host.handed.is_empty(), "hand-overs left: {:?}", host.handed.keys());
         assert!(host.records.is_empty(), "records left: {:?}", host.records.values());
+        let sessions: Vec<_> = hub.scale_set_views().into_iter().filter(|set| set.listener.is_some()).collect();
+        assert!(sessions.is_empty(), "sessions left after a polite stop: {sessions:#?}");
         let status = self.status.as_ref().unwrap().borrow();
         assert!(status.active_containers.is_empty());
         assert!(status.problems.is_empty(), "still unhealthy: {:?}", status.problems);
@@ -277,15 +295,18 @@ async fn quiet(simulation: &mut Simulation, time: Duration) {
         &simulation.settings,
         simulation.rng.random(),
     );
-    let (_commands, inbox) = mpsc::channel::<Command>(1);
+    let (commands, inbox) = mpsc::channel::<Command>(1);
     let (outbox, status) = watch::channel(Status::default());
     simulation.status = Some(status);
-    let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox);
+    let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox).run();
+    tokio::pin!(daemon);
     tokio::select! {
         biased;
-        result = daemon.run() => panic!("the controller ended by itself: {result:?}"),
+        result = &mut daemon => panic!("the controller ended by itself: {result:?}"),
         () = sleep(time) => {}
     }
+    commands.send(Command::Shutdown).await.unwrap();
+    timeout(Duration::from_secs(60), daemon).await.expect("stopping takes too long").unwrap();
 }
 
 /// Runs a simulation on a paused clock, one thread, nothing left to chance but the seed.
