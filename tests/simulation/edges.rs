@@ -114,7 +114,6 @@ impl Transport for Wire {
         let mut request = http::Request::builder()
             .method(call.method)
             .uri(call.path)
-            .header("host", "api.github.com")
             .header("authorization", format!("Bearer {}", self.token))
             .header("user-agent", "simulation");
         if let Some(etag) = call.if_none_match {

@@ -76,6 +76,8 @@ pub struct HostState {
     pub lose_signals: u32,
     /// Units ever started.
     pub started: u32,
+    /// Of these, those whose runner was a scale set's.
+    pub by_set: u32,
     /// Most units at once.
     pub peak: usize,
 }
@@ -101,6 +103,7 @@ impl HostState {
             faults: Vec::new(),
             lose_signals: 0,
             started: 0,
+            by_set: 0,
             peak: 0,
         }
     }
@@ -160,6 +163,7 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         let (record, _) = state.handed.get(name).expect("a unit is started only after the hand-over").clone();
         let known = state.records.get(name).expect("a unit is started only after it is recorded");
         assert_eq!(known.stage, Stage::Started);
+        let by_set = known.set;
         assert!(!state.units.contains_key(name), "{name} is started twice");
         for (other, unit) in &state.units {
             assert_ne!(unit.record.subnet, record.subnet, "{name} and {other} share a subnet");
@@ -173,6 +177,7 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         state.stories.remove(name);
         state.endings.remove(name);
         state.started += 1;
+        state.by_set += u32::from(by_set);
         state.peak = state.peak.max(state.units.len());
         state.set_state(name, UnitState::Activating);
         drop(state);

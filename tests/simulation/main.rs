@@ -56,6 +56,8 @@ fn settings() -> Settings {
     let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     let text = r#"
         max_concurrent = 5
+        [github]
+        api_url = "http://github.invalid"
         [network]
         pool = "10.9.0.0/27"
         prefix = 30
@@ -329,18 +331,19 @@ fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() 
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }
-    let (mut jobs, mut containers, mut politely) = (0, 0, 0);
+    let (mut jobs, mut containers, mut by_set, mut politely) = (0, 0, 0, 0);
     for seed in seeds() {
         let caught = std::panic::catch_unwind(|| {
             simulate(async {
                 let simulation = history(seed, 6).await;
                 simulation.check_the_end();
-                let started = simulation.host.borrow().started;
-                (simulation.ours.len(), started, simulation.stopped_politely)
+                let (started, by_set) = (simulation.host.borrow().started, simulation.host.borrow().by_set);
+                (simulation.ours.len(), started, by_set, simulation.stopped_politely)
             })
         });
         match caught {
-            Ok((ours, started, stopped)) => {
+            Ok((ours, started, set, stopped)) => {
+                by_set += set;
                 politely += stopped;
                 jobs += ours;
                 containers += started;
@@ -351,7 +354,11 @@ fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() 
             }
         }
     }
-    println!("{jobs} jobs that had to be served, {containers} containers, {politely} polite stops with jobs running");
+    println!(
+        "{jobs} jobs that had to be served, {containers} containers, {by_set} of scale sets, {politely} polite stops with \
+         jobs running"
+    );
+    assert!(by_set > 0 && by_set < containers, "both ways to find jobs are used");
     assert!(seeds().len() == 1 || politely > 0, "no history stopped a controller while jobs ran");
 }
 
