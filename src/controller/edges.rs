@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::{
     config::Template,
+    forge::{SetKey, github::scale_set::assignments::Assignments},
     guest::event::Event,
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
@@ -99,6 +100,11 @@ pub trait Records {
     fn take_back(&self, name: &ContainerName) -> Result<(), EdgeError>;
     /// Everything handed over, to find containers whose record was lost.
     fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError>;
+    /// What is remembered of scale sets' jobs. A file that cannot be read is reported and left out: the forge tells
+    /// again what was not acknowledged, and counts the rest.
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError>;
+    /// Writes it, durably, whole or not at all.
+    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError>;
     /// How a container ended, once *teardown* wrote it.
     fn ending(&self, name: &ContainerName) -> Option<Ending>;
     /// Identifies this boot of the host; a record from another boot has no container any more.
@@ -111,6 +117,8 @@ pub trait World {
     type Clock: Clock;
     /// See [`Forge`](crate::forge::Forge).
     type Forge: crate::forge::Forge;
+    /// See [`Sets`](crate::forge::Sets).
+    type Sets: crate::forge::Sets;
     /// See [`Systemd`].
     type Systemd: Systemd;
     /// See [`Guests`].
@@ -121,6 +129,8 @@ pub trait World {
     fn clock(&self) -> &Self::Clock;
     /// The forge.
     fn forge(&self) -> &Self::Forge;
+    /// The forge's scale sets.
+    fn sets(&self) -> &Self::Sets;
     /// systemd and machined.
     fn systemd(&self) -> &Self::Systemd;
     /// The guests.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tempfile::NamedTempFile;
 use tracing::warn;
 
@@ -16,6 +16,7 @@ use super::{
     edges::{EdgeError, Records},
     record::Record,
 };
+use crate::forge::{SetKey, github::scale_set::assignments::Assignments};
 use crate::handover::{
     ContainerName, ContainerRecord, ENDINGS_DIR, Ending, GRANT_FILE, Grant, HANDOVER_DIR, RECORD_FILE,
 };
@@ -23,10 +24,22 @@ use crate::handover::{
 /// Largest file read, in bytes.
 const LIMIT: u64 = 64 * 1024;
 
+/// Largest file of a scale set read, in bytes: thousands of jobs that are over are kept against replays.
+const SET_LIMIT: u64 = 16 << 20;
+
+/// What is written of a scale set.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetFile {
+    set: SetKey,
+    assignments: Assignments,
+}
+
 /// The real files.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     records: PathBuf,
+    sets: PathBuf,
     handover: PathBuf,
     endings: PathBuf,
     boot_id: String,
@@ -46,10 +59,11 @@ impl Ledger {
     /// Files in directories of the caller's choice.
     pub fn at(state_dir: &Path, handover: &Path, endings: &Path, boot_id: String) -> Result<Self, EdgeError> {
         let records = state_dir.join("containers");
-        for dir in [records.as_path(), handover] {
+        let sets = state_dir.join("sets");
+        for dir in [records.as_path(), sets.as_path(), handover] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, &error))?;
         }
-        Ok(Self { records, handover: handover.to_owned(), endings: endings.to_owned(), boot_id })
+        Ok(Self { records, sets, handover: handover.to_owned(), endings: endings.to_owned(), boot_id })
     }
 
     fn record_path(&self, name: &ContainerName) -> PathBuf {
@@ -150,6 +164,31 @@ impl Records for Ledger {
             }
         }
         Ok(found)
+    }
+
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError> {
+        let mut found = Vec::new();
+        for path in json_files(&self.sets)? {
+            let read = File::open(&path).map_err(|error| error.to_string()).and_then(|file| {
+                serde_json::from_reader::<_, SetFile>(io::BufReader::new(file.take(SET_LIMIT)))
+                    .map_err(|error| error.to_string())
+            });
+            match read {
+                Ok(file) => found.push((file.set, file.assignments)),
+                Err(error) => {
+                    warn!(path = %path.display(), error, "a scale set's jobs cannot be read; the forge counts them")
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError> {
+        // Neither a class nor a name at the forge has an @ or a %.
+        let path = self.sets.join(format!("{}@{}.json", key.class, key.scope.replace('/', "%")));
+        let file = SetFile { set: key.clone(), assignments: assignments.clone() };
+        let text = serde_json::to_vec(&file).map_err(|error| EdgeError(error.to_string()))?;
+        write_whole(&path, &text, true).map_err(|error| failed(&path, &error))
     }
 
     fn ending(&self, name: &ContainerName) -> Option<Ending> {

@@ -71,6 +71,9 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Why the jobs that get nothing now get nothing: by repository and job id.
     pub waiting: BTreeMap<(String, u64), Waiting>,
+    /// The most jobs of each scale set, by class and scope, that could be run at once: what is there for it and what
+    /// could still be booted.
+    pub capacity: BTreeMap<(String, String), usize>,
 }
 
 /// The class that serves a job with `labels` in `scope`: the first of `classes` (smallest first) that has them all.
@@ -94,6 +97,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     planning.make_way(&refused);
     planning.keep_ready();
     planning.retire_surplus();
+    planning.promise();
     planning.explain_set_jobs(&refused);
     planning.plan
 }
@@ -296,6 +300,21 @@ impl<'a> Planning<'a> {
                 self.take_spare(key);
                 self.plan.actions.push(Action::Retire(container.name.clone()));
             }
+        }
+    }
+
+    /// What the forge may assign to each set.
+    fn promise(&mut self) {
+        for set in &self.snapshot.sets {
+            let class = self.snapshot.classes.iter().find(|class| class.name == set.class);
+            let (Some(class), Some(scope)) = (class, self.scopes.get(set.scope.as_str())) else { continue };
+            let here = |c: &&ContainerView| c.key() == (&set.class, &set.scope, true) && c.use_ != Use::Ending;
+            let boots = self.plan.actions.iter().filter(|action| {
+                matches!(action, Action::Boot { class, scope, set: true, .. } if *class == set.class && *scope == set.scope)
+            });
+            let there = self.snapshot.containers.iter().filter(here).count() + boots.count();
+            let capacity = self.room.left(class, scope).map_or(0, |left| there + left);
+            self.plan.capacity.insert((set.class.clone(), set.scope.clone()), capacity);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::Path,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -28,7 +29,8 @@ use super::{
 };
 use crate::{
     api,
-    config::{self, Settings, Template},
+    config::{self, Problems, Settings, Template, token_file::SecretFile},
+    forge::github::{OctocrabExchange, ScaleSets, Session, scale_set::https::Https},
     watch::runner_version,
     webhook::{self, Counters, Hint, Secret},
 };
@@ -41,8 +43,8 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let world = RealWorld::open(&settings).await?;
     let host = host_name(&settings);
+    let world = RealWorld::open(&settings, &host).await?;
     let (commands, inbox) = mpsc::channel(8);
     let (outbox, status) = watch::channel(Status::default());
     let deliveries = match &settings.webhook {
@@ -143,17 +145,20 @@ async fn tell_service_manager(mut status: watch::Receiver<Status>) {
 
 struct RealWorld {
     clock: RealClock,
-    forge: RealForge,
+    forge: Rc<RealForge>,
+    sets: ScaleSets<Session<OctocrabExchange>, Https>,
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
 }
 
 impl RealWorld {
-    async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    async fn open(settings: &Settings, host: &str) -> anyhow::Result<Self> {
+        let forge = Rc::new(open_forge(settings)?);
         Ok(Self {
             clock: RealClock { start: Instant::now() },
-            forge: open_forge(settings)?,
+            sets: ScaleSets::new(forge.clone(), Https::new()?, host),
+            forge,
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),
             records: Ledger::open(&settings.state_dir).context("state directory")?,
@@ -164,6 +169,7 @@ impl RealWorld {
 impl World for RealWorld {
     type Clock = RealClock;
     type Forge = RealForge;
+    type Sets = ScaleSets<Session<OctocrabExchange>, Https>;
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;
@@ -174,6 +180,10 @@ impl World for RealWorld {
 
     fn forge(&self) -> &Self::Forge {
         &self.forge
+    }
+
+    fn sets(&self) -> &Self::Sets {
+        &self.sets
     }
 
     fn systemd(&self) -> &SystemdBus {

@@ -49,6 +49,8 @@ pub struct Status {
     pub repositories: Vec<RepositoryStatus>,
     /// Places runners are registered with where something is going on, or goes wrong.
     pub scopes: Vec<ScopeStatus>,
+    /// How the jobs of each class are found in each scope that could have a scale set.
+    pub sets: Vec<SetStatus>,
     /// Kinds of runners.
     pub classes: Vec<ClassStatus>,
     /// Queued jobs and why they wait.
@@ -218,6 +220,41 @@ pub struct RepositoryStatus {
     pub last_error: Option<String>,
     /// Why it cannot be served; it is tried again now and then.
     pub quarantine: Option<String>,
+}
+
+/// A scale set, or what is done in its stead.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetStatus {
+    /// Its class.
+    pub class: String,
+    /// Its scope.
+    pub scope: String,
+    /// How jobs are found now.
+    pub intake: IntakeStatus,
+    /// Why not by the scale set, if so; else what the forge last refused, until it is heard again.
+    pub reason: Option<String>,
+    /// Seconds since the forge was last heard.
+    pub heard_age_seconds: Option<u64>,
+    /// The most jobs of it that the forge may assign at once, as told to it.
+    pub capacity: u32,
+    /// Jobs assigned to it and not over, as the forge counts them.
+    pub assigned: u32,
+    /// Of these, those that run.
+    pub running: u32,
+    /// Assigned jobs that wait and are not to be run: from forks, or not known.
+    pub refused: usize,
+}
+
+/// How jobs are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IntakeStatus {
+    /// By the scale set.
+    ScaleSet,
+    /// By polling.
+    Polling,
+    /// Not at all: only a scale set is allowed, and it cannot be had.
+    None,
 }
 
 /// A place runners are registered with.

@@ -3,10 +3,14 @@
 pub mod github;
 mod scope;
 pub mod selection;
+mod sets;
 
 use std::{fmt, time::Duration};
 
-pub use self::scope::Scope;
+pub use self::{
+    scope::Scope,
+    sets::{SetKey, SetRequest, Sets},
+};
 use crate::handover::Grant;
 
 /// A forge that queues jobs and registers runners. One value serves every target it has a credential for.

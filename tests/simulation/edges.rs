@@ -9,9 +9,11 @@ use gha_runner_controller::{
         record::Record,
     },
     forge::{
-        Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
+        Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation, SetKey,
+        SetRequest, Sets,
         github::{
-            Github, Login,
+            Github, Login, ScaleSets,
+            scale_set::{self, Tidings, assignments::Assignments},
             transport::{Answer, Call, NoAnswer, Transport},
         },
     },
@@ -20,12 +22,18 @@ use gha_runner_controller::{
 };
 use github_sim::Reply;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::host::Host;
 
-/// The token the simulated GitHub accepts.
-pub const TOKEN: &str = "simulated-token";
+/// The token of a credential, which the simulated GitHub accepts.
+pub fn token(credential: &str) -> String {
+    format!("simulated-token-{credential}")
+}
+
 /// Monday 2026-11-02, 00:00 UTC: where simulated wall clocks start.
 pub const EPOCH: Duration = Duration::from_secs(1_793_577_600);
 
@@ -62,32 +70,24 @@ impl Clock for SimClock {
 }
 
 /// The wire to GitHub: takes time, and breaks where a fault says so.
+#[derive(Clone)]
 pub struct Wire {
     pub hub: Hub,
     pub clock: SimClock,
     pub rng: Rc<RefCell<StdRng>>,
+    pub token: String,
 }
 
-impl Transport for Wire {
-    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
+impl Wire {
+    async fn exchange(&self, request: http::Request<Vec<u8>>) -> Result<Answer, NoAnswer> {
         let (there, back) = {
             let mut rng = self.rng.borrow_mut();
             (rng.random_range(5..150), rng.random_range(5..150))
         };
         sleep(Duration::from_millis(there)).await;
-        let mut request = http::Request::builder()
-            .method(call.method)
-            .uri(call.path)
-            .header("authorization", format!("Bearer {TOKEN}"))
-            .header("user-agent", "simulation");
-        if let Some(etag) = call.if_none_match {
-            request = request.header("if-none-match", etag);
-        }
-        let body = call.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request.body(body).expect("a request");
         let mut reply = self.hub.borrow_mut().handle(self.clock.now(), &request);
         while let Reply::Held(held) = reply {
-            sleep(Duration::from_millis(250)).await;
+            sleep(Duration::from_secs(1)).await;
             reply = self.hub.borrow_mut().look_again(self.clock.now(), &held);
         }
         match reply {
@@ -108,15 +108,92 @@ impl Transport for Wire {
             }
         }
     }
+}
+
+impl Transport for Wire {
+    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
+        let mut request = http::Request::builder()
+            .method(call.method)
+            .uri(call.path)
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("user-agent", "simulation");
+        if let Some(etag) = call.if_none_match {
+            request = request.header("if-none-match", etag);
+        }
+        let body = call.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.exchange(request.body(body).expect("a request")).await
+    }
 
     fn now(&self) -> Duration {
         self.clock.wall()
     }
 }
 
+impl scale_set::wire::Wire for Wire {
+    async fn send(&self, request: scale_set::wire::Request) -> Result<Answer, NoAnswer> {
+        let mut built = http::Request::builder()
+            .method(request.method)
+            .uri(request.url.as_str())
+            .body(request.body.unwrap_or_default())
+            .expect("a request");
+        *built.headers_mut() = request.headers;
+        let host = request.url.host_str().unwrap_or_default().parse().expect("a host");
+        built.headers_mut().insert("host", host);
+        timeout(request.timeout, self.exchange(built)).await.unwrap_or_else(|_| Err(NoAnswer("too slow".into())))
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.wall()
+    }
+
+    fn random(&self) -> u64 {
+        self.rng.borrow_mut().random()
+    }
+}
+
+/// The real client of scale sets, watched.
+pub struct WatchedSets {
+    sets: ScaleSets<Wire, Wire>,
+    host: Host,
+}
+
+impl Sets for WatchedSets {
+    async fn open(&self, key: &SetKey, request: &SetRequest) -> Result<Vec<String>, ForgeError> {
+        self.sets.open(key, request).await
+    }
+
+    async fn listen(&self, key: &SetKey, capacity: &mut watch::Receiver<u32>) -> Result<Tidings, ForgeError> {
+        let told = *capacity.borrow() as usize;
+        let most = self.host.borrow().capacity;
+        // Refused jobs come on top, and there are none here.
+        assert!(told <= most, "{key}: {told} jobs are promised on a host of {most}");
+        self.sets.listen(key, capacity).await
+    }
+
+    fn held_for(&self, key: &SetKey) -> Option<Duration> {
+        self.sets.held_for(key)
+    }
+
+    async fn acknowledge(&self, key: &SetKey, message_id: u64) {
+        let written = self.host.borrow().sets.get(key).is_some_and(|kept| kept.last_message_id() >= message_id);
+        assert!(written, "{key}: message {message_id} is acknowledged before it is on disk");
+        self.sets.acknowledge(key, message_id).await;
+    }
+
+    async fn mint(&self, key: &SetKey, runner_name: &str) -> Result<Minted, ForgeError> {
+        let recorded = self.host.borrow().records.values().any(|record| record.runner_name == runner_name);
+        assert!(recorded, "{runner_name} is registered before it is recorded");
+        self.sets.mint(key, runner_name).await
+    }
+
+    async fn release(&self, key: &SetKey) -> Result<(), ForgeError> {
+        self.sets.release(key).await
+    }
+}
+
 /// The real GitHub client, watched: nothing may be registered before it is recorded.
 pub struct WatchedForge {
-    pub github: Github<Wire>,
+    pub github: Rc<Github<Wire>>,
     pub host: Host,
 }
 
@@ -264,6 +341,15 @@ impl Records for SimRecords {
         Ok(self.host.borrow().handed.values().map(|(record, _)| record.clone()).collect())
     }
 
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError> {
+        Ok(self.host.borrow().sets.iter().map(|(key, kept)| (key.clone(), kept.clone())).collect())
+    }
+
+    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError> {
+        self.host.borrow_mut().sets.insert(key.clone(), assignments.clone());
+        Ok(())
+    }
+
     fn ending(&self, name: &ContainerName) -> Option<Ending> {
         self.host.borrow().endings.get(name).cloned()
     }
@@ -277,6 +363,7 @@ impl Records for SimRecords {
 pub struct SimWorld {
     pub clock: SimClock,
     pub forge: WatchedForge,
+    pub sets: WatchedSets,
     pub systemd: SimSystemd,
     pub guests: SimGuests,
     pub records: SimRecords,
@@ -288,10 +375,15 @@ pub struct SimWorld {
 impl SimWorld {
     pub fn new(hub: &Hub, host: &Host, clock: &SimClock, settings: &Settings, seed: u64) -> Self {
         let rng = Rc::new(RefCell::new(StdRng::seed_from_u64(seed)));
-        let wire = |_: &Login| Ok::<_, Infallible>(Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone() });
+        let with = |token| Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone(), token };
+        let wire = |login: &Login| Ok::<_, Infallible>(with(token(&login.credential.name)));
         let Ok(github) = Github::open(settings, wire);
+        let github = Rc::new(github);
+        // Requests of scale sets carry their own tokens.
+        let wire = with(String::new());
         Self {
             clock: clock.clone(),
+            sets: WatchedSets { sets: ScaleSets::new(github.clone(), wire, "sim"), host: host.clone() },
             forge: WatchedForge { github, host: host.clone() },
             systemd: SimSystemd { host: host.clone() },
             guests: SimGuests { host: host.clone() },
@@ -305,6 +397,7 @@ impl SimWorld {
 impl World for SimWorld {
     type Clock = SimClock;
     type Forge = WatchedForge;
+    type Sets = WatchedSets;
     type Systemd = SimSystemd;
     type Guests = SimGuests;
     type Records = SimRecords;
@@ -315,6 +408,10 @@ impl World for SimWorld {
 
     fn forge(&self) -> &WatchedForge {
         &self.forge
+    }
+
+    fn sets(&self) -> &WatchedSets {
+        &self.sets
     }
 
     fn systemd(&self) -> &SimSystemd {

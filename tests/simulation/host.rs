@@ -12,6 +12,7 @@ use gha_runner_controller::{
         edges::{EdgeError, Unit, UnitState},
         record::{Record, Stage},
     },
+    forge::{SetKey, github::scale_set::assignments::Assignments},
     guest::event::{Event, GuestExit, JobResult, Trouble, What},
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
@@ -67,6 +68,7 @@ pub struct HostState {
     pub records: BTreeMap<ContainerName, Record>,
     pub handed: BTreeMap<ContainerName, (ContainerRecord, Grant)>,
     pub endings: BTreeMap<ContainerName, Ending>,
+    pub sets: BTreeMap<SetKey, Assignments>,
     /// `None` = "look again".
     pub signals: VecDeque<Option<Unit>>,
     pub notice: Rc<Notify>,
@@ -75,6 +77,8 @@ pub struct HostState {
     pub lose_signals: u32,
     /// Units ever started.
     pub started: u32,
+    /// Of these, those whose runner was a scale set's.
+    pub by_set: u32,
     /// Most units at once.
     pub peak: usize,
 }
@@ -93,12 +97,14 @@ impl HostState {
             records: BTreeMap::new(),
             handed: BTreeMap::new(),
             endings: BTreeMap::new(),
+            sets: BTreeMap::new(),
             signals: VecDeque::new(),
             notice: Rc::default(),
             told: Rc::default(),
             faults: Vec::new(),
             lose_signals: 0,
             started: 0,
+            by_set: 0,
             peak: 0,
         }
     }
@@ -158,6 +164,7 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         let (record, _) = state.handed.get(name).expect("a unit is started only after the hand-over").clone();
         let known = state.records.get(name).expect("a unit is started only after it is recorded");
         assert_eq!(known.stage, Stage::Started);
+        let by_set = known.set;
         assert!(!state.units.contains_key(name), "{name} is started twice");
         for (other, unit) in &state.units {
             assert_ne!(unit.record.subnet, record.subnet, "{name} and {other} share a subnet");
@@ -171,6 +178,7 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         state.stories.remove(name);
         state.endings.remove(name);
         state.started += 1;
+        state.by_set += u32::from(by_set);
         state.peak = state.peak.max(state.units.len());
         state.set_state(name, UnitState::Activating);
         drop(state);

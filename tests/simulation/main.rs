@@ -11,7 +11,7 @@ mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use edges::{Hub, SimClock, SimWorld, TOKEN};
+use edges::{Hub, SimClock, SimWorld, token};
 use gha_runner_controller::{
     config::{self, Settings},
     controller::{
@@ -21,7 +21,10 @@ use gha_runner_controller::{
 };
 use github_sim::{
     Call,
-    world::{Config, Fault, JobId, JobSpec, JobStatus, Picking, RepoSpec, RunnerFault, RunnerWhat, What, World},
+    world::{
+        AccountKind, AccountSpec, Config, Fault, JobId, JobSpec, JobStatus, Picking, RepoSpec, RunnerFault, RunnerWhat,
+        What, World,
+    },
 };
 use host::{Host, HostFault, HostState};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -31,7 +34,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const REPOS: [&str; 3] = ["acme/api", "acme/web", "acme/docs"];
+/// A repository that is named, three of an organisation, two of a person.
+const REPOS: [&str; 6] = ["acme/api", "corp/web", "corp/docs", "corp/tools", "solo/site", "solo/notes"];
+const CREDENTIALS: [&str; 2] = ["first", "second"];
 const HOST_NAME: &str = "sim";
 
 /// One run of the simulation.
@@ -51,11 +56,10 @@ struct Simulation {
 
 fn settings() -> Settings {
     let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    let repos: String = REPOS.iter().map(|repo| format!("[[target]]\nrepo = \"{repo}\"\n")).collect();
-    let text = format!(
-        r#"
-        token_file = "/nowhere"
+    let text = r#"
         max_concurrent = 5
+        [github]
+        api_url = "http://github.invalid"
         [network]
         pool = "10.9.0.0/27"
         prefix = 30
@@ -66,9 +70,22 @@ fn settings() -> Settings {
         labels = ["self-hosted", "linux", "big"]
         memory = "8G"
         max_concurrent = 2
-        {repos}
-        "#
-    );
+        intake = "polling"
+        [credential.first]
+        token_file = "/nowhere/first"
+        [credential.second]
+        token_file = "/nowhere/second"
+        [[target]]
+        repo = "acme/api"
+        credential = "first"
+        [[target]]
+        org = "corp"
+        credential = "second"
+        weight = 2
+        [[target]]
+        user = "solo"
+        credential = "first"
+        "#;
     std::fs::write(file.path(), text).unwrap();
     config::load(Some(file.path()), |_| None).unwrap()
 }
@@ -77,7 +94,8 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let settings = settings();
         let clock = SimClock::new();
-        let mut github = World::new(Config { seed, tokens: vec![TOKEN.into()], ..Config::default() });
+        let mut github = World::new(Config { seed, tokens: CREDENTIALS.map(token).to_vec(), ..Config::default() });
+        github.set_account(AccountSpec { login: "solo".into(), kind: AccountKind::User, enterprise: None }).unwrap();
         for repo in REPOS {
             github.add_repo(&RepoSpec { name: repo.into(), private: true }).unwrap();
         }
@@ -244,6 +262,8 @@ impl Simulation {
         assert!(host.units.is_empty(), "units left: {:?}", host.units.keys());
         assert!(host.handed.is_empty(), "hand-overs left: {:?}", host.handed.keys());
         assert!(host.records.is_empty(), "records left: {:?}", host.records.values());
+        let sessions: Vec<_> = hub.scale_set_views().into_iter().filter(|set| set.listener.is_some()).collect();
+        assert!(sessions.is_empty(), "sessions left after a polite stop: {sessions:#?}");
         let status = self.status.as_ref().unwrap().borrow();
         assert!(status.active_containers.is_empty());
         assert!(status.problems.is_empty(), "still unhealthy: {:?}", status.problems);
@@ -279,15 +299,18 @@ async fn quiet(simulation: &mut Simulation, time: Duration) {
         &simulation.settings,
         simulation.rng.random(),
     );
-    let (_commands, inbox) = mpsc::channel::<Command>(1);
+    let (commands, inbox) = mpsc::channel::<Command>(1);
     let (outbox, status) = watch::channel(Status::default());
     simulation.status = Some(status);
-    let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox);
+    let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox).run();
+    tokio::pin!(daemon);
     tokio::select! {
         biased;
-        result = daemon.run() => panic!("the controller ended by itself: {result:?}"),
+        result = &mut daemon => panic!("the controller ended by itself: {result:?}"),
         () = sleep(time) => {}
     }
+    commands.send(Command::Shutdown).await.unwrap();
+    timeout(Duration::from_secs(60), daemon).await.expect("stopping takes too long").unwrap();
 }
 
 /// Runs a simulation on a paused clock, one thread, nothing left to chance but the seed.
@@ -310,18 +333,19 @@ fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() 
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }
-    let (mut jobs, mut containers, mut politely) = (0, 0, 0);
+    let (mut jobs, mut containers, mut by_set, mut politely) = (0, 0, 0, 0);
     for seed in seeds() {
         let caught = std::panic::catch_unwind(|| {
             simulate(async {
                 let simulation = history(seed, 6).await;
                 simulation.check_the_end();
-                let started = simulation.host.borrow().started;
-                (simulation.ours.len(), started, simulation.stopped_politely)
+                let (started, by_set) = (simulation.host.borrow().started, simulation.host.borrow().by_set);
+                (simulation.ours.len(), started, by_set, simulation.stopped_politely)
             })
         });
         match caught {
-            Ok((ours, started, stopped)) => {
+            Ok((ours, started, set, stopped)) => {
+                by_set += set;
                 politely += stopped;
                 jobs += ours;
                 containers += started;
@@ -332,7 +356,11 @@ fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() 
             }
         }
     }
-    println!("{jobs} jobs that had to be served, {containers} containers, {politely} polite stops with jobs running");
+    println!(
+        "{jobs} jobs that had to be served, {containers} containers, {by_set} of scale sets, {politely} polite stops with \
+         jobs running"
+    );
+    assert!(by_set > 0 && by_set < containers, "both ways to find jobs are used");
     assert!(seeds().len() == 1 || politely > 0, "no history stopped a controller while jobs ran");
 }
 

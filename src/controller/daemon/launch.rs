@@ -14,7 +14,7 @@ use crate::{
         record::{Record, Stage, Timeline},
         runner_name::runner_name,
     },
-    forge::{ErrorKind, Forge, ForgeError, Minted},
+    forge::{ErrorKind, Forge, ForgeError, Minted, SetKey, Sets},
     handover::{self, ContainerName, ContainerRecord},
 };
 
@@ -89,8 +89,12 @@ impl<'w, W: World> Daemon<'w, W> {
         let (world, name) = (self.world, name.clone());
         let (scope, runner, labels) =
             (container.record.scope.clone(), container.record.runner_name.clone(), class.labels.clone());
+        let set = container.record.set.then(|| SetKey { class: container.record.class.clone(), scope: scope.clone() });
         self.start(async move {
-            let result = world.forge().mint(&scope, &runner, &labels).await;
+            let result = match set {
+                Some(key) => world.sets().mint(&key, &runner).await,
+                None => world.forge().mint(&scope, &runner, &labels).await,
+            };
             Outcome::Minted { name, result }
         });
     }

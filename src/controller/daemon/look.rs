@@ -7,7 +7,10 @@ use std::{
 
 use tracing::{debug, info, warn};
 
-use super::{Daemon, Outcome, backoff, repositories::SeenJob};
+use super::{
+    Daemon, Outcome, backoff,
+    repositories::{RunFacts, SeenJob},
+};
 use crate::{
     controller::{
         edges::World,
@@ -26,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const QUARANTINE: Duration = Duration::from_secs(900);
 /// Refusals in a row that mean a repository cannot be served: one may be a slip of the forge.
 const REFUSALS: u32 = 2;
+/// Time between looks where scale sets tell of every job: only to find what they lost.
+const UNPOLLED: Duration = Duration::from_secs(3600);
 /// Least time between looks that hints ask for: a burst of them is one look, and another for what came meanwhile.
 const HINT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -122,7 +127,8 @@ impl<'w, W: World> Daemon<'w, W> {
         if !jobs.is_empty() {
             repository.active_at = Some(now);
         }
-        repository.runs = jobs.iter().map(|job| job.run_id).collect::<BTreeSet<_>>().len();
+        let facts = |job: &Job| RunFacts { event: job.event.clone(), from_fork: job.from_fork, public: job.public };
+        repository.run_facts = jobs.iter().map(|job| (job.run_id, facts(job))).collect();
 
         let mut seen = BTreeMap::new();
         repository.queued.clear();
@@ -158,7 +164,7 @@ impl<'w, W: World> Daemon<'w, W> {
         repository.seen = seen;
         let scope = repository.scope.clone();
         self.match_runners(name, &scope, jobs, now);
-        let interval = self.pace_of(name, now);
+        let interval = if self.is_polled(&scope) { self.pace_of(name, now) } else { UNPOLLED };
         if let Some(repository) = self.repositories.get_mut(name) {
             // Slow looks drift apart, so that those that began together do not stay together.
             let slow = interval > self.settings.poll_interval * 2;

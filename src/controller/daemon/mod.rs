@@ -12,6 +12,7 @@ mod observe;
 mod publish;
 mod repositories;
 mod scopes;
+mod sets;
 mod settle;
 mod snapshot;
 mod sweep;
@@ -28,7 +29,7 @@ use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::Futures
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use self::{credentials::Credential, repositories::Repository, scopes::Place, targets::Target};
+use self::{credentials::Credential, repositories::Repository, scopes::Place, sets::Set, targets::Target};
 use super::{
     container::Container,
     edges::{Clock, EdgeError, Guests, Systemd, Unit, World},
@@ -38,7 +39,10 @@ use super::{
 };
 use crate::{
     config::Settings,
-    forge::{self, Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation},
+    forge::{
+        self, Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation, SetKey,
+        github::scale_set::{Tidings, assignments::Assignments},
+    },
     guest::event::Event,
     handover::ContainerName,
 };
@@ -79,6 +83,11 @@ pub struct Daemon<'w, W: World> {
     scopes: BTreeMap<String, Place>,
     repositories: BTreeMap<String, Repository>,
     credentials: BTreeMap<String, Credential>,
+    sets: BTreeMap<SetKey, Set>,
+    /// What was remembered of sets that are not there yet.
+    kept_assignments: BTreeMap<SetKey, Assignments>,
+    /// Sessions of sets that are being given back.
+    releasing: usize,
     containers: BTreeMap<ContainerName, Container>,
     versions: versions::Versions,
     /// Units with our name pattern that nothing explains; being stopped.
@@ -101,6 +110,9 @@ pub struct Daemon<'w, W: World> {
 /// What an effect came to.
 enum Outcome<W: World> {
     Discovered { target: String, result: Result<Vec<forge::Repository>, ForgeError> },
+    SetOpened { key: SetKey, result: Result<Vec<String>, ForgeError> },
+    SetHeard { key: SetKey, result: Result<Tidings, ForgeError> },
+    SetReleased,
     Looked { repository: String, began: Duration, result: Result<Vec<Job>, ForgeError> },
     Minted { name: ContainerName, result: Result<Minted, ForgeError> },
     Started { name: ContainerName, result: Result<(), EdgeError> },
@@ -155,6 +167,9 @@ impl<'w, W: World> Daemon<'w, W> {
             targets: BTreeMap::new(),
             scopes: BTreeMap::new(),
             repositories: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            kept_assignments: BTreeMap::new(),
+            releasing: 0,
             credentials: settings.credentials.keys().map(|name| (name.clone(), Credential::default())).collect(),
             containers: BTreeMap::new(),
             versions: versions::Versions::default(),
@@ -173,6 +188,10 @@ impl<'w, W: World> Daemon<'w, W> {
             status,
             settings,
         };
+        match world.records().load_sets() {
+            Ok(kept) => daemon.kept_assignments = kept.into_iter().collect(),
+            Err(error) => warn!(%error, "what is known of scale sets cannot be read; the forge tells it again"),
+        }
         daemon.configure_targets();
         daemon
     }
@@ -209,6 +228,7 @@ impl<'w, W: World> Daemon<'w, W> {
         } else if self.stopping_since.is_none() {
             info!("stopping: no new jobs; running containers go on");
             self.stopping_since = Some(self.now());
+            self.release_sets();
         }
     }
 
@@ -216,7 +236,7 @@ impl<'w, W: World> Daemon<'w, W> {
     fn may_return(&self) -> bool {
         self.stopping_since.is_some_and(|since| {
             let busy = self.containers.values().any(|c| c.in_flight && !c.has_ended());
-            !busy || self.now().saturating_sub(since) >= LAST_WAIT
+            !busy && self.releasing == 0 || self.now().saturating_sub(since) >= LAST_WAIT
         })
     }
 
@@ -246,11 +266,14 @@ impl<'w, W: World> Daemon<'w, W> {
         }
         if self.stopping_since.is_none() {
             self.discover_where_due(now);
+            self.open_sets_where_due(now);
+            self.look_after_sets();
             self.look_where_due(now);
             self.sweep_where_due(now);
         }
         self.watch_versions(now);
         self.plan = plan(&self.snapshot(now));
+        self.promise();
         for action in std::mem::take(&mut self.plan.actions) {
             match action {
                 Action::Boot { class, scope, set, job } => self.boot(&class, &scope, set, job),
@@ -288,9 +311,11 @@ impl<'w, W: World> Daemon<'w, W> {
         let intake = self.stopping_since.is_none();
         let looks = self.repositories.values().filter(|repository| intake && !repository.looking).map(|r| r.next_look);
         let discoveries = self.targets.values().filter(|_| intake).filter_map(|target| target.next_discovery);
+        let sets = self.sets.values().filter(|_| intake).filter_map(Set::due);
         let containers = self.containers.values().filter(|c| !c.in_flight && c.not_before > now).map(|c| c.not_before);
         looks
             .chain(discoveries)
+            .chain(sets)
             .chain(containers)
             .map(|due| due.saturating_sub(now))
             .min()
@@ -302,6 +327,9 @@ impl<'w, W: World> Daemon<'w, W> {
     fn apply(&mut self, outcome: Outcome<W>) {
         match outcome {
             Outcome::Discovered { target, result } => self.discovered(&target, result),
+            Outcome::SetOpened { key, result } => self.set_opened(key, result),
+            Outcome::SetHeard { key, result } => self.set_heard(key, result),
+            Outcome::SetReleased => self.releasing = self.releasing.saturating_sub(1),
             Outcome::Looked { repository, began, result } => self.looked(&repository, began, result),
             Outcome::Minted { name, result } => self.minted(&name, result),
             Outcome::Started { name, result } => self.started(&name, result),

@@ -14,6 +14,7 @@ use crate::{
         plan::Pickup,
         record::Stage,
     },
+    forge::SetKey,
     guest::{
         console::is_version,
         event::{Event, What},
@@ -155,10 +156,15 @@ impl<'w, W: World> Daemon<'w, W> {
         let class = container.record.class.clone();
         // After a job was taken, what speaks of a refusal is the job.
         let refused = cause == Cause::RunnerRefused && !container.had_job();
+        let (counted, container_scope) = (container.record.set && container.had_job(), container.record.scope.clone());
         info!(container = %name, class, scope = container.record.scope, cause = %cause, "{name}: ended: {cause}");
         self.remember(name);
         if let Err(error) = self.world.records().take_back(name) {
             warn!(container = %name, %error, "hand-over not taken back");
+        }
+        let key = SetKey { class: class.clone(), scope: container_scope };
+        if counted && let Some(set) = self.sets.get_mut(&key) {
+            set.ended.push(now);
         }
         if cause.is_boot_failure() {
             self.hold_class(&class, now);

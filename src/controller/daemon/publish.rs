@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
-use super::{Daemon, repositories::Repository, targets::Target};
+use super::{
+    Daemon,
+    repositories::Repository,
+    sets::{HELD, Mode, Set},
+    targets::Target,
+};
 use crate::{
     config::TargetKind,
     controller::{
         container::Container,
         edges::World,
         status::{
-            ActiveContainer, ClassStatus, CredentialStatus, QueuedJob, REPOSITORIES_SHOWN, RateLimitStatus,
-            RepositoryStatus, ScopeStatus, Settling, Status, TargetStatus,
+            ActiveContainer, ClassStatus, CredentialStatus, IntakeStatus, QueuedJob, REPOSITORIES_SHOWN,
+            RateLimitStatus, RepositoryStatus, ScopeStatus, SetStatus, Settling, Status, TargetStatus,
         },
     },
-    forge::{Forge, RateLimit},
+    forge::{Forge, RateLimit, SetKey},
 };
 
 /// How long after its last activity a repository is told about.
@@ -107,6 +112,7 @@ impl<W: World> Daemon<'_, W> {
             credentials: self.credentials_shown(wall_ms),
             repositories: self.repositories_shown(),
             scopes: self.scopes_shown(&live),
+            sets: self.sets_shown(),
             classes,
             queue,
             settling,
@@ -215,6 +221,33 @@ impl<W: World> Daemon<'_, W> {
             .collect()
     }
 
+    fn sets_shown(&self) -> Vec<SetStatus> {
+        let now = self.now();
+        let shown = |(key, set): (&SetKey, &Set)| {
+            let counts = set.assignments.statistics();
+            let (intake, reason) = match &set.mode {
+                Mode::Open | Mode::Released => (IntakeStatus::ScaleSet, set.last_error.clone()),
+                Mode::Opening | Mode::Refused(_) | Mode::Unavailable(_) if self.needs_set(key) => {
+                    (IntakeStatus::None, set.last_error.clone())
+                }
+                Mode::Opening => (IntakeStatus::Polling, None),
+                Mode::Refused(why) | Mode::Unavailable(why) => (IntakeStatus::Polling, Some(why.clone())),
+            };
+            SetStatus {
+                class: key.class.clone(),
+                scope: key.scope.clone(),
+                intake,
+                reason,
+                heard_age_seconds: set.as_of.map(|at| now.saturating_sub(at).as_secs()),
+                capacity: *set.capacity.borrow(),
+                assigned: counts.assigned_jobs,
+                running: counts.running_jobs,
+                refused: self.refused_of(key, set),
+            }
+        };
+        self.sets.iter().map(shown).collect()
+    }
+
     /// What an operator should know: each with the thing's name and what was last said about it.
     fn problems(&self) -> Vec<String> {
         let now = self.now();
@@ -233,6 +266,20 @@ impl<W: World> Daemon<'_, W> {
         for (name, place) in self.scopes.iter().filter(|(_, place)| place.mint_failures > 0) {
             let error = place.last_error.as_deref().unwrap_or("no reason known");
             problems.push(format!("{name}: runners cannot be registered: {error}"));
+        }
+        for (key, set) in &self.sets {
+            let failing = set.failing_since.map(|since| now.saturating_sub(since));
+            let error = set.last_error.as_deref().unwrap_or("no reason known");
+            match &set.mode {
+                Mode::Refused(why) | Mode::Unavailable(why) if self.needs_set(key) => {
+                    problems.push(format!("{key}: cannot be had, and nothing else is allowed: {why}"));
+                }
+                // After a crash the session is our own for some minutes.
+                Mode::Open if failing.is_some_and(|failing| failing > HELD) => {
+                    problems.push(format!("{key}: not heard for {} s: {error}", failing.unwrap_or_default().as_secs()));
+                }
+                _ => {}
+            }
         }
         for (class, failures) in &self.class_failures {
             problems.push(format!("class {class}: {failures} boots in a row failed; see the journal of its units"));

@@ -29,8 +29,8 @@ pub(super) struct Repository {
     pub looked_ms: Option<u64>,
     /// When something was last queued or running there.
     pub active_at: Option<Duration>,
-    /// Runs with something queued or running at the last look, each of which costs calls.
-    pub runs: usize,
+    /// Runs with something queued or running at the last look, by id; each costs calls.
+    pub run_facts: BTreeMap<u64, RunFacts>,
     /// When it is looked at next.
     pub next_look: Duration,
     /// Time between looks, as last decided.
@@ -47,6 +47,14 @@ pub(super) struct Repository {
     pub quarantine: Option<String>,
 }
 
+/// What decides whether the jobs of a run may run here.
+#[derive(Debug, Clone)]
+pub(super) struct RunFacts {
+    pub event: Option<String>,
+    pub from_fork: Option<bool>,
+    pub public: Option<bool>,
+}
+
 /// What is kept of a queued job besides what planning needs.
 #[derive(Debug, Clone)]
 pub(super) struct SeenJob {
@@ -61,7 +69,7 @@ pub(super) struct SeenJob {
 impl Repository {
     /// How it is looked at. `counted` = calls that count against the limit, for each look.
     pub fn pace(&self, counted: f64, now: Duration) -> pace::Repository {
-        let calls = CALLS + self.runs as f64;
+        let calls = CALLS + self.run_facts.len() as f64;
         let quiet = self.active_at.map(|at| now.saturating_sub(at));
         pace::Repository { quiet, calls, counted: counted.min(calls) }
     }

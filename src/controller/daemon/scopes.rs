@@ -31,6 +31,7 @@ impl<W: World> Daemon<'_, W> {
         let place = self.scopes.entry(name.to_owned()).or_default();
         place.target = target.to_owned();
         place.discovered = discovered;
+        self.add_sets(name);
     }
 
     /// Forgets places of which no repository is served any more and no container is left.
@@ -42,5 +43,6 @@ impl<W: World> Daemon<'_, W> {
             .chain(self.containers.values().map(|container| container.record.scope.as_str()))
             .collect();
         self.scopes.retain(|name, place| !place.discovered || used.contains(name.as_str()));
+        self.forget_sets();
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         record::Stage,
         status::Finished,
     },
-    forge::{Deletion, Forge, ForgeError, Job},
+    forge::{Deletion, Forge, ForgeError, Job, SetKey},
     handover::ContainerName,
 };
 
@@ -114,6 +114,10 @@ impl<'w, W: World> Daemon<'w, W> {
         container.settle_tries = 0;
         container.concluded = true;
         let Stage::Settling { cause: before } = container.record.stage else { return };
+        let key = SetKey { class: container.record.class.clone(), scope: container.record.scope.clone() };
+        let runner = container.record.runner_name.clone();
+        let told = self.set_conclusion(&key, &runner);
+        let Some(container) = self.containers.get_mut(name) else { return };
         let ours = job.as_ref().is_some_and(|job| job.runner_name.as_deref() == Some(&container.record.runner_name));
         let certain = match &job {
             Some(job) if ours && !matches!(before, Cause::TimedOut | Cause::OutOfMemory | Cause::BootFailed) => {
@@ -134,6 +138,18 @@ impl<'w, W: World> Daemon<'w, W> {
                 None if job.conclusion.as_deref() == Some("cancelled") => Cause::CancelledBeforePickup,
                 None => before,
             },
+            // Its scale set told how its job ended, and no look had shown the job.
+            None if told.is_some() && !matches!(before, Cause::TimedOut | Cause::OutOfMemory | Cause::BootFailed) => {
+                cause(&Evidence {
+                    decided: None,
+                    conclusion: told,
+                    had_job: true,
+                    stopped: container.stopped,
+                    result: container.result,
+                    trouble: container.trouble,
+                    ending: None,
+                })
+            }
             _ => before,
         };
         let certain = match certain {

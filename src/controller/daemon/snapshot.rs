@@ -36,7 +36,7 @@ impl<W: World> Daemon<'_, W> {
                 .collect(),
             scopes: self.scopes_that_matter(&live, &jobs),
             jobs,
-            sets: Vec::new(),
+            sets: self.set_views(now),
             containers: live
                 .into_iter()
                 .map(|container| ContainerView {
@@ -58,6 +58,7 @@ impl<W: World> Daemon<'_, W> {
             .iter()
             .map(|job| job.scope.as_str())
             .chain(live.iter().map(|container| container.record.scope.as_str()))
+            .chain(self.sets.keys().map(|key| key.scope.as_str()))
             .chain(self.scopes.keys().filter(|_| ready).map(String::as_str))
             .collect();
         let view = |name: &str| {

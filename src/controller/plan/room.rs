@@ -173,6 +173,16 @@ impl<'a> Room<'a> {
         }
     }
 
+    /// Containers of `class` that could still be booted for `scope`; none = none at all, not even if others end.
+    pub fn left(&self, class: &ClassView, scope: &ScopeView) -> Option<usize> {
+        let place = self.by_target.get(scope.target.as_str())?;
+        if self.closed(class).is_some() || self.is_held(scope.held_until) {
+            return None;
+        }
+        let of_class = self.by_class.get(class.name.as_str()).copied().unwrap_or_default();
+        Some(self.host.min(self.subnets).min(of_class).min(place.view.max.saturating_sub(place.used)))
+    }
+
     /// Without this container, there would be room for `demand`.
     pub fn relieves(&self, container: &ContainerView, demand: &Demand<'_>) -> bool {
         let target = self.targets.get(container.scope.as_str());

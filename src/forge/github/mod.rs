@@ -14,12 +14,13 @@ mod refusal;
 mod routes;
 pub mod scale_set;
 mod session;
+mod sets;
 pub mod transport;
 
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{Method, StatusCode};
@@ -32,6 +33,7 @@ pub use self::{
     probe::{Finding, Reach},
     routes::Login,
     session::Session,
+    sets::ScaleSets,
 };
 use self::{
     governed::Governed,
@@ -76,7 +78,8 @@ pub struct Github<T> {
 /// A login with its transport.
 #[derive(Debug)]
 struct Opened<T> {
-    transport: Governed<T>,
+    transport: Rc<Governed<T>>,
+    api_url: String,
     /// Path of the API root, e.g. `/api/v3`, or empty.
     root_path: String,
     /// It is an installation of a GitHub App.
@@ -109,7 +112,8 @@ impl<T: Transport> Github<T> {
             let uri = login.credential.api_url.parse::<http::Uri>();
             let root_path = uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default();
             Ok(Opened {
-                transport: Governed::new(transport(login)?, login.credential.share),
+                transport: Rc::new(Governed::new(transport(login)?, login.credential.share)),
+                api_url: login.credential.api_url.clone(),
                 root_path,
                 is_installation: login.installation.is_some(),
             })
@@ -122,6 +126,12 @@ impl<T: Transport> Github<T> {
         let route =
             self.routes.find(name).and_then(|(target, login)| Some(Route { target, login: self.logins.get(login)? }));
         route.ok_or_else(|| ForgeError::new(ErrorKind::NotFound, format!("{name} belongs to no configured target")))
+    }
+
+    /// What opens the scope or repository `name`, and the API root it is for.
+    fn transport_of(&self, name: &str) -> Result<(Rc<Governed<T>>, String), ForgeError> {
+        let login = self.route(name)?.login;
+        Ok((login.transport.clone(), login.api_url.clone()))
     }
 
     fn kept<R>(&self, name: &str, change: impl FnOnce(&mut Kept) -> R) -> R {

@@ -72,3 +72,13 @@ pub trait Transport {
     /// The wall clock, since the Unix epoch, to turn `retry-after` into a time.
     fn now(&self) -> Duration;
 }
+
+impl<T: Transport> Transport for std::rc::Rc<T> {
+    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
+        T::send(self, call).await
+    }
+
+    fn now(&self) -> Duration {
+        T::now(self)
+    }
+}
