@@ -66,6 +66,7 @@ fn labels(class: &Class) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::{check::check, file::Written};
 

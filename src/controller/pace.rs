@@ -4,7 +4,10 @@
 //! All looks with one credential together stay below what it may be used for: first the quiet repositories wait
 //! longer, then all of them.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 /// How long a repository is looked at at the fast pace after its last activity, and how long each step to a slower
 /// pace lasts.
@@ -96,10 +99,10 @@ impl Pace {
 
 /// A place between 0 and 1 for each name, the same every time: spreads what would otherwise happen at once.
 pub fn spread(name: &str) -> f64 {
-    // FNV-1a.
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // Without a seed of its own, so that a name keeps its place over a restart.
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let hash = hasher.finish();
     (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
 

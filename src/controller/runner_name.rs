@@ -32,6 +32,7 @@ pub fn ghosts(runners: Vec<Runner>, host: &str, claimed: &BTreeSet<&str>) -> Vec
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;
