@@ -15,7 +15,7 @@ use gha_runner_controller::{
     forge::{
         Deletion, ErrorKind,
         github::{
-            OctocrabTransport,
+            OctocrabExchange, Session,
             scale_set::{JobEvent, JobMessage, ScaleSet, Scope, SetSpec, Statistics, api_root, https::Https},
         },
     },
@@ -116,9 +116,9 @@ async fn official(program: &Path, mode: &str, stage: &mut Stage) -> Vec<String> 
     seen
 }
 
-fn client(stage: &Stage) -> ScaleSet<OctocrabTransport, Https> {
+fn client(stage: &Stage) -> ScaleSet<Session<OctocrabExchange>, Https> {
     let api_url = api_root(&stage.config_url).unwrap();
-    let transport = OctocrabTransport::new(&api_url, &Token::new(TOKEN)).unwrap();
+    let transport = Session::with_token(OctocrabExchange::new(&api_url).unwrap(), Token::new(TOKEN));
     let spec = SetSpec {
         scope: Scope::of(&stage.config_url).unwrap(),
         config_url: stage.config_url.clone(),
@@ -190,7 +190,11 @@ async fn ours(mode: &str, stage: &mut Stage) -> Vec<String> {
     seen
 }
 
-async fn hear(set: &ScaleSet<OctocrabTransport, Https>, capacity: &mut watch::Receiver<u32>, seen: &mut Vec<String>) {
+async fn hear(
+    set: &ScaleSet<Session<OctocrabExchange>, Https>,
+    capacity: &mut watch::Receiver<u32>,
+    seen: &mut Vec<String>,
+) {
     let tidings = set.listen(capacity).await.unwrap();
     match tidings.message_id {
         None => seen.push("nothing".into()),
