@@ -17,7 +17,7 @@ use crate::config::token_file::Token;
 const RENEW_BEFORE: Duration = Duration::from_secs(600);
 /// What a token is taken to live at least and at most, whatever our clock makes of its end: GitHub gives an hour.
 const LIFE: (Duration, Duration) = (Duration::from_secs(1200), Duration::from_secs(3600));
-/// Pause after a renewal that failed, and between two tokens minted because one was refused.
+/// Pause after a renewal that failed, and between two replacements of a token that was refused.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Claims of the App's own token: issued this long ago, since clocks differ, and good for so long from now.
 const ISSUED_AGO: u64 = 60;
@@ -85,6 +85,8 @@ struct State {
     current: Option<Current>,
     /// No renewal ahead of time is tried before.
     pause_until: Duration,
+    /// When a token was last replaced because it was refused.
+    replaced_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -127,10 +129,13 @@ impl AppTokens {
         let now = exchange.now();
         if let Some(current) = state.current.clone() {
             let (left, is_refused) = (current.left(now), refused == Some(&current.token));
-            let just_minted = now.saturating_sub(current.minted_at) < PAUSE;
+            let just_replaced = state.replaced_at.is_some_and(|at| now.saturating_sub(at) < PAUSE);
             let renewal_due = left < RENEW_BEFORE && now >= state.pause_until;
-            if !left.is_zero() && ((is_refused && just_minted) || (!is_refused && !renewal_due)) {
+            if !left.is_zero() && ((is_refused && just_replaced) || (!is_refused && !renewal_due)) {
                 return Ok(current.token);
+            }
+            if is_refused {
+                state.replaced_at = Some(now);
             }
             match self.mint(exchange, &mut state).await {
                 Err(_) if !is_refused && !left.is_zero() => {

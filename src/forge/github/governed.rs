@@ -3,7 +3,10 @@
 use std::{cell::RefCell, time::Duration};
 
 use http::{Method, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 
 use super::{
     governor::{Governor, Heard, Purpose, Weight},
@@ -13,6 +16,11 @@ use super::{
 
 /// Calls at the same time: that look, and that serve jobs, which so never wait for the others. GitHub allows 100.
 const AT_ONCE: (usize, usize) = (10, 20);
+
+/// A wait for a budget to be refilled that is not worth an error, and how long one call waits in all: a look at hundreds
+/// of runs is stretched and not cut short.
+const SHORT: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A transport with its governor.
 #[derive(Debug)]
@@ -28,6 +36,21 @@ impl<T: Transport> Governed<T> {
     pub fn new(transport: T, share: f64) -> Self {
         let governor = RefCell::new(Governor::new(share, transport.now()));
         Self { transport, governor, looks: Semaphore::new(AT_ONCE.0), serves: Semaphore::new(AT_ONCE.1) }
+    }
+
+    /// Waits as long as it is worth it; else says how long it would have been.
+    async fn admitted(&self, purpose: Purpose, weight: Weight) -> Result<(), Duration> {
+        let began = Instant::now();
+        loop {
+            let now = self.transport.now();
+            let Err(until) = self.governor.borrow_mut().admit(purpose, weight, now) else { return Ok(()) };
+            let wait = until.saturating_sub(now);
+            let paused = self.governor.borrow().paused_until(now).is_some();
+            if paused || wait > SHORT || began.elapsed() + wait > PATIENCE {
+                return Err(wait);
+            }
+            sleep(wait.max(Duration::from_millis(1))).await;
+        }
     }
 
     /// What may be used of it.
@@ -53,14 +76,11 @@ impl<T: Transport> Transport for Governed<T> {
         };
         // Never closed.
         let _turn = turn.acquire().await;
-        let now = self.now();
-        if let Err(until) = self.governor.borrow_mut().admit(purpose, weight, now) {
-            let wait = until.saturating_sub(now).as_secs_f64().ceil().max(1.0) as u64;
-            let mut answer = Answer::made_up(
-                StatusCode::TOO_MANY_REQUESTS,
-                &format!("not sent: the credential's limit asks to wait {wait} s"),
-            );
-            answer.headers.insert(http::header::RETRY_AFTER, wait.into());
+        if let Err(wait) = self.admitted(purpose, weight).await {
+            let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+            let message = format!("not sent: the credential's limit asks to wait {seconds} s");
+            let mut answer = Answer::made_up(StatusCode::TOO_MANY_REQUESTS, &message);
+            answer.headers.insert(http::header::RETRY_AFTER, seconds.into());
             return Ok(answer);
         }
         let answer = self.transport.send(call).await?;

@@ -101,14 +101,15 @@ impl Budget {
         self.at = now;
     }
 
-    /// How long until `cost` can be paid.
+    /// How long to wait where `cost` cannot be paid now. Who only looks waits for some more: a look of several calls
+    /// that is cut short has used them up for nothing.
     fn wait(&self, cost: f64, purpose: Purpose) -> Option<Duration> {
-        let floor = match purpose {
-            Purpose::Look => 0.0,
-            Purpose::Serve => -self.overdraft,
+        let (least, enough) = match purpose {
+            Purpose::Look => (cost, cost.max(self.reserve / 4.0)),
+            Purpose::Serve => (cost - self.overdraft, cost - self.overdraft),
         };
-        let missing = floor + cost - self.left;
-        (missing > 0.0).then(|| Duration::from_secs_f64((missing / self.per_second).min(LONGEST.as_secs_f64())))
+        let seconds = ((enough - self.left) / self.per_second).min(LONGEST.as_secs_f64());
+        (self.left < least).then(|| Duration::from_secs_f64(seconds))
     }
 }
 

@@ -86,3 +86,43 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Answers one request with 401 and gives what was asked.
+    async fn asked(root: &str) -> (String, Answer) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let exchange = OctocrabExchange::new(&format!("http://{}{root}", listener.local_addr().unwrap())).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8_lossy(&request[..length]).to_ascii_lowercase()
+        };
+        let call = Call::get("/repos/acme/api/actions/runs?per_page=100");
+        let token = Token::new("sesame");
+        let (request, answer) = tokio::join!(serve, exchange.exchange(call, &token));
+        (request, answer.unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_token_goes_with_every_call_wherever_the_api_root_is() {
+        for root in ["", "/api/v3"] {
+            let (request, answer) = asked(root).await;
+            assert!(request.starts_with(&format!("get {root}/repos/acme/api/actions/runs?per_page=100 http/1.1")));
+            assert!(request.contains("authorization: bearer sesame\r\n"), "{request}");
+            assert!(request.contains("user-agent: "), "{request}");
+            assert_eq!(answer.status, 401);
+        }
+    }
+}
