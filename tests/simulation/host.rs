@@ -165,6 +165,11 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         let known = state.records.get(name).expect("a unit is started only after it is recorded");
         assert_eq!(known.stage, Stage::Started);
         let by_set = known.set;
+        if let Some(job) = record.job_id {
+            let jobs = state.hub.borrow().job_views();
+            let from_fork = jobs.iter().any(|view| view.id.0 == job && view.name == "fork");
+            assert!(!from_fork, "{name} is booted for a job of a fork");
+        }
         assert!(!state.units.contains_key(name), "{name} is started twice");
         for (other, unit) in &state.units {
             assert_ne!(unit.record.subnet, record.subnet, "{name} and {other} share a subnet");

@@ -22,8 +22,8 @@ use gha_runner_controller::{
 use github_sim::{
     Call,
     world::{
-        AccountKind, AccountSpec, Config, Fault, JobId, JobSpec, JobStatus, Picking, RepoSpec, RunnerFault, RunnerWhat,
-        What, World,
+        AccountKind, AccountSpec, Config, Fault, JobId, JobSpec, JobStatus, Picking, RepoSpec, RunSpec, RunnerFault,
+        RunnerWhat, What, World,
     },
 };
 use host::{Host, HostFault, HostState};
@@ -36,6 +36,8 @@ use tokio::{
 
 /// A repository that is named, three of an organisation, two of a person.
 const REPOS: [&str; 6] = ["acme/api", "corp/web", "corp/docs", "corp/tools", "solo/site", "solo/notes"];
+/// The one that everybody can read: its pull requests may come from forks.
+const PUBLIC: &str = "solo/notes";
 const CREDENTIALS: [&str; 2] = ["first", "second"];
 const HOST_NAME: &str = "sim";
 
@@ -50,6 +52,8 @@ struct Simulation {
     /// Jobs that must be served: their labels are ours and nobody cancels them.
     ours: Vec<JobId>,
     status: Option<watch::Receiver<Status>>,
+    /// Longest pause between two events.
+    pause: Duration,
     /// Polite stops while containers ran.
     stopped_politely: u32,
 }
@@ -97,7 +101,7 @@ impl Simulation {
         let mut github = World::new(Config { seed, tokens: CREDENTIALS.map(token).to_vec(), ..Config::default() });
         github.set_account(AccountSpec { login: "solo".into(), kind: AccountKind::User, enterprise: None }).unwrap();
         for repo in REPOS {
-            github.add_repo(&RepoSpec { name: repo.into(), private: true }).unwrap();
+            github.add_repo(&RepoSpec { name: repo.into(), private: repo != PUBLIC }).unwrap();
         }
         github.advance(clock.now());
         let hub: Hub = Rc::new(RefCell::new(github));
@@ -119,6 +123,7 @@ impl Simulation {
             settings,
             ours: Vec::new(),
             status: None,
+            pause: Duration::from_secs(180),
             stopped_politely: 0,
         }
     }
@@ -150,7 +155,7 @@ impl Simulation {
     async fn events(&mut self, life: Duration) {
         let end = self.clock.now() + life;
         while self.clock.now() < end {
-            let pause = Duration::from_millis(self.rng.random_range(1..180_000));
+            let pause = Duration::from_millis(self.rng.random_range(1..self.pause.as_millis() as u64));
             sleep(pause.min(end.saturating_sub(self.clock.now()))).await;
             if self.clock.now() < end {
                 self.something_happens();
@@ -172,7 +177,12 @@ impl Simulation {
                     self.ours.push(job);
                 }
             }
-            45..50 => {
+            45..47 => {
+                // From a fork of a public repository: nothing may be booted for it, and it may not be run.
+                let job = JobSpec::new("fork", &["self-hosted"], &["true"]);
+                hub.queue_run(now, PUBLIC, RunSpec::pull_request_from_fork(vec![job])).unwrap();
+            }
+            47..50 => {
                 // Not ours: never to be picked.
                 hub.queue_job(now, repo, JobSpec::new("foreign", &["windows"], &["true"])).unwrap();
             }
@@ -189,7 +199,8 @@ impl Simulation {
                 let fault = self.forge_fault();
                 hub.inject(fault);
             }
-            84..90 => {
+            84..87 => self.scale_set_trouble(&mut hub, now),
+            87..90 => {
                 let what = *[
                     RunnerWhat::StealJob,
                     RunnerWhat::NeverListening,
@@ -217,11 +228,43 @@ impl Simulation {
         }
     }
 
+    /// What GitHub does to scale sets (PROTOCOLS I.4, 13 to 17).
+    fn scale_set_trouble(&mut self, hub: &mut World, now: Duration) {
+        let sets = hub.scale_set_views();
+        let Some(set) = sets.choose(&mut self.rng) else { return };
+        match self.rng.random_range(0..4) {
+            0 => hub.lose_session(now, set.id).unwrap(),
+            1 => hub.restore_messages(now, set.id).unwrap(),
+            2 => hub.revoke_scale_set_tokens(),
+            _ => {
+                // The set never gets it again, so nobody is left to serve it.
+                if let Some(job) = set.assigned_jobs.choose(&mut self.rng).copied()
+                    && hub.drop_assignment(now, job).is_ok()
+                {
+                    self.ours.retain(|other| *other != job);
+                }
+            }
+        }
+    }
+
     fn forge_fault(&mut self) -> Fault {
         let count = self.rng.random_range(1..4);
-        let call = *[Call::Mint, Call::DeleteRunner, Call::ListRuns, Call::ListJobs, Call::ListRunners, Call::GetJob]
-            .choose(&mut self.rng)
-            .unwrap();
+        let calls = [
+            Call::Mint,
+            Call::DeleteRunner,
+            Call::ListRuns,
+            Call::ListJobs,
+            Call::ListRunners,
+            Call::GetJob,
+            Call::ListOrgRepos,
+            Call::UserRepos,
+            Call::MintScaleSetRunner,
+            Call::OpenMessageSession,
+            Call::RefreshMessageSession,
+            Call::GetMessage,
+            Call::DeleteMessage,
+        ];
+        let call = *calls.choose(&mut self.rng).unwrap();
         let status = |code, message: &str| What::Status { code, message: message.into(), headers: vec![] };
         let what = match self.rng.random_range(0..15) {
             0 => status(500, "oops"),
@@ -270,12 +313,16 @@ impl Simulation {
     }
 }
 
-/// `hours` of faults and crashes, then two quiet hours.
+/// `hours` of faults and crashes, then three quiet hours.
 async fn history(seed: u64, hours: u64) -> Simulation {
-    let mut simulation = Simulation::new(seed);
+    history_of(Simulation::new(seed), hours, 1800).await
+}
+
+/// `life` = longest life of one controller, in seconds.
+async fn history_of(mut simulation: Simulation, hours: u64, life: u64) -> Simulation {
     let end = simulation.clock.now() + Duration::from_secs(hours * 3600);
     while simulation.clock.now() < end {
-        let life = Duration::from_millis(simulation.rng.random_range(100..1_800_000));
+        let life = Duration::from_millis(simulation.rng.random_range(100..life * 1000));
         let polite = simulation.rng.random_bool(0.3);
         simulation.controller(life, polite).await;
         let away = Duration::from_millis(simulation.rng.random_range(0..60_000));
@@ -362,6 +409,18 @@ fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() 
     );
     assert!(by_set > 0 && by_set < containers, "both ways to find jobs are used");
     assert!(seeds().len() == 1 || politely > 0, "no history stopped a controller while jobs ran");
+}
+
+#[test]
+fn a_week_with_a_fault_every_few_minutes_ends_well() {
+    for seed in seeds().into_iter().take(2) {
+        simulate(async {
+            let mut simulation = Simulation::new(seed);
+            simulation.pause = Duration::from_secs(900);
+            let simulation = history_of(simulation, 7 * 24, 86_400).await;
+            simulation.check_the_end();
+        });
+    }
 }
 
 #[test]
