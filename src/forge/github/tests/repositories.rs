@@ -126,6 +126,7 @@ async fn a_look_at_hundreds_of_runs_takes_its_time_and_hits_no_limit() {
 async fn every_missing_permission_is_named() {
     let hub = Hub::new(Config::default());
     let grant = Grant::FineGrained {
+        owner: None,
         permissions: [("metadata", Access::Read)].map(|(name, access)| (name.to_owned(), access)).into(),
         repositories: None,
     };
