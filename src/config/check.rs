@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    Class, Github, Http, Network, Problem, Problems, Settings, Target, Template,
+    Class, Github, Http, Network, Problem, Problems, Root, Settings, Target, Template,
     file::{ClassWritten, TemplateWritten, Written},
+    is_store_path,
     pool::Pool,
     token_file,
 };
@@ -133,11 +134,45 @@ fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWritten>) -> 
                 format!("{user:?} is not the name of an unprivileged user"),
                 "name the user inside the container who runs jobs, e.g. runner; not root",
             );
-            let path = found.absolute(&key("path"), template.path, "/var/lib/machines/gha-runner");
+            let root = root(found, &key, template.path, template.system, template.runner_dir);
             let runner = found.absolute(&key("runner"), template.runner, "/opt/actions-runner/bin/Runner.Listener");
-            (name, Template { path, runner, user })
+            (name, Template { root, runner, user })
         })
         .collect()
+}
+
+fn root(
+    found: &mut Found,
+    key: &impl Fn(&str) -> String,
+    path: Option<PathBuf>,
+    system: Option<PathBuf>,
+    runner_dir: Option<PathBuf>,
+) -> Root {
+    let Some(system) = system else {
+        found.unless(
+            runner_dir.is_none(),
+            key("runner_dir"),
+            "only a system has it",
+            "put the runner into the tree, or name a system instead of a path",
+        );
+        return Root::Tree(found.absolute(&key("path"), path, "/var/lib/machines/gha-runner"));
+    };
+    found.unless(
+        path.is_none(),
+        key("path"),
+        "there is a system as well",
+        "name either the path of a directory tree or a NixOS system",
+    );
+    let closure = found.absolute(&key("system"), Some(system), "");
+    found.unless(
+        is_store_path(&closure),
+        key("system"),
+        format!("{} is not a path of the Nix store", closure.display()),
+        "name what config.system.build.toplevel of a NixOS configuration was built to, \
+         /nix/store/HASH-nixos-system-NAME",
+    );
+    let runner_dir = runner_dir.map(|directory| found.absolute(&key("runner_dir"), Some(directory), ""));
+    Root::System { closure, runner_dir }
 }
 
 fn classes(

@@ -96,6 +96,8 @@ pub struct ClassWritten {
 #[allow(missing_docs)]
 pub struct TemplateWritten {
     pub path: Option<PathBuf>,
+    pub system: Option<PathBuf>,
+    pub runner_dir: Option<PathBuf>,
     pub runner: Option<PathBuf>,
     pub user: Option<String>,
 }

@@ -19,7 +19,9 @@ mod tests;
 use std::path::Path;
 
 pub use problem::{Problem, Problems};
-pub use settings::{Class, Github, Http, Network, Settings, Target, Template};
+pub use settings::{
+    Class, Github, Http, NIX_STORE, Network, RUNNER_MOUNT, Root, Settings, Target, Template, is_store_path,
+};
 
 /// Reads `path` (if given), lays the environment over it and checks the result.
 ///

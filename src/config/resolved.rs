@@ -1,7 +1,7 @@
 //! The settings written out in full, in the file's own format, so that every process reads the same decisions.
 
 use super::{
-    Settings,
+    Root, Settings,
     file::{ClassWritten, GithubWritten, HttpWritten, NetworkWritten, Size, TargetWritten, TemplateWritten, Written},
 };
 
@@ -51,8 +51,14 @@ impl From<&Settings> for Written {
                 .templates
                 .iter()
                 .map(|(name, template)| {
+                    let (path, system, runner_dir) = match template.root.clone() {
+                        Root::Tree(path) => (Some(path), None, None),
+                        Root::System { closure, runner_dir } => (None, Some(closure), runner_dir),
+                    };
                     let written = TemplateWritten {
-                        path: Some(template.path.clone()),
+                        path,
+                        system,
+                        runner_dir,
                         runner: Some(template.runner.clone()),
                         user: Some(template.user.clone()),
                     };

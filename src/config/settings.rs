@@ -1,6 +1,13 @@
 //! The checked settings: what the rest of the program works with.
 
-use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
 
 use super::pool::Pool;
 
@@ -73,12 +80,37 @@ pub struct Class {
 /// What a container boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
-    /// Root directory of the tree.
-    pub path: PathBuf,
+    /// What its root file system starts from.
+    pub root: Root,
     /// Path inside the container of the forge's runner program.
     pub runner: PathBuf,
     /// User inside the container who runs the job.
     pub user: String,
+}
+
+/// What a container's root file system starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Root {
+    /// A directory tree, seen through an overlay.
+    Tree(PathBuf),
+    /// An empty root, the host's Nix store seen through an overlay, and a NixOS system in it.
+    System {
+        /// The system's store path: `init` in it is what boots.
+        closure: PathBuf,
+        /// Directory on the host with an unpacked release of the runner, seen through an overlay at [`RUNNER_MOUNT`].
+        runner_dir: Option<PathBuf>,
+    },
+}
+
+/// Where a container sees the directory of an unpacked runner.
+pub const RUNNER_MOUNT: &str = "/opt/actions-runner";
+/// The Nix store, on the host and in containers.
+pub const NIX_STORE: &str = "/nix/store";
+
+/// Whether a path is an entry of the Nix store itself, and nothing below one.
+pub fn is_store_path(path: &Path) -> bool {
+    path.parent() == Some(Path::new(NIX_STORE))
 }
 
 /// Where status is served.

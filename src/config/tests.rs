@@ -73,7 +73,8 @@ fn toml_and_json_say_the_same() {
 #[test]
 fn the_resolved_settings_read_back_the_same() {
     let file = written(
-        "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n",
+        "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
+         [template.nixos]\nsystem = \"/nix/store/abc-nixos-system-job\"\nrunner_dir = \"/srv/runner\"\n",
         ".toml",
     );
     let settings = load(Some(file.path()), |_| None).unwrap();
@@ -98,6 +99,14 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "not a number of CPUs"),
         ("[class.a]\nlabels = [\"x\"]\ntemplate = \"none\"", "class.a.template", "no template"),
         ("[template.default]\npath = \"relative\"", "template.default.path", "not an absolute path"),
+        ("[template.default]\nsystem = \"/srv/nixos\"", "template.default.system", "not a path of the Nix store"),
+        (
+            "[template.default]\nsystem = \"/nix/store/a-b/sw\"",
+            "template.default.system",
+            "not a path of the Nix store",
+        ),
+        ("[template.default]\nsystem = \"/nix/store/a-b\"\npath = \"/t\"", "template.default.path", "a system as well"),
+        ("[template.default]\nrunner_dir = \"/srv/runner\"", "template.default.runner_dir", "only a system"),
         ("[template.default]\nuser = \"root\"", "template.default.user", "unprivileged"),
         ("[network]\npool = \"8.8.8.0/24\"\nprefix = 30", "network.pool", "private"),
         ("[network]\npool = \"10.0.0.0/30\"\nprefix = 30", "network.pool", "1 subnets for 7"),

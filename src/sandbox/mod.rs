@@ -14,6 +14,7 @@
 pub mod ending;
 pub mod fence;
 pub mod firewall;
+pub mod gc_root;
 pub mod inbox;
 pub mod link;
 pub mod lock;

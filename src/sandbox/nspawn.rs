@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::{Paths, Plan, link, record::Record, user_namespace::IDS};
 use crate::{
+    config::Root,
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
     handover::ContainerName,
 };
@@ -56,7 +57,6 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
     line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
     line.extend(
         [
-            "--boot",
             "--quiet",
             // The unit is the container's, with its limits and its end.
             "--keep-unit",
@@ -72,12 +72,19 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
             "--notify-ready=no",
             // What the guest prints reaches the journal; nothing can be typed.
             "--console=read-only",
-            "--",
-            // For the container's systemd: no line for every unit it starts.
-            "--show-status=no",
         ]
         .map(OsString::from),
     );
+    match &plan.root {
+        Root::Tree(_) => line.extend(["--boot", "--"].map(OsString::from)),
+        // Its init is a script that fills the empty root and then becomes systemd, which is stopped as any systemd is.
+        Root::System { closure, .. } => {
+            line.extend(["--kill-signal=SIGRTMIN+3", "--"].map(OsString::from));
+            line.push(closure.join("init").into());
+        }
+    }
+    // For the container's systemd: no line for every unit it starts.
+    line.push("--show-status=no".into());
     line
 }
 
@@ -102,7 +109,8 @@ fn become_container(paths: &Paths, record: &Record) -> anyhow::Result<std::conve
     Err(error).with_context(|| format!("cannot start {PROGRAM}"))
 }
 
-fn random() -> rustix::io::Result<u128> {
+/// A random machine id.
+pub(super) fn random() -> rustix::io::Result<u128> {
     let mut bytes = [0u8; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(u128::from_ne_bytes(bytes))
@@ -120,7 +128,7 @@ mod tests {
             class: "medium".into(),
             subnet: "192.168.100.0/24".parse().unwrap(),
             uid_base: 536_870_912,
-            template: "/var/lib/machines/gha-runner".into(),
+            root: Root::Tree("/var/lib/machines/gha-runner".into()),
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
@@ -142,12 +150,23 @@ mod tests {
             "--load-credential=gha-runner.guest:/run/gha-runner-sandbox/j1234567/guest.json",
             "--keep-unit",
             "--settings=no",
+            "--boot",
         ] {
             assert!(line.iter().any(|argument| argument == expected), "{expected} in {line:?}");
         }
         // Whatever it names lies where only root can write.
         let controllers = crate::handover::HANDOVER_DIR;
         assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(controllers)), "{line:?}");
+    }
+
+    #[test]
+    fn a_nixos_system_is_started_by_its_own_init() {
+        let closure = "/nix/store/abc-nixos-system-job".into();
+        let plan = Plan { root: Root::System { closure, runner_dir: None }, ..plan() };
+        let line = command_line(&plan, &Paths::default(), 7);
+        let end = ["--kill-signal=SIGRTMIN+3", "--", "/nix/store/abc-nixos-system-job/init", "--show-status=no"];
+        assert!(line.ends_with(&end.map(OsString::from)), "{line:?}");
+        assert!(!line.iter().any(|argument| argument == "--boot"), "{line:?}");
     }
 
     #[test]

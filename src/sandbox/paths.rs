@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::{
     guest::event::EVENTS_DIR,
     handover::{ContainerName, ENDINGS_DIR, HANDOVER_DIR},
+    sandbox::gc_root,
 };
 
 /// Root-owned copies and records: one directory a container, readable by root alone, on a tmpfs.
@@ -28,6 +29,8 @@ pub struct Paths {
     pub events: PathBuf,
     /// [`ENDINGS_DIR`].
     pub endings: PathBuf,
+    /// [`gc_root::ROOTS_DIR`].
+    pub gc_roots: PathBuf,
     /// systemd-nspawn's own.
     pub nspawn: PathBuf,
     /// The program that holds a user namespace open ([`super::user_namespace`]): this one.
@@ -42,6 +45,7 @@ impl Default for Paths {
             roots: ROOTS_DIR.into(),
             events: EVENTS_DIR.into(),
             endings: ENDINGS_DIR.into(),
+            gc_roots: gc_root::ROOTS_DIR.into(),
             nspawn: NSPAWN_DIR.into(),
             helper: "/proc/self/exe".into(),
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{inbox::Accepted, link, user_namespace};
 use crate::{
     config::{
-        Settings,
+        Root, Settings,
         pool::{container_address, host_address},
     },
     guest::settings::GuestSettings,
@@ -26,8 +26,8 @@ pub struct Plan {
     pub subnet: Ipv4Network,
     /// First of the [`user_namespace::IDS`] user and group ids that are the container's own.
     pub uid_base: u32,
-    /// The tree its root file system starts from.
-    pub template: PathBuf,
+    /// What its root file system starts from.
+    pub root: Root,
     /// The runner program inside the container.
     pub runner: PathBuf,
     /// The user inside the container who runs the job.
@@ -59,7 +59,7 @@ impl Plan {
             class: class.name.clone(),
             subnet: record.subnet,
             uid_base: user_namespace::base(accepted.subnet_index),
-            template: template.path.clone(),
+            root: template.root.clone(),
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: settings.network.dns.clone(),

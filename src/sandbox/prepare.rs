@@ -8,9 +8,13 @@ use std::{path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, fence, inbox, link, lock, record, record::Record, rootfs, teardown, user_namespace::Starting,
+    Paths, Plan, fence, gc_root, inbox, link, lock, record, record::Record, rootfs, teardown, user_namespace::Starting,
 };
-use crate::{config, handover::ContainerName, netlink::Netlink};
+use crate::{
+    config::{self, Root},
+    handover::ContainerName,
+    netlink::Netlink,
+};
 
 /// What the record says once every step is done.
 pub const DONE: &str = "prepared";
@@ -28,7 +32,7 @@ pub enum Step {
     Claim,
     /// Write the grant and the guest's settings.
     Credentials,
-    /// Make the directories of the root file system.
+    /// Make the directories of the root file system; hold the system it boots, if it is one of the Nix store.
     Directories,
     /// Mount the template, its ids shifted.
     Lower,
@@ -162,14 +166,22 @@ impl<'a> Work<'a> {
                 let accepted = self.accepted.as_ref().context("nothing was accepted")?;
                 self.record.put_credentials(&self.plan()?.guest(), &accepted.grant)
             }
-            Step::Directories => rootfs::directories(&layers, self.plan()?.uid_base),
+            Step::Directories => {
+                let plan = self.plan()?;
+                if let Root::System { closure, .. } = &plan.root {
+                    gc_root::hold(&paths.gc_roots, name, closure)?;
+                }
+                rootfs::directories(&layers, &plan.root, plan.uid_base)
+            }
             Step::Lower => {
                 let helper = self.namespace.take().context("no helper was started")?;
                 let plan = self.plan()?;
                 let namespace = helper.finish(plan.uid_base).context("cannot make a user namespace")?;
-                rootfs::mount_lower(&layers, &plan.template, &namespace)
+                rootfs::overlays(&layers, &plan.root)
+                    .iter()
+                    .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))
             }
-            Step::Overlay => rootfs::mount_overlay(&layers),
+            Step::Overlay => rootfs::overlays(&layers, &self.plan()?.root).iter().try_for_each(rootfs::mount_overlay),
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
             Step::Address => link::address(self.netlink()?, name, self.plan()?.subnet),

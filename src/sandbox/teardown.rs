@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Paths, ending, link, mounts, nspawn, prepare, record::Record, remove};
+use super::{Paths, ending, gc_root, link, mounts, nspawn, prepare, record::Record, remove};
 use crate::{
     handover::{ContainerName, Ending},
     netlink::Netlink,
@@ -67,7 +67,9 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
 pub fn remains(paths: &Paths, name: &ContainerName, netlink: &Netlink) -> bool {
     let there = |path: PathBuf| path.symlink_metadata().is_ok();
     let linked = |link: String| netlink.link(&link).is_ok_and(|index| index.is_some());
-    [paths.record(name), paths.layers(name), paths.event(name)].into_iter().any(there)
+    [paths.record(name), paths.layers(name), paths.event(name), paths.gc_roots.join(name.as_str())]
+        .into_iter()
+        .any(there)
         || [link::host_end(name), link::guest_end(name)].into_iter().any(linked)
 }
 
@@ -92,6 +94,9 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
     delete(&paths.events);
     delete(&paths.nspawn.join("propagate"));
     delete(&paths.roots);
+    if let Err(error) = gc_root::release(&paths.gc_roots, name) {
+        left.push(format!("{}: {error}", paths.gc_roots.join(name.as_str()).display()));
+    }
     if left.is_empty() {
         let record = paths.record(name);
         if let Err(error) = remove::tree(&paths.records, name.as_str().as_ref()) {
@@ -160,6 +165,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::config::Root;
     use crate::sandbox::{
         mounts, record, rootfs,
         syscall::{Namespace, unshare},
@@ -183,6 +189,7 @@ mod tests {
                 roots: base.join("roots"),
                 events: base.join("events"),
                 endings: base.join("endings"),
+                gc_roots: base.join("gcroots/gha-runner"),
                 nspawn: base.join("nspawn"),
                 helper: "/nonexistent".into(),
             };
@@ -200,9 +207,14 @@ mod tests {
     /// Everything *prepare* makes, without the part that needs its helper.
     fn make(paths: &Paths, name: &ContainerName, netlink: &Netlink) {
         Record::at(paths.record(name)).create().unwrap();
-        rootfs::directories(&paths.layers(name), 1000).unwrap();
+        let system = paths.endings.with_file_name("system");
+        fs::create_dir_all(system.join("init")).unwrap();
+        fs::create_dir_all(paths.gc_roots.parent().unwrap()).unwrap();
+        gc_root::hold(&paths.gc_roots, name, &system).unwrap();
+        let tree = Root::Tree("/nonexistent".into());
+        rootfs::directories(&paths.layers(name), &tree, 1000).unwrap();
         tmpfs(&paths.layers(name).join("lower"));
-        rootfs::mount_overlay(&paths.layers(name)).unwrap();
+        rootfs::overlays(&paths.layers(name), &tree).iter().for_each(|overlay| rootfs::mount_overlay(overlay).unwrap());
         rootfs::mount_events(&paths.event(name), 1000).unwrap();
         link::make(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
         link::address(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
@@ -218,6 +230,7 @@ mod tests {
                 assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
                 assert!(!remains(paths, name, netlink));
             }
+            assert_eq!(record::names(&paths.gc_roots).unwrap(), []);
             make(paths, name, netlink);
             assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
         });

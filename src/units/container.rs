@@ -37,12 +37,14 @@ After=gha-runner-firewall.service gha-runner-sweep.service network.target
 Wants=systemd-machined.service
 # Every container is a unit of its own that starts once; the controller decides how often.
 StartLimitIntervalSec=0
-# A new version of this file is for the next container (NixOS).
-X-RestartIfChanged=false
-X-StopIfChanged=false
 CollectMode=inactive-or-failed
+# A new version of this file, or its absence, is for the next container: what NixOS does when it switches to another
+# configuration (switch-to-configuration reads each word in the section where it stands here).
+X-StopOnRemoval=false
 
 [Service]
+X-RestartIfChanged=false
+X-StopIfChanged=false
 Type=notify
 NotifyAccess=main
 ExecStartPre={prepare}

@@ -22,7 +22,7 @@ use anyhow::Context;
 pub use install::install;
 pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
 
-use crate::config::{Problem, Problems, Settings, file::Written, token_file};
+use crate::config::{Problem, Problems, Root, Settings, file::Written, token_file};
 
 /// Where every process finds the resolved settings unless told otherwise.
 pub const SETTINGS_PATH: &str = "/etc/gha-runner-controller/settings.json";
@@ -77,12 +77,35 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
         // A template that does not exist by name was refused before.
         let Some(template) = settings.templates.get(&class.template) else { continue };
         let key = format!("template.{}", class.template);
-        if !fs::metadata(&template.path).is_ok_and(|found| found.is_dir()) {
-            problems.push(Problem::new(
-                format!("{key}.path"),
-                format!("{} is not a directory", template.path.display()),
+        let directory = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_dir());
+        let mut expect = |good: bool, field: &str, problem: String, remedy: &str| {
+            if !good {
+                problems.push(Problem::new(format!("{key}.{field}"), problem, remedy));
+            }
+        };
+        match &template.root {
+            Root::Tree(path) => expect(
+                directory(path),
+                "path",
+                format!("{} is not a directory", path.display()),
                 "build the template there, or name the directory it is in",
-            ));
+            ),
+            Root::System { closure, runner_dir } => {
+                expect(
+                    closure.join("init").exists(),
+                    "system",
+                    format!("{} has no init", closure.display()),
+                    "build config.system.build.toplevel of the container's configuration",
+                );
+                if let Some(runner) = runner_dir {
+                    expect(
+                        directory(runner),
+                        "runner_dir",
+                        format!("{} is not a directory", runner.display()),
+                        "unpack a release of the runner there",
+                    );
+                }
+            }
         }
     }
     problems.dedup();

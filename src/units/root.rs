@@ -17,9 +17,10 @@ pub fn firewall(places: &Places) -> String {
 Description=Firewall of job containers
 Before=gha-runner-controller.service
 After=nftables.service firewall.service firewalld.service ufw.service
-X-ReloadIfChanged=true
 
 [Service]
+# Loading replaces the table in one transaction; without a moment between stop and start (NixOS).
+X-ReloadIfChanged=true
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={load}

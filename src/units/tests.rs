@@ -89,7 +89,6 @@ fn a_container_unit_keeps_its_promises() {
             "DevicePolicy=closed",
             "CollectMode=inactive-or-failed",
             "StartLimitIntervalSec=0",
-            "X-RestartIfChanged=false",
             "Slice=gha-runner-medium.slice",
         ],
     );
@@ -98,6 +97,20 @@ fn a_container_unit_keeps_its_promises() {
     has(&big, &["Slice=gha-runner-nix_big.slice", "RuntimeMaxSec=7200"]);
     assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota"));
     assert!(crate::guest::session::STOP_PATIENCE < container::STOP_TIMEOUT);
+}
+
+/// `switch-to-configuration` of nixpkgs asks for these in exactly these sections and takes them for absent elsewhere.
+#[test]
+fn a_switch_of_nixos_leaves_running_containers_alone() {
+    let section = |text: &str, wanted: &str| {
+        let start = text.find(&format!("[{wanted}]\n")).unwrap();
+        let rest = &text[start + 1..];
+        rest[..rest.find("\n[").unwrap_or(rest.len())].to_owned()
+    };
+    let medium = unit("gha-runner-medium@.service");
+    has(&section(&medium, "Service"), &["X-RestartIfChanged=false", "X-StopIfChanged=false"]);
+    has(&section(&medium, "Unit"), &["X-StopOnRemoval=false"]);
+    has(&section(&unit("gha-runner-firewall.service"), "Service"), &["X-ReloadIfChanged=true"]);
 }
 
 #[test]
