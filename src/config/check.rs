@@ -7,18 +7,28 @@ use std::{
     time::Duration,
 };
 
+use ipnetwork::Ipv4Network;
+
 use super::{
     Class, Github, Http, Network, Problem, Problems, Root, Settings, Target, Template,
-    file::{ClassWritten, TemplateWritten, Written},
+    file::{ClassWritten, NetworkWritten, TemplateWritten, Written},
     is_store_path,
     pool::Pool,
-    token_file,
+    reach, token_file,
 };
 
 /// The class and the template there are when the file names none.
 pub const DEFAULT: &str = "default";
 const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
 const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
+/// Where Docker makes networks unless told otherwise (moby, `default-address-pools`), on the host and in containers. Its
+/// last resort, 192.168.0.0/16, is left out: what it made there shows as a route.
+const DOCKERS: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(172, 17, 0, 0), 16),
+    (Ipv4Addr::new(172, 18, 0, 0), 15),
+    (Ipv4Addr::new(172, 20, 0, 0), 14),
+    (Ipv4Addr::new(172, 24, 0, 0), 13),
+];
 const DEFAULT_DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)];
 
 /// Checks everything that can be known without looking at files.
@@ -26,10 +36,11 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
     let mut found = Found::default();
     let job_timeout = found.duration("job_timeout", written.job_timeout, 7200, 10..=5 * 86_400);
     let max_concurrent = found.count("max_concurrent", written.max_concurrent, 7, 1..=1000);
+    let network = network(&mut found, &written.network);
     let settings = Settings {
         targets: targets(&mut found, &written),
         templates: templates(&mut found, &written.templates),
-        classes: classes(&mut found, &written, job_timeout, max_concurrent),
+        classes: classes(&mut found, &written, &network, job_timeout, max_concurrent),
         max_concurrent,
         poll_interval: found.duration("poll_interval", written.poll_interval, 10, 1..=3600),
         job_timeout,
@@ -44,10 +55,7 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: written.http.port.unwrap_or(8080),
         },
-        network: Network {
-            pool: found.pool(written.network.pool.as_deref().unwrap_or(DEFAULT_POOL), written.network.prefix),
-            dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()),
-        },
+        network,
         github: Github { api_url: found.api_url(written.github.api_url) },
     };
     found.unless(
@@ -175,9 +183,21 @@ fn root(
     Root::System { closure, runner_dir }
 }
 
+fn network(found: &mut Found, written: &NetworkWritten) -> Network {
+    let connections = found.count("network.connections", written.connections, 8192, 64..=1_000_000);
+    Network {
+        pool: found.pool(written.pool.as_deref().unwrap_or(DEFAULT_POOL), written.prefix),
+        dns: written.dns.clone().unwrap_or_else(|| DEFAULT_DNS.to_vec()),
+        connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        deny: written.deny.clone().unwrap_or_default(),
+        shared: reach::shared(found, &written.shared),
+    }
+}
+
 fn classes(
     found: &mut Found,
     written: &Written,
+    network: &Network,
     job_timeout: Duration,
     max_concurrent: usize,
 ) -> BTreeMap<String, Class> {
@@ -238,6 +258,7 @@ fn classes(
                 },
                 max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
                 min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
+                network: reach::reach(found, &name, class.network, &network.shared, &network.dns),
                 name: name.clone(),
             };
             (name, class)
@@ -247,16 +268,22 @@ fn classes(
 
 /// Collects problems while values are taken.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     problems: Vec<Problem>,
 }
 
 impl Found {
-    fn push(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn push(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(Problem::new(key, problem, remedy));
     }
 
-    fn unless(&mut self, good: bool, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn unless(
+        &mut self,
+        good: bool,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         if !good {
             self.push(key, problem, remedy);
         }
@@ -312,7 +339,7 @@ impl Found {
         path
     }
 
-    fn name(&mut self, key: &str, name: &str) {
+    pub(super) fn name(&mut self, key: &str, name: &str) {
         let valid = (1..=24).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && !name.ends_with('-')
@@ -351,7 +378,17 @@ impl Found {
     fn pool(&mut self, span: &str, prefix: Option<u8>) -> Pool {
         let parsed = Pool::parse(span, prefix.unwrap_or(24));
         match parsed {
-            Ok(pool) => pool,
+            Ok(pool) => {
+                self.unless(
+                    !DOCKERS.iter().any(|(address, prefix)| {
+                        Ipv4Network::new(*address, *prefix).is_ok_and(|dockers| pool.touches(dockers))
+                    }),
+                    "network.pool",
+                    format!("{pool} reaches into 172.17.0.0-172.31.255.255, where Docker makes its networks"),
+                    "choose another private network, e.g. 10.213.0.0/16",
+                );
+                pool
+            }
             Err(error) => {
                 let remedy = "write a private network such as 10.77.0.0/16 or a range such as \
                               192.168.100.0-192.168.199.0, and network.prefix from 8 to 30";

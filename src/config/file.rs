@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::Path, path::PathBuf, time::Duration};
 
+use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Problems};
+use super::{
+    Problem, Problems,
+    reach::{ReachWritten, SharedWritten},
+};
 
 /// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +58,10 @@ pub struct NetworkWritten {
     pub pool: Option<String>,
     pub prefix: Option<u8>,
     pub dns: Option<Vec<Ipv4Addr>>,
+    pub connections: Option<usize>,
+    pub deny: Option<Vec<Ipv4Network>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<String, SharedWritten>,
 }
 
 /// `[github]`
@@ -88,6 +96,7 @@ pub struct ClassWritten {
     pub timeout: Option<Duration>,
     pub max_concurrent: Option<usize>,
     pub min_idle: Option<usize>,
+    pub network: ReachWritten,
 }
 
 /// `[template.NAME]`

@@ -9,6 +9,7 @@ pub mod environment;
 pub mod file;
 pub mod pool;
 mod problem;
+pub mod reach;
 mod resolved;
 mod settings;
 pub mod token_file;
@@ -19,6 +20,7 @@ mod tests;
 use std::path::Path;
 
 pub use problem::{Problem, Problems};
+pub use reach::{Destination, Reach, Shared};
 pub use settings::{
     Class, Github, Http, NIX_STORE, Network, RUNNER_MOUNT, Root, Settings, Target, Template, is_store_path,
 };

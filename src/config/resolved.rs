@@ -23,6 +23,9 @@ impl From<&Settings> for Written {
                 pool: Some(settings.network.pool.to_string()),
                 prefix: Some(settings.network.pool.prefix()),
                 dns: Some(settings.network.dns.clone()),
+                connections: Some(settings.network.connections as usize),
+                deny: Some(settings.network.deny.clone()),
+                shared: settings.network.shared.iter().map(|(name, shared)| (name.clone(), shared.into())).collect(),
             },
             github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
             targets: settings
@@ -43,6 +46,7 @@ impl From<&Settings> for Written {
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
+                        network: (&class.network).into(),
                     };
                     (class.name.clone(), written)
                 })

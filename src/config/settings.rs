@@ -7,9 +7,13 @@ use std::{
     time::Duration,
 };
 
+use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::pool::Pool;
+use super::{
+    pool::Pool,
+    reach::{Reach, Shared},
+};
 
 /// Everything the operator decided. Free of secrets; printing it is safe.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +79,8 @@ pub struct Class {
     pub max_concurrent: usize,
     /// Idle containers to keep ready for each target.
     pub min_idle: usize,
+    /// What containers may reach.
+    pub network: Reach,
 }
 
 /// What a container boots.
@@ -127,8 +133,15 @@ pub struct Http {
 pub struct Network {
     /// One subnet of this pool for each container.
     pub pool: Pool,
-    /// Resolvers written into the container's `/etc/resolv.conf`; none = the template's own file is left alone.
+    /// Resolvers written into the container's `/etc/resolv.conf`; none = the template's own file is left alone. A class
+    /// may name others.
     pub dns: Vec<Ipv4Addr>,
+    /// Most connections a container may have at once, so that it cannot fill the host's table of them.
+    pub connections: u32,
+    /// Further networks no container may reach unless its class allows it.
+    pub deny: Vec<Ipv4Network>,
+    /// Networks of services that jobs share, by name.
+    pub shared: BTreeMap<String, Shared>,
 }
 
 /// GitHub's address.

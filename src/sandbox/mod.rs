@@ -11,8 +11,8 @@
 //! Every resource has a name that follows from the container's name alone, so that what one version made another can
 //! remove, and a record that was never written loses nothing.
 
+pub mod connections;
 pub mod ending;
-pub mod fence;
 pub mod firewall;
 pub mod gc_root;
 pub mod inbox;

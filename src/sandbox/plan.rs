@@ -62,7 +62,7 @@ impl Plan {
             root: template.root.clone(),
             runner: template.runner.clone(),
             user: template.user.clone(),
-            dns: settings.network.dns.clone(),
+            dns: class.network.dns.clone(),
         })
     }
 

@@ -8,12 +8,13 @@ use std::{path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, fence, gc_root, inbox, link, lock, record, record::Record, rootfs, teardown, user_namespace::Starting,
+    Paths, Plan, firewall, gc_root, inbox, link, lock, record, record::Record, rootfs, teardown,
+    user_namespace::Starting,
 };
 use crate::{
-    config::{self, Root},
+    config::{self, Root, Settings, pool::container_address},
     handover::ContainerName,
-    netlink::Netlink,
+    netlink::{Netlink, Taken},
 };
 
 /// What the record says once every step is done.
@@ -26,10 +27,10 @@ pub enum Step {
     Record,
     /// Read and judge what the controller handed over.
     Accept,
-    /// See that the firewall is loaded.
-    Fence,
     /// Claim the subnet, write the plan.
     Claim,
+    /// See that the firewall is whole, and add the container to it.
+    Fence,
     /// Write the grant and the guest's settings.
     Credentials,
     /// Make the directories of the root file system; hold the system it boots, if it is one of the Nix store.
@@ -51,8 +52,8 @@ impl Step {
     pub const ALL: [Self; 11] = [
         Self::Record,
         Self::Accept,
-        Self::Fence,
         Self::Claim,
+        Self::Fence,
         Self::Credentials,
         Self::Directories,
         Self::Lower,
@@ -67,8 +68,8 @@ impl Step {
         match self {
             Self::Record => "record",
             Self::Accept => "accept",
-            Self::Fence => "fence",
             Self::Claim => "claim",
+            Self::Fence => "fence",
             Self::Credentials => "credentials",
             Self::Directories => "directories",
             Self::Lower => "lower",
@@ -119,6 +120,7 @@ pub fn prepare(request: Request<'_>) -> anyhow::Result<Plan> {
 struct Work<'a> {
     request: Request<'a>,
     record: Record,
+    settings: Option<Settings>,
     accepted: Option<inbox::Accepted>,
     plan: Option<Plan>,
     namespace: Option<Starting>,
@@ -127,7 +129,7 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(request: Request<'a>, record: Record) -> Self {
-        Self { request, record, accepted: None, plan: None, namespace: None, netlink: None }
+        Self { request, record, settings: None, accepted: None, plan: None, namespace: None, netlink: None }
     }
 
     fn run(&mut self) -> anyhow::Result<Plan> {
@@ -160,8 +162,12 @@ impl<'a> Work<'a> {
         match step {
             Step::Record => self.begin(),
             Step::Accept => self.accept(),
-            Step::Fence => fence::check(),
             Step::Claim => self.claim(),
+            Step::Fence => {
+                let plan = self.plan()?;
+                let settings = self.settings.as_ref().context("there are no settings")?;
+                firewall::admit(settings, name, &plan.class, container_address(plan.subnet))
+            }
             Step::Credentials => {
                 let accepted = self.accepted.as_ref().context("nothing was accepted")?;
                 self.record.put_credentials(&self.plan()?.guest(), &accepted.grant)
@@ -217,6 +223,7 @@ impl<'a> Work<'a> {
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
         self.plan = Some(Plan::new(&accepted, &settings)?);
         self.accepted = Some(accepted);
+        self.settings = Some(settings);
         Ok(())
     }
 
@@ -225,14 +232,12 @@ impl<'a> Work<'a> {
         let plan = self.plan()?;
         let netlink = self.netlink()?;
         let _lock = lock::take(&self.request.paths.records)?;
-        let others = record::subnets(&self.request.paths.records).context("cannot list the other containers")?;
-        if let Some((other, _)) = others.iter().find(|(other, subnet)| *subnet == plan.subnet && *other != plan.name) {
+        let others = record::plans(&self.request.paths.records).context("cannot list the other containers")?;
+        if let Some((other, _)) = others.iter().find(|(other, its)| its.subnet == plan.subnet && *other != plan.name) {
             bail!("subnet {} belongs to container {other}", plan.subnet);
         }
-        for (what, taken) in [("address", netlink.addresses()?), ("route", netlink.routes()?)] {
-            if let Some(other) = link::collision(plan.subnet, &taken) {
-                bail!("subnet {} collides with the host's {what} {other}", plan.subnet);
-            }
+        if let Some(Taken { network, link }) = link::collision(plan.subnet, &netlink.taken()?) {
+            bail!("subnet {} collides with {network}, which the host reaches by {link}", plan.subnet);
         }
         self.record.put_plan(plan)
     }
