@@ -10,8 +10,8 @@ use std::{
 use ipnetwork::Ipv4Network;
 
 use super::{
-    Class, Github, Http, Network, Problem, Problems, Root, Settings, Target, Template,
-    file::{ClassWritten, NetworkWritten, TemplateWritten, Written},
+    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template,
+    file::{ClassWritten, IdsWritten, NetworkWritten, TemplateWritten, Written},
     is_store_path,
     pool::Pool,
     reach, token_file,
@@ -55,6 +55,7 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: written.http.port.unwrap_or(8080),
         },
+        ids: ids(&mut found, &written.ids, network.pool),
         network,
         github: Github { api_url: found.api_url(written.github.api_url) },
     };
@@ -194,6 +195,27 @@ fn network(found: &mut Found, written: &NetworkWritten) -> Network {
     }
 }
 
+/// The range systemd keeps for containers (its UIDS-GIDS document): nothing of a host should have any of these.
+const CONTAINER_IDS: std::ops::RangeInclusive<u32> = 524_288..=1_879_048_191;
+
+fn ids(found: &mut Found, written: &IdsWritten, pool: Pool) -> Ids {
+    // Above what login tools hand out for rootless containers.
+    let first = written.first.unwrap_or(1 << 29);
+    let last = u64::from(first) + u64::from(pool.len()) * u64::from(IDS) - 1;
+    found.unless(
+        first % IDS == 0 && CONTAINER_IDS.contains(&first) && last <= u64::from(*CONTAINER_IDS.end()),
+        "ids.first",
+        format!("{first}-{last} are no ids for containers"),
+        format!(
+            "write a multiple of {IDS}, from {} to {}, that leaves room for {} ranges of as many",
+            CONTAINER_IDS.start(),
+            CONTAINER_IDS.end(),
+            pool.len()
+        ),
+    );
+    Ids { first }
+}
+
 fn classes(
     found: &mut Found,
     written: &Written,
@@ -258,6 +280,7 @@ fn classes(
                 },
                 max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
                 min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
+                privileged: class.privileged.unwrap_or(false),
                 network: reach::reach(found, &name, class.network, &network.shared, &network.dns),
                 name: name.clone(),
             };

@@ -32,6 +32,7 @@ pub struct Written {
     pub host_name: Option<String>,
     pub http: HttpWritten,
     pub network: NetworkWritten,
+    pub ids: IdsWritten,
     pub github: GithubWritten,
     #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetWritten>,
@@ -62,6 +63,14 @@ pub struct NetworkWritten {
     pub deny: Option<Vec<Ipv4Network>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shared: BTreeMap<String, SharedWritten>,
+}
+
+/// `[ids]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct IdsWritten {
+    pub first: Option<u32>,
 }
 
 /// `[github]`
@@ -97,6 +106,7 @@ pub struct ClassWritten {
     pub max_concurrent: Option<usize>,
     pub min_idle: Option<usize>,
     pub network: ReachWritten,
+    pub privileged: Option<bool>,
 }
 
 /// `[template.NAME]`

@@ -22,7 +22,8 @@ use std::path::Path;
 pub use problem::{Problem, Problems};
 pub use reach::{Destination, Reach, Shared};
 pub use settings::{
-    Class, Github, Http, NIX_STORE, Network, RUNNER_MOUNT, Root, Settings, Target, Template, is_store_path,
+    Class, Github, Http, IDS, Ids, NIX_STORE, Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Target, Template,
+    is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result.

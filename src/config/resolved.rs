@@ -2,7 +2,10 @@
 
 use super::{
     Root, Settings,
-    file::{ClassWritten, GithubWritten, HttpWritten, NetworkWritten, Size, TargetWritten, TemplateWritten, Written},
+    file::{
+        ClassWritten, GithubWritten, HttpWritten, IdsWritten, NetworkWritten, Size, TargetWritten, TemplateWritten,
+        Written,
+    },
 };
 
 impl From<&Settings> for Written {
@@ -27,6 +30,7 @@ impl From<&Settings> for Written {
                 deny: Some(settings.network.deny.clone()),
                 shared: settings.network.shared.iter().map(|(name, shared)| (name.clone(), shared.into())).collect(),
             },
+            ids: IdsWritten { first: Some(settings.ids.first) },
             github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
             targets: settings
                 .targets
@@ -47,6 +51,7 @@ impl From<&Settings> for Written {
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
                         network: (&class.network).into(),
+                        privileged: Some(class.privileged),
                     };
                     (class.name.clone(), written)
                 })

@@ -45,9 +45,15 @@ pub struct Settings {
     pub http: Http,
     /// Subnets and resolvers of containers.
     pub network: Network,
+    /// User and group ids of containers.
+    pub ids: Ids,
     /// GitHub.
     pub github: Github,
 }
+
+/// What giving up the user namespace means, for everybody who is told that a class does.
+pub const PRIVILEGED_COST: &str = "privileged: root in its containers is root of this host, held back by dropped \
+     capabilities alone; a job that breaks out owns the host";
 
 /// One repository to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +87,8 @@ pub struct Class {
     pub min_idle: usize,
     /// What containers may reach.
     pub network: Reach,
+    /// Whether containers have no user namespace: root inside is root of the host.
+    pub privileged: bool,
 }
 
 /// What a container boots.
@@ -142,6 +150,16 @@ pub struct Network {
     pub deny: Vec<Ipv4Network>,
     /// Networks of services that jobs share, by name.
     pub shared: BTreeMap<String, Shared>,
+}
+
+/// How many user and group ids a container has.
+pub const IDS: u32 = 65_536;
+
+/// User and group ids of containers: [`IDS`] for each subnet of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// The lowest.
+    pub first: u32,
 }
 
 /// GitHub's address.

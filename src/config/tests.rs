@@ -74,8 +74,8 @@ fn toml_and_json_say_the_same() {
 fn the_resolved_settings_read_back_the_same() {
     let file = written(
         "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
-         [class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
-         [network.shared.db]\ndestination = \"10.8.0.0/16:80,90-99\"\ninterface = \"br-db\"\n\
+         privileged = true\n[class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
+         [ids]\nfirst = 655360\n[network.shared.db]\ndestination = \"10.8.0.0/16:80,90-99\"\ninterface = \"br-db\"\n\
          [template.nixos]\nsystem = \"/nix/store/abc-nixos-system-job\"\nrunner_dir = \"/srv/runner\"\n",
         ".toml",
     );
@@ -113,6 +113,9 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[network]\npool = \"8.8.8.0/24\"\nprefix = 30", "network.pool", "private"),
         ("[network]\npool = \"172.16.0.0-172.17.0.0\"\nprefix = 24", "network.pool", "where Docker makes"),
         ("[network]\npool = \"172.16.0.0/12\"\nprefix = 24", "network.pool", "where Docker makes"),
+        ("[ids]\nfirst = 655361", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 65536", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 1879048192", "ids.first", "no ids for containers"),
         ("[network]\nconnections = 1", "network.connections", "out of range"),
         ("[network.shared.db]\ndestination = \"db\"", "network.shared.db.destination", "no IPv4 address"),
         ("[network.shared.db]\ndestination = \"10.0.0.1\"\ninterface = \"a b\"", "db.interface", "no link's name"),

@@ -15,6 +15,7 @@ pub mod connections;
 pub mod ending;
 pub mod firewall;
 pub mod gc_root;
+pub mod ids;
 pub mod inbox;
 pub mod link;
 pub mod lock;

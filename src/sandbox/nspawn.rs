@@ -4,9 +4,9 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, link, record::Record, user_namespace::IDS};
+use super::{Paths, Plan, link, record::Record};
 use crate::{
-    config::Root,
+    config::{IDS, Root},
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
     handover::ContainerName,
 };
@@ -49,7 +49,10 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
     line.push(option("directory", &paths.root(&plan.name)));
     line.push(format!("--machine={}", plan.name).into());
     line.push(format!("--uuid={uuid:032x}").into());
-    line.push(format!("--private-users={}:{IDS}", plan.uid_base).into());
+    line.push(match plan.privileged {
+        true => "--private-users=no".into(),
+        false => format!("--private-users={}:{IDS}", plan.uid_base).into(),
+    });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
     line.push(format!("--drop-capability={DROPPED_CAPABILITIES}").into());
     line.push(events);
@@ -128,6 +131,7 @@ mod tests {
             class: "medium".into(),
             subnet: "192.168.100.0/24".parse().unwrap(),
             uid_base: 536_870_912,
+            privileged: false,
             root: Root::Tree("/var/lib/machines/gha-runner".into()),
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),

@@ -8,11 +8,11 @@ use std::{path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, firewall, gc_root, inbox, link, lock, record, record::Record, rootfs, teardown,
+    Paths, Plan, firewall, gc_root, ids, inbox, link, lock, record, record::Record, rootfs, teardown,
     user_namespace::Starting,
 };
 use crate::{
-    config::{self, Root, Settings, pool::container_address},
+    config::{self, IDS, Root, Settings, pool::container_address},
     handover::ContainerName,
     netlink::{Netlink, Taken},
 };
@@ -229,8 +229,10 @@ impl<'a> Work<'a> {
 
     /// Two containers that claim the same subnet at once wait for each other here, and the second one loses.
     fn claim(&mut self) -> anyhow::Result<()> {
-        let plan = self.plan()?;
+        let mut plan = self.plan()?.clone();
         let netlink = self.netlink()?;
+        let settings = self.settings.as_ref().context("there are no settings")?;
+        let index = self.accepted.as_ref().context("nothing was accepted")?.subnet_index;
         let _lock = lock::take(&self.request.paths.records)?;
         let others = record::plans(&self.request.paths.records).context("cannot list the other containers")?;
         if let Some((other, _)) = others.iter().find(|(other, its)| its.subnet == plan.subnet && *other != plan.name) {
@@ -239,6 +241,14 @@ impl<'a> Work<'a> {
         if let Some(Taken { network, link }) = link::collision(plan.subnet, &netlink.taken()?) {
             bail!("subnet {} collides with {network}, which the host reaches by {link}", plan.subnet);
         }
-        self.record.put_plan(plan)
+        if !plan.privileged {
+            let taken: Vec<u32> =
+                others.iter().filter(|(_, its)| !its.privileged).map(|(_, its)| its.uid_base).collect();
+            plan.uid_base = ids::free(settings, index, &taken).context("every range of ids is taken")?;
+            ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
+        }
+        self.record.put_plan(&plan)?;
+        self.plan = Some(plan);
+        Ok(())
     }
 }

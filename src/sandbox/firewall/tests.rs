@@ -117,7 +117,7 @@ fn containers_come_and_go_as_elements_and_stay_when_the_table_is_loaded_anew() {
             let name: ContainerName = name.parse().unwrap();
             let record = Record::at(home.path().join(name.as_str()));
             record.create().unwrap();
-            let plan = serde_json::json!({"name": name, "class": class, "subnet": "192.168.100.0/24", "uid_base": 1,
+            let plan = serde_json::json!({"name": name, "class": class, "subnet": "192.168.100.0/24", "uid_base": 1, "privileged": false,
                 "root": {"tree": "/"}, "runner": "/r", "user": "runner", "dns": []});
             record.put_plan(&serde_json::from_value::<Plan>(plan).unwrap()).unwrap();
             record.put_step(step).unwrap();
