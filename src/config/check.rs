@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Class, Github, Http, Network, Problem, Problems, Root, Settings, Target, Template,
+    Class, Github, Http, Network, Problem, Problems, Root, Settings, Target, Template, docker,
     file::{ClassWritten, TemplateWritten, Written},
     is_store_path,
     pool::Pool,
@@ -26,10 +26,11 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
     let mut found = Found::default();
     let job_timeout = found.duration("job_timeout", written.job_timeout, 7200, 10..=5 * 86_400);
     let max_concurrent = found.count("max_concurrent", written.max_concurrent, 7, 1..=1000);
+    let pool = found.pool(written.network.pool.as_deref().unwrap_or(DEFAULT_POOL), written.network.prefix);
     let settings = Settings {
         targets: targets(&mut found, &written),
         templates: templates(&mut found, &written.templates),
-        classes: classes(&mut found, &written, job_timeout, max_concurrent),
+        classes: classes(&mut found, &written, job_timeout, max_concurrent, &pool),
         max_concurrent,
         poll_interval: found.duration("poll_interval", written.poll_interval, 10, 1..=3600),
         job_timeout,
@@ -44,10 +45,7 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: written.http.port.unwrap_or(8080),
         },
-        network: Network {
-            pool: found.pool(written.network.pool.as_deref().unwrap_or(DEFAULT_POOL), written.network.prefix),
-            dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()),
-        },
+        network: Network { pool, dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()) },
         github: Github { api_url: found.api_url(written.github.api_url) },
     };
     found.unless(
@@ -180,6 +178,7 @@ fn classes(
     written: &Written,
     job_timeout: Duration,
     max_concurrent: usize,
+    pool: &Pool,
 ) -> BTreeMap<String, Class> {
     let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
     if classes.is_empty() {
@@ -238,6 +237,7 @@ fn classes(
                 },
                 max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
                 min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
+                docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, pool),
                 name: name.clone(),
             };
             (name, class)
@@ -247,16 +247,22 @@ fn classes(
 
 /// Collects problems while values are taken.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     problems: Vec<Problem>,
 }
 
 impl Found {
-    fn push(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn push(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(Problem::new(key, problem, remedy));
     }
 
-    fn unless(&mut self, good: bool, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn unless(
+        &mut self,
+        good: bool,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         if !good {
             self.push(key, problem, remedy);
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::Path, path::PathBuf, time::Duration};
 
+use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, Problems};
@@ -88,6 +89,19 @@ pub struct ClassWritten {
     pub timeout: Option<Duration>,
     pub max_concurrent: Option<usize>,
     pub min_idle: Option<usize>,
+    pub docker: DockerWritten,
+}
+
+/// `[class.NAME.docker]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct DockerWritten {
+    pub enable: Option<bool>,
+    pub mirror: Option<String>,
+    pub pool: Option<Ipv4Network>,
+    pub keep: Option<bool>,
+    pub keep_size: Option<Size>,
 }
 
 /// `[template.NAME]`

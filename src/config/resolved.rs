@@ -2,7 +2,10 @@
 
 use super::{
     Root, Settings,
-    file::{ClassWritten, GithubWritten, HttpWritten, NetworkWritten, Size, TargetWritten, TemplateWritten, Written},
+    file::{
+        ClassWritten, DockerWritten, GithubWritten, HttpWritten, NetworkWritten, Size, TargetWritten, TemplateWritten,
+        Written,
+    },
 };
 
 impl From<&Settings> for Written {
@@ -43,6 +46,7 @@ impl From<&Settings> for Written {
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
+                        docker: class.docker.as_ref().map_or_else(DockerWritten::default, DockerWritten::from),
                     };
                     (class.name.clone(), written)
                 })

@@ -11,6 +11,7 @@
 //! Every resource has a name that follows from the container's name alone, so that what one version made another can
 //! remove, and a record that was never written loses nothing.
 
+pub mod docker;
 pub mod ending;
 pub mod fence;
 pub mod firewall;
@@ -26,6 +27,7 @@ pub mod prepare;
 pub mod record;
 pub mod remove;
 pub mod rootfs;
+pub mod sized;
 pub mod sweep;
 mod syscall;
 pub mod teardown;

@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, link, record::Record, user_namespace::IDS};
+use super::{Paths, Plan, docker, link, record::Record, user_namespace::IDS};
 use crate::{
     config::Root,
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
@@ -24,6 +24,12 @@ const PROGRAM: &str = "systemd-nspawn";
 /// - `CAP_MKNOD`, `CAP_LINUX_IMMUTABLE`, `CAP_SYS_TTY_CONFIG`: the kernel honours them in the initial namespace alone.
 /// - `CAP_AUDIT_CONTROL`: the audit subsystem is the host's.
 const DROPPED_CAPABILITIES: &str = "CAP_MKNOD,CAP_LINUX_IMMUTABLE,CAP_SYS_TTY_CONFIG,CAP_AUDIT_CONTROL";
+
+/// What Docker inside needs beyond that (NSPAWN 1.4, each tried alone):
+/// - every capability: `docker run --privileged`, which image builders use, asks for all that there are, and a plain
+///   `docker run` for `CAP_MKNOD`. They count inside the container's user namespace alone.
+/// - the system calls on keyrings: runc gives each container a session keyring. Keyrings belong to a user namespace.
+const DOCKER_OPTIONS: [&str; 2] = ["--capability=all", "--system-call-filter=@keyring"];
 
 /// Variables systemd-nspawn needs from the service manager; every other one is dropped.
 const KEPT_ENVIRONMENT: [&str; 5] = ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID"];
@@ -51,7 +57,16 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
     line.push(format!("--uuid={uuid:032x}").into());
     line.push(format!("--private-users={}:{IDS}", plan.uid_base).into());
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
-    line.push(format!("--drop-capability={DROPPED_CAPABILITIES}").into());
+    if plan.docker.is_some() {
+        line.extend(DOCKER_OPTIONS.map(OsString::from));
+        line.extend(docker::binds(&paths.layers(&plan.name)).map(|(source, inside)| {
+            let mut bind = option("bind", &source);
+            bind.push(format!(":{inside}"));
+            bind
+        }));
+    } else {
+        line.push(format!("--drop-capability={DROPPED_CAPABILITIES}").into());
+    }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
     line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
@@ -120,7 +135,7 @@ pub(super) fn random() -> rustix::io::Result<u128> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{guest::settings::GuestSettings, handover::Grant};
+    use crate::{config::Docker, guest::settings::GuestSettings, handover::Grant};
 
     fn plan() -> Plan {
         Plan {
@@ -132,6 +147,8 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
+            docker: None,
+            store: None,
         }
     }
 
@@ -157,6 +174,21 @@ mod tests {
         // Whatever it names lies where only root can write.
         let controllers = crate::handover::HANDOVER_DIR;
         assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(controllers)), "{line:?}");
+    }
+
+    #[test]
+    fn a_class_without_docker_gets_nothing_that_only_docker_needs() {
+        let docker = Docker { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), keep: None };
+        let with = command_line(&Plan { docker: Some(docker), ..plan() }, &Paths::default(), 7);
+        let without = command_line(&plan(), &Paths::default(), 7);
+        for option in [
+            "--capability=all",
+            "--system-call-filter=@keyring",
+            "--bind=/var/lib/gha-runner-sandbox/j1234567/docker/docker:/var/lib/docker",
+        ] {
+            assert!(with.iter().any(|argument| argument == option), "{option} in {with:?}");
+            assert!(!without.iter().any(|argument| argument == option), "{option} in {without:?}");
+        }
     }
 
     #[test]

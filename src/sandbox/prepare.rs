@@ -3,12 +3,13 @@
 //! A step that fails leaves what was made to *teardown*, which systemd runs in every case (`ExecStopPost=`). What an
 //! earlier try of the same name left behind is removed first.
 
-use std::{path::Path, str::FromStr, time::Instant};
+use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, fence, gc_root, inbox, link, lock, record, record::Record, rootfs, teardown, user_namespace::Starting,
+    Paths, Plan, docker, fence, gc_root, inbox, link, lock, record, record::Record, rootfs, teardown,
+    user_namespace::Starting,
 };
 use crate::{
     config::{self, Root},
@@ -38,6 +39,8 @@ pub enum Step {
     Lower,
     /// Mount the overlay.
     Overlay,
+    /// Make or mount what cannot lie on an overlay.
+    Stores,
     /// Mount the directory of the event socket.
     Events,
     /// Make the pair of links.
@@ -48,7 +51,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Record,
         Self::Accept,
         Self::Fence,
@@ -57,6 +60,7 @@ impl Step {
         Self::Directories,
         Self::Lower,
         Self::Overlay,
+        Self::Stores,
         Self::Events,
         Self::Link,
         Self::Address,
@@ -73,6 +77,7 @@ impl Step {
             Self::Directories => "directories",
             Self::Lower => "lower",
             Self::Overlay => "overlay",
+            Self::Stores => "stores",
             Self::Events => "events",
             Self::Link => "link",
             Self::Address => "address",
@@ -121,13 +126,14 @@ struct Work<'a> {
     record: Record,
     accepted: Option<inbox::Accepted>,
     plan: Option<Plan>,
-    namespace: Option<Starting>,
+    helper: Option<Starting>,
+    namespace: Option<OwnedFd>,
     netlink: Option<Netlink>,
 }
 
 impl<'a> Work<'a> {
     fn new(request: Request<'a>, record: Record) -> Self {
-        Self { request, record, accepted: None, plan: None, namespace: None, netlink: None }
+        Self { request, record, accepted: None, plan: None, helper: None, namespace: None, netlink: None }
     }
 
     fn run(&mut self) -> anyhow::Result<Plan> {
@@ -174,14 +180,20 @@ impl<'a> Work<'a> {
                 rootfs::directories(&layers, &plan.root, plan.uid_base)
             }
             Step::Lower => {
-                let helper = self.namespace.take().context("no helper was started")?;
+                let helper = self.helper.take().context("no helper was started")?;
                 let plan = self.plan()?;
                 let namespace = helper.finish(plan.uid_base).context("cannot make a user namespace")?;
                 rootfs::overlays(&layers, &plan.root)
                     .iter()
-                    .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))
+                    .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))?;
+                self.namespace = Some(namespace);
+                Ok(())
             }
             Step::Overlay => rootfs::overlays(&layers, &self.plan()?.root).iter().try_for_each(rootfs::mount_overlay),
+            Step::Stores => {
+                let namespace = self.namespace.take().context("there is no user namespace")?;
+                docker::make(paths, self.plan()?, &namespace)
+            }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
             Step::Address => link::address(self.netlink()?, name, self.plan()?.subnet),
@@ -199,7 +211,7 @@ impl<'a> Work<'a> {
     fn begin(&mut self) -> anyhow::Result<()> {
         let Request { paths, name, .. } = self.request;
         // Takes a moment to start and is needed late, so it starts first.
-        self.namespace = Some(Starting::start(&paths.helper)?);
+        self.helper = Some(Starting::start(&paths.helper)?);
         self.netlink = Some(Netlink::open()?);
         teardown::make_private(&paths.records)?;
         teardown::make_private(&paths.roots)?;
@@ -225,15 +237,21 @@ impl<'a> Work<'a> {
         let plan = self.plan()?;
         let netlink = self.netlink()?;
         let _lock = lock::take(&self.request.paths.records)?;
-        let others = record::subnets(&self.request.paths.records).context("cannot list the other containers")?;
-        if let Some((other, _)) = others.iter().find(|(other, subnet)| *subnet == plan.subnet && *other != plan.name) {
-            bail!("subnet {} belongs to container {other}", plan.subnet);
+        let mut others = record::plans(&self.request.paths.records).context("cannot list the other containers")?;
+        others.retain(|other| other.name != plan.name);
+        if let Some(other) = others.iter().find(|other| other.subnet == plan.subnet) {
+            bail!("subnet {} belongs to container {}", plan.subnet, other.name);
         }
         for (what, taken) in [("address", netlink.addresses()?), ("route", netlink.routes()?)] {
             if let Some(other) = link::collision(plan.subnet, &taken) {
                 bail!("subnet {} collides with the host's {what} {other}", plan.subnet);
             }
         }
-        self.record.put_plan(plan)
+        let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
+        let store = docker::store(plan, target, &others)?;
+        let plan = Plan { store, ..plan.clone() };
+        self.record.put_plan(&plan)?;
+        self.plan = Some(plan);
+        Ok(())
     }
 }
