@@ -10,7 +10,7 @@ use std::{
 use ipnetwork::Ipv4Network;
 
 use super::{
-    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template,
+    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template, docker,
     file::{ClassWritten, IdsWritten, NetworkWritten, TemplateWritten, Written},
     is_store_path,
     pool::Pool,
@@ -282,6 +282,7 @@ fn classes(
                 min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
                 privileged: class.privileged.unwrap_or(false),
                 network: reach::reach(found, &name, class.network, &network.shared, &network.dns),
+                docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
                 name: name.clone(),
             };
             (name, class)

@@ -107,6 +107,19 @@ pub struct ClassWritten {
     pub min_idle: Option<usize>,
     pub network: ReachWritten,
     pub privileged: Option<bool>,
+    pub docker: DockerWritten,
+}
+
+/// `[class.NAME.docker]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct DockerWritten {
+    pub enable: Option<bool>,
+    pub mirror: Option<String>,
+    pub pool: Option<Ipv4Network>,
+    pub keep: Option<bool>,
+    pub keep_size: Option<Size>,
 }
 
 /// `[template.NAME]`

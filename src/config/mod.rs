@@ -5,6 +5,7 @@
 //! what is wrong with its value and the remedy. Secrets are never part of the settings; only the paths of their files.
 
 pub mod check;
+pub mod docker;
 pub mod environment;
 pub mod file;
 pub mod pool;
@@ -22,8 +23,8 @@ use std::path::Path;
 pub use problem::{Problem, Problems};
 pub use reach::{Destination, Reach, Shared};
 pub use settings::{
-    Class, Github, Http, IDS, Ids, NIX_STORE, Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Target, Template,
-    is_store_path,
+    Class, Docker, Github, Http, IDS, Ids, NIX_STORE, Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Target,
+    Template, is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result.

@@ -3,8 +3,8 @@
 use super::{
     Root, Settings,
     file::{
-        ClassWritten, GithubWritten, HttpWritten, IdsWritten, NetworkWritten, Size, TargetWritten, TemplateWritten,
-        Written,
+        ClassWritten, DockerWritten, GithubWritten, HttpWritten, IdsWritten, NetworkWritten, Size, TargetWritten,
+        TemplateWritten, Written,
     },
 };
 
@@ -52,6 +52,7 @@ impl From<&Settings> for Written {
                         min_idle: Some(class.min_idle),
                         network: (&class.network).into(),
                         privileged: Some(class.privileged),
+                        docker: class.docker.as_ref().map_or_else(DockerWritten::default, DockerWritten::from),
                     };
                     (class.name.clone(), written)
                 })

@@ -89,6 +89,20 @@ pub struct Class {
     pub network: Reach,
     /// Whether containers have no user namespace: root inside is root of the host.
     pub privileged: bool,
+    /// Docker inside, if jobs of this class may use it.
+    pub docker: Option<Docker>,
+}
+
+/// Docker inside containers of a class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Docker {
+    /// Root of the registry that is asked before Docker Hub; none = Docker Hub itself.
+    pub mirror: Option<String>,
+    /// Where the networks of Docker inside get their subnets from. Never overlaps the containers' own pool.
+    pub pool: Ipv4Network,
+    /// Size in bytes of each image store that outlives its container; none = every container begins with an empty
+    /// one, which goes with it.
+    pub keep: Option<u64>,
 }
 
 /// What a container boots.

@@ -75,6 +75,7 @@ fn the_resolved_settings_read_back_the_same() {
     let file = written(
         "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
          privileged = true\n[class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
+         [class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
          [ids]\nfirst = 655360\n[network.shared.db]\ndestination = \"10.8.0.0/16:80,90-99\"\ninterface = \"br-db\"\n\
          [template.nixos]\nsystem = \"/nix/store/abc-nixos-system-job\"\nrunner_dir = \"/srv/runner\"\n",
         ".toml",
@@ -100,6 +101,13 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a]\nlabels = [\"x\"]\nmemory = \"lots\"", "class.a.memory", "is not a size"),
         ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "not a number of CPUs"),
         ("[class.a]\nlabels = [\"x\"]\ntemplate = \"none\"", "class.a.template", "no template"),
+        ("[class.a.docker]\nkeep = true", "class.a.docker.enable", "not enabled"),
+        ("[class.a.docker]\nenable = true\nmirror = \"hub\"", "class.a.docker.mirror", "not the root of a registry"),
+        ("[class.a.docker]\nenable = true\nmirror = \"https://u:p@hub\"", "class.a.docker.mirror", "not the root"),
+        ("[class.a.docker]\nenable = true\npool = \"192.168.0.0/16\"", "class.a.docker.pool", "overlaps network.pool"),
+        ("[class.a.docker]\nenable = true\npool = \"10.0.0.0/30\"", "class.a.docker.pool", "not a private network"),
+        ("[class.a.docker]\nenable = true\nkeep_size = \"4G\"", "class.a.docker.keep_size", "not kept"),
+        ("[class.a.docker]\nenable = true\nkeep = true\nkeep_size = \"1M\"", "class.a.docker.keep_size", "not a size"),
         ("[template.default]\npath = \"relative\"", "template.default.path", "not an absolute path"),
         ("[template.default]\nsystem = \"/srv/nixos\"", "template.default.system", "not a path of the Nix store"),
         (

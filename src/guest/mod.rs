@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod console;
+pub mod docker;
 pub mod event;
 pub mod grant;
 mod lines;

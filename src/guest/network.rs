@@ -49,7 +49,7 @@ fn name_resolvers(etc: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
     replace(&hosts, &format!("{known}{ended}{loopback}127.0.1.1 {name}\n"))
 }
 
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let fresh = path.with_extension("gha-runner");
     let write = || -> io::Result<()> {
         fs::write(&fresh, text)?;
@@ -79,6 +79,7 @@ mod tests {
             dns: vec!["9.9.9.9".parse().unwrap(), "1.1.1.1".parse().unwrap()],
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
+            docker: None,
         };
         for _ in 0..2 {
             name_resolvers(etc.path(), &settings).unwrap();

@@ -12,6 +12,7 @@
 //! remove, and a record that was never written loses nothing.
 
 pub mod connections;
+pub mod docker;
 pub mod ending;
 pub mod firewall;
 pub mod gc_root;
@@ -24,9 +25,11 @@ pub mod nspawn;
 pub mod paths;
 pub mod plan;
 pub mod prepare;
+pub mod privileges;
 pub mod record;
 pub mod remove;
 pub mod rootfs;
+pub mod sized;
 pub mod sweep;
 mod syscall;
 pub mod teardown;

@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, link, record::Record};
+use super::{Paths, Plan, docker, link, privileges, record::Record};
 use crate::{
     config::{IDS, Root},
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
@@ -15,15 +15,6 @@ use crate::{
 pub const STEP: &str = "run";
 /// The program, searched in `$PATH`.
 const PROGRAM: &str = "systemd-nspawn";
-
-/// Capabilities of systemd-nspawn's default set (systemd-nspawn(1), `--capability=`) that a container here goes
-/// without. Nothing is added to the default.
-///
-/// All of them count only inside the container's own user namespace, so this is the second line, not the first: what
-/// the kernel refuses there anyway, or what no job of this kind has a use for, is not even asked.
-/// - `CAP_MKNOD`, `CAP_LINUX_IMMUTABLE`, `CAP_SYS_TTY_CONFIG`: the kernel honours them in the initial namespace alone.
-/// - `CAP_AUDIT_CONTROL`: the audit subsystem is the host's.
-const DROPPED_CAPABILITIES: &str = "CAP_MKNOD,CAP_LINUX_IMMUTABLE,CAP_SYS_TTY_CONFIG,CAP_AUDIT_CONTROL";
 
 /// Variables systemd-nspawn needs from the service manager; every other one is dropped.
 const KEPT_ENVIRONMENT: [&str; 5] = ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID"];
@@ -54,7 +45,14 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
         false => format!("--private-users={}:{IDS}", plan.uid_base).into(),
     });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
-    line.push(format!("--drop-capability={DROPPED_CAPABILITIES}").into());
+    line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
+    if plan.docker.is_some() {
+        line.extend(docker::binds(&paths.layers(&plan.name)).map(|(source, inside)| {
+            let mut bind = option("bind", &source);
+            bind.push(format!(":{inside}"));
+            bind
+        }));
+    }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
     line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
@@ -123,7 +121,7 @@ pub(super) fn random() -> rustix::io::Result<u128> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{guest::settings::GuestSettings, handover::Grant};
+    use crate::{config::Docker, guest::settings::GuestSettings, handover::Grant};
 
     fn plan() -> Plan {
         Plan {
@@ -136,6 +134,8 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
+            docker: None,
+            store: None,
         }
     }
 
@@ -161,6 +161,21 @@ mod tests {
         // Whatever it names lies where only root can write.
         let controllers = crate::handover::HANDOVER_DIR;
         assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(controllers)), "{line:?}");
+    }
+
+    #[test]
+    fn a_class_without_docker_gets_nothing_that_only_docker_needs() {
+        let docker = Docker { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), keep: None };
+        let with = command_line(&Plan { docker: Some(docker), ..plan() }, &Paths::default(), 7);
+        let without = command_line(&plan(), &Paths::default(), 7);
+        for option in [
+            "--capability=all",
+            "--system-call-filter=@keyring",
+            "--bind=/var/lib/gha-runner-sandbox/j1234567/docker/docker:/var/lib/docker",
+        ] {
+            assert!(with.iter().any(|argument| argument == option), "{option} in {with:?}");
+            assert!(!without.iter().any(|argument| argument == option), "{option} in {without:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::{
 pub const RECORDS_DIR: &str = "/run/gha-runner-sandbox";
 /// Root file systems: one directory a container, readable by root alone.
 pub const ROOTS_DIR: &str = "/var/lib/gha-runner-sandbox";
+/// What outlives containers: image stores of classes that keep them, readable by root alone.
+pub const STORES_DIR: &str = "/var/lib/gha-runner-stores";
 /// Where systemd-nspawn keeps a directory for each machine and a lock file for each root directory; it leaves both
 /// behind when it is killed.
 const NSPAWN_DIR: &str = "/run/systemd/nspawn";
@@ -25,6 +27,8 @@ pub struct Paths {
     pub records: PathBuf,
     /// [`ROOTS_DIR`].
     pub roots: PathBuf,
+    /// [`STORES_DIR`].
+    pub stores: PathBuf,
     /// [`EVENTS_DIR`].
     pub events: PathBuf,
     /// [`ENDINGS_DIR`].
@@ -43,6 +47,7 @@ impl Default for Paths {
             handover: HANDOVER_DIR.into(),
             records: RECORDS_DIR.into(),
             roots: ROOTS_DIR.into(),
+            stores: STORES_DIR.into(),
             events: EVENTS_DIR.into(),
             endings: ENDINGS_DIR.into(),
             gc_roots: gc_root::ROOTS_DIR.into(),

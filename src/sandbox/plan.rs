@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::{inbox::Accepted, link};
 use crate::{
     config::{
-        Root, Settings,
+        Docker, Root, Settings,
+        docker::SUBNET_PREFIX,
         pool::{container_address, host_address},
     },
-    guest::settings::GuestSettings,
+    guest::settings::{DockerSettings, GuestSettings},
     handover::ContainerName,
 };
 
@@ -36,6 +37,19 @@ pub struct Plan {
     pub user: String,
     /// Its resolvers; none = the template's own.
     pub dns: Vec<Ipv4Addr>,
+    /// Docker inside.
+    pub docker: Option<Docker>,
+    /// The image store it continues, if one is kept; chosen when the container's resources are claimed.
+    pub store: Option<Store>,
+}
+
+/// An image store that outlives its container: of all with this name, the one with this number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Says whose jobs use it.
+    pub name: String,
+    /// Two containers at once never use the same.
+    pub slot: u32,
 }
 
 /// A class or template that root's settings do not have.
@@ -67,6 +81,8 @@ impl Plan {
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: class.network.dns.clone(),
+            docker: class.docker.clone(),
+            store: None,
         })
     }
 
@@ -81,6 +97,11 @@ impl Plan {
             dns: self.dns.clone(),
             runner: self.runner.clone(),
             user: self.user.clone(),
+            docker: self.docker.as_ref().map(|docker| DockerSettings {
+                mirror: docker.mirror.clone(),
+                pool: docker.pool,
+                subnet_prefix: SUBNET_PREFIX,
+            }),
         }
     }
 }

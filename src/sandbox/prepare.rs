@@ -3,12 +3,12 @@
 //! A step that fails leaves what was made to *teardown*, which systemd runs in every case (`ExecStopPost=`). What an
 //! earlier try of the same name left behind is removed first.
 
-use std::{path::Path, str::FromStr, time::Instant};
+use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, firewall, gc_root, ids, inbox, link, lock, record, record::Record, rootfs, teardown,
+    Paths, Plan, docker, firewall, gc_root, ids, inbox, link, lock, record, record::Record, rootfs, teardown,
     user_namespace::Starting,
 };
 use crate::{
@@ -39,6 +39,8 @@ pub enum Step {
     Lower,
     /// Mount the overlay.
     Overlay,
+    /// Make or mount what cannot lie on an overlay.
+    Stores,
     /// Mount the directory of the event socket.
     Events,
     /// Make the pair of links.
@@ -49,7 +51,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Record,
         Self::Accept,
         Self::Claim,
@@ -58,6 +60,7 @@ impl Step {
         Self::Directories,
         Self::Lower,
         Self::Overlay,
+        Self::Stores,
         Self::Events,
         Self::Link,
         Self::Address,
@@ -74,6 +77,7 @@ impl Step {
             Self::Directories => "directories",
             Self::Lower => "lower",
             Self::Overlay => "overlay",
+            Self::Stores => "stores",
             Self::Events => "events",
             Self::Link => "link",
             Self::Address => "address",
@@ -123,13 +127,23 @@ struct Work<'a> {
     settings: Option<Settings>,
     accepted: Option<inbox::Accepted>,
     plan: Option<Plan>,
-    namespace: Option<Starting>,
+    helper: Option<Starting>,
+    namespace: Option<OwnedFd>,
     netlink: Option<Netlink>,
 }
 
 impl<'a> Work<'a> {
     fn new(request: Request<'a>, record: Record) -> Self {
-        Self { request, record, settings: None, accepted: None, plan: None, namespace: None, netlink: None }
+        Self {
+            request,
+            record,
+            settings: None,
+            accepted: None,
+            plan: None,
+            helper: None,
+            namespace: None,
+            netlink: None,
+        }
     }
 
     fn run(&mut self) -> anyhow::Result<Plan> {
@@ -180,14 +194,20 @@ impl<'a> Work<'a> {
                 rootfs::directories(&layers, &plan.root, plan.uid_base)
             }
             Step::Lower => {
-                let helper = self.namespace.take().context("no helper was started")?;
+                let helper = self.helper.take().context("no helper was started")?;
                 let plan = self.plan()?;
                 let namespace = helper.finish(plan.uid_base).context("cannot make a user namespace")?;
                 rootfs::overlays(&layers, &plan.root)
                     .iter()
-                    .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))
+                    .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))?;
+                self.namespace = Some(namespace);
+                Ok(())
             }
             Step::Overlay => rootfs::overlays(&layers, &self.plan()?.root).iter().try_for_each(rootfs::mount_overlay),
+            Step::Stores => {
+                let namespace = self.namespace.take().context("there is no user namespace")?;
+                docker::make(paths, self.plan()?, &namespace)
+            }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
             Step::Address => link::address(self.netlink()?, name, self.plan()?.subnet),
@@ -205,7 +225,7 @@ impl<'a> Work<'a> {
     fn begin(&mut self) -> anyhow::Result<()> {
         let Request { paths, name, .. } = self.request;
         // Takes a moment to start and is needed late, so it starts first.
-        self.namespace = Some(Starting::start(&paths.helper)?);
+        self.helper = Some(Starting::start(&paths.helper)?);
         self.netlink = Some(Netlink::open()?);
         teardown::make_private(&paths.records)?;
         teardown::make_private(&paths.roots)?;
@@ -234,19 +254,21 @@ impl<'a> Work<'a> {
         let settings = self.settings.as_ref().context("there are no settings")?;
         let index = self.accepted.as_ref().context("nothing was accepted")?.subnet_index;
         let _lock = lock::take(&self.request.paths.records)?;
-        let others = record::plans(&self.request.paths.records).context("cannot list the other containers")?;
-        if let Some((other, _)) = others.iter().find(|(other, its)| its.subnet == plan.subnet && *other != plan.name) {
-            bail!("subnet {} belongs to container {other}", plan.subnet);
+        let mut others = record::plans(&self.request.paths.records).context("cannot list the other containers")?;
+        others.retain(|other| other.name != plan.name);
+        if let Some(other) = others.iter().find(|other| other.subnet == plan.subnet) {
+            bail!("subnet {} belongs to container {}", plan.subnet, other.name);
         }
         if let Some(Taken { network, link }) = link::collision(plan.subnet, &netlink.taken()?) {
             bail!("subnet {} collides with {network}, which the host reaches by {link}", plan.subnet);
         }
         if !plan.privileged {
-            let taken: Vec<u32> =
-                others.iter().filter(|(_, its)| !its.privileged).map(|(_, its)| its.uid_base).collect();
+            let taken: Vec<u32> = others.iter().filter(|its| !its.privileged).map(|its| its.uid_base).collect();
             plan.uid_base = ids::free(settings, index, &taken).context("every range of ids is taken")?;
             ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
         }
+        let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
+        plan.store = docker::store(&plan, target, &others)?;
         self.record.put_plan(&plan)?;
         self.plan = Some(plan);
         Ok(())

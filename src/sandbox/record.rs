@@ -114,12 +114,9 @@ impl Record {
     }
 }
 
-/// The plans of the records in `records`; those that are not readable are left out.
-pub fn plans(records: &Path) -> io::Result<Vec<(ContainerName, Plan)>> {
-    let plan = |name: ContainerName| {
-        let plan = Record::at(records.join(name.as_str())).plan().ok()?;
-        Some((name, plan))
-    };
+/// What the containers with a record in `records` have; those that have no plan yet are left out.
+pub fn plans(records: &Path) -> io::Result<Vec<Plan>> {
+    let plan = |name: ContainerName| Record::at(records.join(name.as_str())).plan().ok();
     Ok(names(records)?.into_iter().filter_map(plan).collect())
 }
 

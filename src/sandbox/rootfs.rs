@@ -24,11 +24,15 @@ use std::{
 
 use anyhow::{Context, ensure};
 use rustix::{
-    fs::CWD,
+    fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid},
+    io::Errno,
     mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
-use super::{nspawn, syscall};
+use super::{
+    nspawn,
+    syscall::{self, Access},
+};
 use crate::config::{NIX_STORE, RUNNER_MOUNT, Root};
 
 const LOWER: &str = "lower";
@@ -118,14 +122,46 @@ pub fn mount_lower(overlay: &Overlay, user_namespace: &OwnedFd) -> anyhow::Resul
     let shown = source.display();
     let is_directory = fs::metadata(source).with_context(|| format!("cannot use template {shown}"))?.is_dir();
     ensure!(is_directory, "template {shown} is not a directory");
+    mount_shifted(source, &overlay.layers.join(LOWER), user_namespace, Access::ReadOnly)
+}
+
+/// Mounts the directory `source` at `at`, its ids shifted by `user_namespace`.
+pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access: Access) -> anyhow::Result<()> {
+    let shown = source.display();
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = rustix::mount::open_tree(CWD, source, clone).with_context(|| format!("cannot clone {shown}"))?;
-    syscall::map_ids(tree.as_fd(), user_namespace.as_fd())
+    syscall::map_ids(tree.as_fd(), user_namespace.as_fd(), access)
         .with_context(|| format!("cannot shift the ids of {shown}; does its file system support id-mapped mounts?"))?;
-    let lower = overlay.layers.join(LOWER);
-    rustix::mount::move_mount(&tree, "", CWD, &lower, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .with_context(|| format!("cannot mount {}", lower.display()))
+    rustix::mount::move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .with_context(|| format!("cannot mount {}", at.display()))
 }
+
+/// Makes a directory inside the container for something to be mounted on, with the parents that are missing. All
+/// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody (NSPAWN 1.2).
+pub fn mount_point(layers: &Path, inside: &str, uid_base: u32) -> anyhow::Result<()> {
+    let shown = || format!("cannot make {inside} in the container");
+    let mut path = PathBuf::new();
+    let root = rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty()).with_context(shown)?;
+    for part in inside.split('/').filter(|part| !part.is_empty()) {
+        // A link of the template's leads where it would inside.
+        let parent = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        let parent =
+            rustix::fs::openat2(&root, parent, DIRECTORY, Mode::empty(), ResolveFlags::IN_ROOT).with_context(shown)?;
+        match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => {}
+            result => {
+                result.with_context(shown)?;
+                let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
+                rustix::fs::chownat(&parent, part, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                    .with_context(shown)?;
+            }
+        }
+        path.push(part);
+    }
+    Ok(())
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Mounts the overlay, after which the lower layer needs no place of its own any more: the overlay holds it.
 pub fn mount_overlay(overlay: &Overlay) -> anyhow::Result<()> {

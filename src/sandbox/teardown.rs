@@ -208,6 +208,7 @@ mod tests {
                 handover: base.join("handover"),
                 records: base.join("records"),
                 roots: base.join("roots"),
+                stores: base.join("stores"),
                 events: base.join("events"),
                 endings: base.join("endings"),
                 gc_roots: base.join("gcroots/gha-runner"),

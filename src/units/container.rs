@@ -20,6 +20,7 @@ pub fn service(settings: &Settings, class: &Class, places: &Places) -> String {
     let (prepare, run, teardown) = (step("prepare"), step("run"), step("teardown"));
     let start = settings.boot_timeout.max(START_TIMEOUT_MIN).as_secs();
     let limits = limits(class);
+    let devices = devices(class);
     let name = &class.name;
     let slice = slice::name(name);
     let runtime = class.timeout.as_secs();
@@ -60,7 +61,7 @@ TimeoutStopSec={stop}
 Environment=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 DevicePolicy=closed
 DeviceAllow=char-pts rw
-# Out of memory: end in good order, so that the runner can still report, and with a cause (Result=oom-kill).
+{devices}# Out of memory: end in good order, so that the runner can still report, and with a cause (Result=oom-kill).
 OOMPolicy=stop
 OOMScoreAdjust=500
 LimitNOFILE=524288
@@ -71,6 +72,13 @@ LogRateLimitIntervalSec=10s
 LogRateLimitBurst=50000
 {limits}"
     )
+}
+
+/// Devices that *prepare* needs beyond the usual ones. The rule is the whole unit's, so the container could use them as
+/// well, if it had them: there is no such node in it, and nobody in a user namespace can make one.
+fn devices(class: &Class) -> &'static str {
+    let file_systems_in_files = class.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
+    if file_systems_in_files { "DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n" } else { "" }
 }
 
 /// What a container may use; each is kept by the kernel for the container's whole control group.

@@ -57,12 +57,12 @@ pub fn load(settings: &Settings, records: &Path) -> anyhow::Result<()> {
     let mut commands = vec![add(table::table()), json!({"delete": table::table()})];
     commands.extend(objects.iter().cloned().map(add));
     let live = if there { record::plans(records).context("cannot list the containers there are")? } else { vec![] };
-    for (name, plan) in live {
+    for plan in live {
         // One that is being removed removes its elements itself. A class that is gone from the settings has no chain:
         // its containers are cut off rather than let loose.
-        let leaving = Record::at(records.join(name.as_str())).step().as_deref() == Some(teardown::STEP);
+        let leaving = Record::at(records.join(plan.name.as_str())).step().as_deref() == Some(teardown::STEP);
         if !leaving && settings.classes.contains_key(&plan.class) {
-            commands.extend(elements(&name, &plan.class, container_address(plan.subnet)).map(add));
+            commands.extend(elements(&plan.name, &plan.class, container_address(plan.subnet)).map(add));
         }
     }
     apply(commands).context("cannot load the firewall's table")?;

@@ -56,6 +56,29 @@ impl Recipe {
         script: include_str!("scripts/job-tree.sh"),
     };
 
+    /// The same with Docker in it, started on first use, and what images can be made of without a registry.
+    pub const DOCKER: Self = Self {
+        name: "docker",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "dbus",
+            "bash",
+            "coreutils",
+            "iproute2",
+            "procps",
+            "util-linux",
+            "curl",
+            "ca-certificates",
+            "git",
+            "sudo",
+            "docker.io",
+            "docker-compose",
+            "busybox-static",
+        ],
+        script: concat!(include_str!("scripts/job-tree.sh"), include_str!("scripts/docker-tree.sh")),
+    };
+
     /// Names what a tree is built from: the same recipe with the same release has the same one.
     #[must_use]
     pub(crate) fn key(&self, suite: &str) -> String {
