@@ -34,8 +34,16 @@ pub const CAPABILITIES: [(&str, Kept, &str); 27] = [
     ("CAP_KILL", Always, "root and systemd inside end what others started"),
     ("CAP_LEASE", Never, "file leases: file servers only"),
     ("CAP_LINUX_IMMUTABLE", Never, "honoured on the host alone, where it would keep teardown from removing files"),
-    ("CAP_MKNOD", Docker, "asked for by `docker run`; in a user namespace the kernel makes no device, elsewhere the device list refuses it"),
-    ("CAP_NET_ADMIN", Always, "the guest addresses its link; Docker makes bridges and rules, in the container's own network"),
+    (
+        "CAP_MKNOD",
+        Docker,
+        "asked for by `docker run`; in a user namespace the kernel makes no device, elsewhere the device list refuses it",
+    ),
+    (
+        "CAP_NET_ADMIN",
+        Always,
+        "the guest addresses its link; Docker makes bridges and rules, in the container's own network",
+    ),
     ("CAP_NET_BIND_SERVICE", Always, "test servers on ports below 1024"),
     ("CAP_NET_BROADCAST", Never, "the kernel does not ask for it"),
     ("CAP_NET_RAW", Always, "ping; what it forges the fence drops"),
@@ -144,7 +152,11 @@ mod tests {
             assert_eq!(options.contains("@keyring"), docker, "{options}");
         }
         for (calls, _) in REFUSED_CALLS {
-            assert!([(true, false), (true, true), (false, false)].iter().all(|(d, p)| text(*d, *p).contains(&format!("~{calls}"))));
+            assert!(
+                [(true, false), (true, true), (false, false)]
+                    .iter()
+                    .all(|(d, p)| text(*d, *p).contains(&format!("~{calls}")))
+            );
         }
     }
 }
