@@ -235,6 +235,7 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             "/var/lib/gha-runner-controller",
             "/var/lib/gha-runner-controller/containers",
             "/var/lib/gha-runner-sandbox",
+            "/var/lib/gha-runner-stores",
         ]
         .contains(&name)
             || name.starts_with("/run/gha-runner-endings")

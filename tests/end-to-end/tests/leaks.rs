@@ -8,6 +8,8 @@ use end_to_end::{SERVICE, Stage, StageConfig};
 const AT_ONCE: usize = 20;
 /// How much the controller's memory may differ between two moments of rest, in KiB: its allocator keeps some.
 const SLACK: u64 = 2048;
+/// Connections to the forge that the controller may keep for the next question: one a question at once.
+const CONNECTIONS: u64 = AT_ONCE as u64;
 
 /// Scripts of jobs, each with another end.
 const ENDINGS: [&str; 6] = [
@@ -23,7 +25,7 @@ const ENDINGS: [&str; 6] = [
 fn after_many_lives_nothing_of_them_is_left() {
     let lives: usize = std::env::var("LIVES").map_or(60, |lives| lives.parse().unwrap());
     let config = StageConfig {
-        top: "poll_interval = \"1s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"3s\"\n\
+        top: "poll_interval = \"1s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"1s\"\n\
               max_concurrent = 20\n"
             .into(),
         classes: "[class.row]\nlabels = [\"row\"]\nmax_concurrent = 1\n[class.many]\nlabels = [\"many\"]\n".into(),
@@ -46,21 +48,23 @@ fn after_many_lives_nothing_of_them_is_left() {
     live(&stage, "many", AT_ONCE);
     let after = State::of(&stage);
     println!("{} lives in a row and {AT_ONCE} at once: {after:?}", lives);
-    assert_eq!(State { memory: 0, ..after.clone() }, State { memory: 0, ..before.clone() });
+    let at_rest = |state: &State| State { memory: 0, files: 0, ..state.clone() };
+    assert_eq!(at_rest(&after), at_rest(&before));
+    assert!(after.files <= before.files + CONNECTIONS, "open files: {before:?}, {after:?}");
     assert!(after.memory <= before.memory + SLACK, "the controller grew: {before:?}, {after:?}");
 }
 
 /// Lets this many jobs of the class come to their different ends, and the host to rest.
 fn live(stage: &Stage, label: &str, count: usize) {
-    for index in 0..count {
-        stage.queue(&format!("{label}-{index}"), &[label], ENDINGS[index % ENDINGS.len()]).unwrap();
-    }
+    let queue = |index: usize| {
+        let (_, job) = stage.queue(&format!("{label}-{index}"), &[label], ENDINGS[index % ENDINGS.len()]).unwrap();
+        job
+    };
+    let jobs: Vec<_> = (0..count).map(queue).collect();
     let limit = Duration::from_secs(60) + Duration::from_secs(6) * u32::try_from(count).unwrap();
-    stage
-        .wait_for("all jobs over", limit, |status| {
-            status.queue.is_empty() && status.targets.iter().all(|target| target.queued == 0)
-        })
-        .unwrap();
+    for job in jobs {
+        stage.hub.wait_completed(job, limit).unwrap();
+    }
     stage.wait_until_clean(limit).unwrap();
 }
 
@@ -76,7 +80,7 @@ struct State {
     /// Files and processes of users that only containers have.
     foreign: String,
     /// The controller's open files.
-    files: String,
+    files: u64,
     /// The controller's resident memory, KiB.
     memory: u64,
 }
@@ -94,7 +98,7 @@ impl State {
             foreign: ask(
                 "find /run /var/lib /tmp /var/tmp -xdev -uid +524287 | head -n 5; ps -e -o uid= | awk '$1 > 524287' | head -n 5",
             ),
-            files: ask(&format!("ls /proc/{pid}/fd | wc -l")),
+            files: ask(&format!("ls /proc/{pid}/fd | wc -l")).parse().unwrap(),
             memory: ask(&format!("awk '/^VmRSS/ {{print $2}}' /proc/{pid}/status")).parse().unwrap(),
         }
     }
