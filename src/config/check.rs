@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     Class, Github, Http, Network, Problem, Problems, Root, Settings, Target, Template, docker,
-    file::{ClassWritten, TemplateWritten, Written},
-    is_store_path,
+    file::{ClassWritten, LimitsWritten, TemplateWritten, Written},
+    is_store_path, limits,
     pool::Pool,
     token_file,
 };
@@ -18,6 +18,8 @@ use super::{
 /// The class and the template there are when the file names none.
 pub const DEFAULT: &str = "default";
 const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
+/// An empty file system needs some of it.
+const LEAST_DISK: u64 = 32 << 20;
 const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
 const DEFAULT_DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)];
 
@@ -46,6 +48,7 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             port: written.http.port.unwrap_or(8080),
         },
         network: Network { pool, dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()) },
+        limits: limits::check(&mut found, &|field| format!("limits.{field}"), written.limits),
         github: Github { api_url: found.api_url(written.github.api_url) },
     };
     found.unless(
@@ -132,9 +135,16 @@ fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWritten>) -> 
                 format!("{user:?} is not the name of an unprivileged user"),
                 "name the user inside the container who runs jobs, e.g. runner; not root",
             );
+            found.unless(
+                template.nix_store.is_none() || template.system.is_none(),
+                key("nix_store"),
+                "there is a system, which brings the host's store with it",
+                "remove it",
+            );
+            let nix_store = template.nix_store.map(|store| found.absolute(&key("nix_store"), Some(store), ""));
             let root = root(found, &key, template.path, template.system, template.runner_dir);
             let runner = found.absolute(&key("runner"), template.runner, "/opt/actions-runner/bin/Runner.Listener");
-            (name, Template { root, runner, user })
+            (name, Template { root, nix_store, runner, user })
         })
         .collect()
 }
@@ -203,34 +213,22 @@ fn classes(
             };
             let labels = labels.unwrap_or_else(|| DEFAULT_LABELS.map(str::to_owned).to_vec());
             found.labels(&key("labels"), &labels);
-            if let Some(cpus) = class.cpus {
-                found.unless(
-                    cpus.is_finite() && (0.01..=4096.0).contains(&cpus),
-                    key("cpus"),
-                    format!("{cpus} is not a number of CPUs"),
-                    "write how many CPUs a container may use, e.g. 2 or 0.5",
-                );
-            }
-            let memory = class.memory.and_then(|size| {
-                let bytes = size.bytes().filter(|bytes| (16 << 20..=1 << 50).contains(bytes));
-                found.unless(
-                    bytes.is_some(),
-                    key("memory"),
-                    format!("{size:?} is not a size of at least 16M"),
-                    "write bytes or a size such as 512M or 4G",
-                );
-                bytes
-            });
-            let tasks = class.tasks.inspect(|tasks| {
-                let tasks = usize::try_from(*tasks).unwrap_or(usize::MAX);
-                found.count(&key("tasks"), Some(tasks), 0, 32..=4_194_304);
-            });
+            let limits = LimitsWritten {
+                cpus: class.cpus,
+                memory: class.memory,
+                tasks: class.tasks,
+                io_weight: class.io_weight,
+            };
+            let limits = limits::check(found, &key, limits);
+            let disk = limits::size(found, &key("disk"), class.disk, LEAST_DISK);
             let class = Class {
                 labels,
                 template: class.template.unwrap_or_else(|| DEFAULT.to_owned()),
-                cpus: class.cpus,
-                memory,
-                tasks,
+                cpus: limits.cpus,
+                memory: limits.memory,
+                tasks: limits.tasks,
+                io_weight: limits.io_weight,
+                disk,
                 timeout: match class.timeout {
                     Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
                     None => job_timeout,
@@ -290,7 +288,7 @@ impl Found {
         value
     }
 
-    fn count(
+    pub(super) fn count(
         &mut self,
         key: &str,
         written: Option<usize>,

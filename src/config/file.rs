@@ -29,6 +29,7 @@ pub struct Written {
     pub host_name: Option<String>,
     pub http: HttpWritten,
     pub network: NetworkWritten,
+    pub limits: LimitsWritten,
     pub github: GithubWritten,
     #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetWritten>,
@@ -89,7 +90,20 @@ pub struct ClassWritten {
     pub timeout: Option<Duration>,
     pub max_concurrent: Option<usize>,
     pub min_idle: Option<usize>,
+    pub io_weight: Option<u64>,
+    pub disk: Option<Size>,
     pub docker: DockerWritten,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct LimitsWritten {
+    pub cpus: Option<f64>,
+    pub memory: Option<Size>,
+    pub tasks: Option<u64>,
+    pub io_weight: Option<u64>,
 }
 
 /// `[class.NAME.docker]`
@@ -112,6 +126,7 @@ pub struct TemplateWritten {
     pub path: Option<PathBuf>,
     pub system: Option<PathBuf>,
     pub runner_dir: Option<PathBuf>,
+    pub nix_store: Option<PathBuf>,
     pub runner: Option<PathBuf>,
     pub user: Option<String>,
 }

@@ -8,6 +8,7 @@ pub mod check;
 pub mod docker;
 pub mod environment;
 pub mod file;
+mod limits;
 pub mod pool;
 mod problem;
 mod resolved;
@@ -21,7 +22,8 @@ use std::path::Path;
 
 pub use problem::{Problem, Problems};
 pub use settings::{
-    Class, Docker, Github, Http, NIX_STORE, Network, RUNNER_MOUNT, Root, Settings, Target, Template, is_store_path,
+    Class, Docker, Github, Http, Limits, NIX_STORE, Network, RUNNER_MOUNT, Root, Settings, Target, Template,
+    is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result.

@@ -3,8 +3,8 @@
 use super::{
     Root, Settings,
     file::{
-        ClassWritten, DockerWritten, GithubWritten, HttpWritten, NetworkWritten, Size, TargetWritten, TemplateWritten,
-        Written,
+        ClassWritten, DockerWritten, GithubWritten, HttpWritten, LimitsWritten, NetworkWritten, Size, TargetWritten,
+        TemplateWritten, Written,
     },
 };
 
@@ -27,6 +27,7 @@ impl From<&Settings> for Written {
                 prefix: Some(settings.network.pool.prefix()),
                 dns: Some(settings.network.dns.clone()),
             },
+            limits: LimitsWritten::from(&settings.limits),
             github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
             targets: settings
                 .targets
@@ -43,6 +44,8 @@ impl From<&Settings> for Written {
                         cpus: class.cpus,
                         memory: class.memory.map(Size::Bytes),
                         tasks: class.tasks,
+                        io_weight: class.io_weight,
+                        disk: class.disk.map(Size::Bytes),
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
@@ -63,6 +66,7 @@ impl From<&Settings> for Written {
                         path,
                         system,
                         runner_dir,
+                        nix_store: template.nix_store.clone(),
                         runner: Some(template.runner.clone()),
                         user: Some(template.user.clone()),
                     };

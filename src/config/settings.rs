@@ -42,6 +42,8 @@ pub struct Settings {
     pub http: Http,
     /// Subnets and resolvers of containers.
     pub network: Network,
+    /// What all containers together may use.
+    pub limits: Limits,
     /// GitHub.
     pub github: Github,
 }
@@ -70,6 +72,10 @@ pub struct Class {
     pub memory: Option<u64>,
     /// Tasks (threads) a container may have; none = systemd's default.
     pub tasks: Option<u64>,
+    /// A container's share of disk bandwidth against others, 1 to 10000; none = 100.
+    pub io_weight: Option<u64>,
+    /// Disk space a container may use, in bytes; none = all there is.
+    pub disk: Option<u64>,
     /// Longest life of a container.
     pub timeout: Duration,
     /// Most containers of this class at once.
@@ -78,6 +84,26 @@ pub struct Class {
     pub min_idle: usize,
     /// Docker inside, if jobs of this class may use it.
     pub docker: Option<Docker>,
+}
+
+impl Class {
+    /// What the kernel lets one container use.
+    pub fn limits(&self) -> Limits {
+        Limits { cpus: self.cpus, memory: self.memory, tasks: self.tasks, io_weight: self.io_weight }
+    }
+}
+
+/// What a control group may use; each is kept by the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// CPUs (1.5 = one and a half); none = all.
+    pub cpus: Option<f64>,
+    /// Memory in bytes, without swap; none = all.
+    pub memory: Option<u64>,
+    /// Tasks (threads); none = systemd's default.
+    pub tasks: Option<u64>,
+    /// Share of disk bandwidth against others, 1 to 10000; none = 100, as everybody.
+    pub io_weight: Option<u64>,
 }
 
 /// Docker inside containers of a class.
@@ -97,6 +123,8 @@ pub struct Docker {
 pub struct Template {
     /// What its root file system starts from.
     pub root: Root,
+    /// Nix store on the host that a tree sees at [`NIX_STORE`] through an overlay of its own; a system always has one.
+    pub nix_store: Option<PathBuf>,
     /// Path inside the container of the forge's runner program.
     pub runner: PathBuf,
     /// User inside the container who runs the job.

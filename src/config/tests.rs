@@ -73,8 +73,10 @@ fn toml_and_json_say_the_same() {
 #[test]
 fn the_resolved_settings_read_back_the_same() {
     let file = written(
-        "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
+        "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\ndisk = \"9G\"\n\
+         io_weight = 50\n[limits]\nmemory = \"8G\"\ncpus = 3.5\n\
          [class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
+         [template.debian]\nnix_store = \"/nix/store\"\n\
          [template.nixos]\nsystem = \"/nix/store/abc-nixos-system-job\"\nrunner_dir = \"/srv/runner\"\n",
         ".toml",
     );
@@ -97,6 +99,10 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a]\nlabels = []", "class.a.labels", "0 labels"),
         ("[class.a]\nlabels = [\"x\", \"X\"]", "class.a.labels", "named twice"),
         ("[class.a]\nlabels = [\"x\"]\nmemory = \"lots\"", "class.a.memory", "is not a size"),
+        ("[class.a]\ndisk = \"1M\"", "class.a.disk", "at least 32M"),
+        ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
+        ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),
+        ("[limits]\ntasks = 1", "limits.tasks", "1 is out of range"),
         ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "not a number of CPUs"),
         ("[class.a]\nlabels = [\"x\"]\ntemplate = \"none\"", "class.a.template", "no template"),
         ("[class.a.docker]\nkeep = true", "class.a.docker.enable", "not enabled"),
@@ -115,6 +121,12 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ),
         ("[template.default]\nsystem = \"/nix/store/a-b\"\npath = \"/t\"", "template.default.path", "a system as well"),
         ("[template.default]\nrunner_dir = \"/srv/runner\"", "template.default.runner_dir", "only a system"),
+        ("[template.default]\nnix_store = \"store\"", "template.default.nix_store", "not an absolute path"),
+        (
+            "[template.default]\nsystem = \"/nix/store/a-b\"\nnix_store = \"/nix/store\"",
+            "template.default.nix_store",
+            "brings the host's store",
+        ),
         ("[template.default]\nuser = \"root\"", "template.default.user", "unprivileged"),
         ("[network]\npool = \"8.8.8.0/24\"\nprefix = 30", "network.pool", "private"),
         ("[network]\npool = \"10.0.0.0/30\"\nprefix = 30", "network.pool", "1 subnets for 7"),

@@ -77,7 +77,7 @@ pub fn make(paths: &Paths, plan: &Plan, user_namespace: &OwnedFd) -> anyhow::Res
             chown(&path, Some(plan.uid_base), Some(plan.uid_base))
                 .with_context(|| format!("cannot give away {}", path.display()))?;
         }
-        rootfs::mount_point(&layers, inside, plan.uid_base)?;
+        rootfs::mount_point(&layers, Path::new(inside), plan.uid_base)?;
     }
     let sys = directory.join(SYS.0);
     make_private(&sys)?;

@@ -144,9 +144,11 @@ mod tests {
             subnet: "192.168.100.0/24".parse().unwrap(),
             uid_base: 536_870_912,
             root: Root::Tree("/var/lib/machines/gha-runner".into()),
+            nix_store: None,
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
+            disk: None,
             docker: None,
             store: None,
         }

@@ -29,12 +29,16 @@ pub struct Plan {
     pub uid_base: u32,
     /// What its root file system starts from.
     pub root: Root,
+    /// A Nix store that a tree sees as well.
+    pub nix_store: Option<PathBuf>,
     /// The runner program inside the container.
     pub runner: PathBuf,
     /// The user inside the container who runs the job.
     pub user: String,
     /// Its resolvers; none = the template's own.
     pub dns: Vec<Ipv4Addr>,
+    /// Disk space it may use, in bytes; none = all there is.
+    pub disk: Option<u64>,
     /// Docker inside.
     pub docker: Option<Docker>,
     /// The image store it continues, if one is kept; chosen when the container's resources are claimed.
@@ -74,9 +78,11 @@ impl Plan {
             subnet: record.subnet,
             uid_base: user_namespace::base(accepted.subnet_index),
             root: template.root.clone(),
+            nix_store: template.nix_store.clone(),
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: settings.network.dns.clone(),
+            disk: class.disk,
             docker: class.docker.clone(),
             store: None,
         })

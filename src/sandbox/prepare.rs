@@ -8,7 +8,7 @@ use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, docker, fence, gc_root, inbox, link, lock, record, record::Record, rootfs, teardown,
+    Paths, Plan, docker, fence, gc_root, inbox, link, lock, record, record::Record, rootfs, sized, teardown,
     user_namespace::Starting,
 };
 use crate::{
@@ -177,19 +177,32 @@ impl<'a> Work<'a> {
                 if let Root::System { closure, .. } = &plan.root {
                     gc_root::hold(&paths.gc_roots, name, closure)?;
                 }
-                rootfs::directories(&layers, &plan.root, plan.uid_base)
+                if let Some(size) = plan.disk {
+                    sized::make_room(&paths.disk(name), size, &layers)?;
+                }
+                rootfs::directories(&layers, &plan.root, plan.nix_store.as_deref(), plan.uid_base)
             }
             Step::Lower => {
                 let helper = self.helper.take().context("no helper was started")?;
                 let plan = self.plan()?;
                 let namespace = helper.finish(plan.uid_base).context("cannot make a user namespace")?;
-                rootfs::overlays(&layers, &plan.root)
+                rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref())
                     .iter()
                     .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))?;
                 self.namespace = Some(namespace);
                 Ok(())
             }
-            Step::Overlay => rootfs::overlays(&layers, &self.plan()?.root).iter().try_for_each(rootfs::mount_overlay),
+            Step::Overlay => {
+                let plan = self.plan()?;
+                for overlay in &rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref()) {
+                    // Only now there is a tree to make it in.
+                    if let (Root::Tree(_), Ok(inside)) = (&plan.root, overlay.at.strip_prefix(paths.root(name))) {
+                        rootfs::mount_point(&layers, inside, plan.uid_base)?;
+                    }
+                    rootfs::mount_overlay(overlay)?;
+                }
+                Ok(())
+            }
             Step::Stores => {
                 let namespace = self.namespace.take().context("there is no user namespace")?;
                 docker::make(paths, self.plan()?, &namespace)

@@ -15,6 +15,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use super::teardown::make_private;
+
 /// Mounts the file system in `file` at `at`, making it first if it is not there. One that cannot be mounted, after a
 /// crash perhaps, is made anew: nothing in it is worth more than the time to fetch it again.
 pub fn mount_kept(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
@@ -31,6 +33,15 @@ pub fn mount_kept(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
     let fresh = Path::new(&fresh);
     make(fresh, size, &[])?;
     fs::rename(fresh, file).with_context(|| format!("cannot make {}", file.display()))?;
+    mount(file, at)
+}
+
+/// Makes `at` a directory with a file system of `size` bytes in it, backed by `file`, which *teardown* removes.
+pub fn make_room(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
+    make_private(file.parent().context("the file has no directory")?)?;
+    // Nothing in it is to survive anything, so it keeps no journal.
+    make(file, size, &["-O", "^has_journal"])?;
+    make_private(at)?;
     mount(file, at)
 }
 

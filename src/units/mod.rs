@@ -6,6 +6,7 @@ pub mod container;
 pub mod controller;
 pub mod guest;
 mod install;
+mod limits;
 mod names;
 pub mod polkit;
 pub mod root;
@@ -53,7 +54,7 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(unit("gha-runner-controller.service"), controller::service(settings, places));
     put(unit("gha-runner-firewall.service"), root::firewall(places));
     put(unit("gha-runner-sweep.service"), root::sweep(places));
-    put(unit("gha-runner.slice"), slice::all());
+    put(unit("gha-runner.slice"), slice::all(&settings.limits));
     for class in settings.classes.values() {
         put(unit(&slice::name(&class.name)), slice::class(&class.name));
         put(unit(&names::container_template(&class.name)), container::service(settings, class, places));
@@ -83,6 +84,14 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
                 problems.push(Problem::new(format!("{key}.{field}"), problem, remedy));
             }
         };
+        if let Some(store) = &template.nix_store {
+            expect(
+                directory(store),
+                "nix_store",
+                format!("{} is not a directory", store.display()),
+                "name the host's store, /nix/store, or remove it",
+            );
+        }
         match &template.root {
             Root::Tree(path) => expect(
                 directory(path),

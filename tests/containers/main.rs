@@ -3,6 +3,7 @@
 
 mod docker;
 mod host;
+mod nix;
 
 use std::time::{Duration, Instant};
 
