@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
+use ipnetwork::Ipv4Network;
+
 use super::{
-    Class, Github, Http, Network, Problem, Problems, Root, Settings, Target, Template, docker,
-    file::{ClassWritten, LimitsWritten, TemplateWritten, Written},
+    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template, docker,
+    file::{ClassWritten, IdsWritten, LimitsWritten, NetworkWritten, TemplateWritten, Written},
     is_store_path, limits,
     pool::Pool,
-    token_file,
+    reach, token_file,
 };
 
 /// The class and the template there are when the file names none.
@@ -21,6 +23,14 @@ const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
 /// An empty file system needs some of it.
 const LEAST_DISK: u64 = 32 << 20;
 const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
+/// Where Docker makes networks unless told otherwise (moby, `default-address-pools`), on the host and in containers. Its
+/// last resort, 192.168.0.0/16, is left out: what it made there shows as a route.
+const DOCKERS: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(172, 17, 0, 0), 16),
+    (Ipv4Addr::new(172, 18, 0, 0), 15),
+    (Ipv4Addr::new(172, 20, 0, 0), 14),
+    (Ipv4Addr::new(172, 24, 0, 0), 13),
+];
 const DEFAULT_DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)];
 
 /// Checks everything that can be known without looking at files.
@@ -28,11 +38,11 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
     let mut found = Found::default();
     let job_timeout = found.duration("job_timeout", written.job_timeout, 7200, 10..=5 * 86_400);
     let max_concurrent = found.count("max_concurrent", written.max_concurrent, 7, 1..=1000);
-    let pool = found.pool(written.network.pool.as_deref().unwrap_or(DEFAULT_POOL), written.network.prefix);
+    let network = network(&mut found, &written.network);
     let settings = Settings {
         targets: targets(&mut found, &written),
         templates: templates(&mut found, &written.templates),
-        classes: classes(&mut found, &written, job_timeout, max_concurrent, &pool),
+        classes: classes(&mut found, &written, &network, job_timeout, max_concurrent),
         max_concurrent,
         poll_interval: found.duration("poll_interval", written.poll_interval, 10, 1..=3600),
         job_timeout,
@@ -47,8 +57,9 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: written.http.port.unwrap_or(8080),
         },
-        network: Network { pool, dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()) },
         limits: limits::check(&mut found, &|field| format!("limits.{field}"), written.limits),
+        ids: ids(&mut found, &written.ids, network.pool),
+        network,
         github: Github { api_url: found.api_url(written.github.api_url) },
     };
     found.unless(
@@ -183,12 +194,44 @@ fn root(
     Root::System { closure, runner_dir }
 }
 
+fn network(found: &mut Found, written: &NetworkWritten) -> Network {
+    let connections = found.count("network.connections", written.connections, 8192, 64..=1_000_000);
+    Network {
+        pool: found.pool(written.pool.as_deref().unwrap_or(DEFAULT_POOL), written.prefix),
+        dns: written.dns.clone().unwrap_or_else(|| DEFAULT_DNS.to_vec()),
+        connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        deny: written.deny.clone().unwrap_or_default(),
+        shared: reach::shared(found, &written.shared),
+    }
+}
+
+/// The range systemd keeps for containers (its UIDS-GIDS document): nothing of a host should have any of these.
+const CONTAINER_IDS: std::ops::RangeInclusive<u32> = 524_288..=1_879_048_191;
+
+fn ids(found: &mut Found, written: &IdsWritten, pool: Pool) -> Ids {
+    // Above what login tools hand out for rootless containers.
+    let first = written.first.unwrap_or(1 << 29);
+    let last = u64::from(first) + u64::from(pool.len()) * u64::from(IDS) - 1;
+    found.unless(
+        first % IDS == 0 && CONTAINER_IDS.contains(&first) && last <= u64::from(*CONTAINER_IDS.end()),
+        "ids.first",
+        format!("{first}-{last} are no ids for containers"),
+        format!(
+            "write a multiple of {IDS}, from {} to {}, that leaves room for {} ranges of as many",
+            CONTAINER_IDS.start(),
+            CONTAINER_IDS.end(),
+            pool.len()
+        ),
+    );
+    Ids { first }
+}
+
 fn classes(
     found: &mut Found,
     written: &Written,
+    network: &Network,
     job_timeout: Duration,
     max_concurrent: usize,
-    pool: &Pool,
 ) -> BTreeMap<String, Class> {
     let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
     if classes.is_empty() {
@@ -235,7 +278,9 @@ fn classes(
                 },
                 max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
                 min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
-                docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, pool),
+                privileged: class.privileged.unwrap_or(false),
+                network: reach::reach(found, &name, class.network, &network.shared, &network.dns),
+                docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
                 name: name.clone(),
             };
             (name, class)
@@ -316,7 +361,7 @@ impl Found {
         path
     }
 
-    fn name(&mut self, key: &str, name: &str) {
+    pub(super) fn name(&mut self, key: &str, name: &str) {
         let valid = (1..=24).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && !name.ends_with('-')
@@ -355,7 +400,17 @@ impl Found {
     fn pool(&mut self, span: &str, prefix: Option<u8>) -> Pool {
         let parsed = Pool::parse(span, prefix.unwrap_or(24));
         match parsed {
-            Ok(pool) => pool,
+            Ok(pool) => {
+                self.unless(
+                    !DOCKERS.iter().any(|(address, prefix)| {
+                        Ipv4Network::new(*address, *prefix).is_ok_and(|dockers| pool.touches(dockers))
+                    }),
+                    "network.pool",
+                    format!("{pool} reaches into 172.17.0.0-172.31.255.255, where Docker makes its networks"),
+                    "choose another private network, e.g. 10.213.0.0/16",
+                );
+                pool
+            }
             Err(error) => {
                 let remedy = "write a private network such as 10.77.0.0/16 or a range such as \
                               192.168.100.0-192.168.199.0, and network.prefix from 8 to 30";

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::Path, path::P
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Problems};
+use super::{
+    Problem, Problems,
+    reach::{ReachWritten, SharedWritten},
+};
 
 /// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,7 @@ pub struct Written {
     pub http: HttpWritten,
     pub network: NetworkWritten,
     pub limits: LimitsWritten,
+    pub ids: IdsWritten,
     pub github: GithubWritten,
     #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetWritten>,
@@ -56,6 +60,18 @@ pub struct NetworkWritten {
     pub pool: Option<String>,
     pub prefix: Option<u8>,
     pub dns: Option<Vec<Ipv4Addr>>,
+    pub connections: Option<usize>,
+    pub deny: Option<Vec<Ipv4Network>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<String, SharedWritten>,
+}
+
+/// `[ids]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct IdsWritten {
+    pub first: Option<u32>,
 }
 
 /// `[github]`
@@ -92,6 +108,8 @@ pub struct ClassWritten {
     pub min_idle: Option<usize>,
     pub io_weight: Option<u64>,
     pub disk: Option<Size>,
+    pub network: ReachWritten,
+    pub privileged: Option<bool>,
     pub docker: DockerWritten,
 }
 

@@ -11,6 +11,7 @@ pub mod file;
 mod limits;
 pub mod pool;
 mod problem;
+pub mod reach;
 mod resolved;
 mod settings;
 pub mod token_file;
@@ -21,9 +22,10 @@ mod tests;
 use std::path::Path;
 
 pub use problem::{Problem, Problems};
+pub use reach::{Destination, Reach, Shared};
 pub use settings::{
-    Class, Docker, Github, Http, Limits, NIX_STORE, Network, RUNNER_MOUNT, Root, Settings, Target, Template,
-    is_store_path,
+    Class, Docker, Github, Http, IDS, Ids, Limits, NIX_STORE, Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings,
+    Target, Template, is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result.

@@ -3,8 +3,8 @@
 use super::{
     Root, Settings,
     file::{
-        ClassWritten, DockerWritten, GithubWritten, HttpWritten, LimitsWritten, NetworkWritten, Size, TargetWritten,
-        TemplateWritten, Written,
+        ClassWritten, DockerWritten, GithubWritten, HttpWritten, IdsWritten, LimitsWritten, NetworkWritten, Size,
+        TargetWritten, TemplateWritten, Written,
     },
 };
 
@@ -26,8 +26,12 @@ impl From<&Settings> for Written {
                 pool: Some(settings.network.pool.to_string()),
                 prefix: Some(settings.network.pool.prefix()),
                 dns: Some(settings.network.dns.clone()),
+                connections: Some(settings.network.connections as usize),
+                deny: Some(settings.network.deny.clone()),
+                shared: settings.network.shared.iter().map(|(name, shared)| (name.clone(), shared.into())).collect(),
             },
             limits: LimitsWritten::from(&settings.limits),
+            ids: IdsWritten { first: Some(settings.ids.first) },
             github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
             targets: settings
                 .targets
@@ -49,6 +53,8 @@ impl From<&Settings> for Written {
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
+                        network: (&class.network).into(),
+                        privileged: Some(class.privileged),
                         docker: class.docker.as_ref().map_or_else(DockerWritten::default, DockerWritten::from),
                     };
                     (class.name.clone(), written)

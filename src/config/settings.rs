@@ -10,7 +10,10 @@ use std::{
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::pool::Pool;
+use super::{
+    pool::Pool,
+    reach::{Reach, Shared},
+};
 
 /// Everything the operator decided. Free of secrets; printing it is safe.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,9 +47,15 @@ pub struct Settings {
     pub network: Network,
     /// What all containers together may use.
     pub limits: Limits,
+    /// User and group ids of containers.
+    pub ids: Ids,
     /// GitHub.
     pub github: Github,
 }
+
+/// What giving up the user namespace means, for everybody who is told that a class does.
+pub const PRIVILEGED_COST: &str = "privileged: root in its containers is root of this host, held back by dropped \
+     capabilities alone; a job that breaks out owns the host";
 
 /// One repository to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +91,10 @@ pub struct Class {
     pub max_concurrent: usize,
     /// Idle containers to keep ready for each target.
     pub min_idle: usize,
+    /// What containers may reach.
+    pub network: Reach,
+    /// Whether containers have no user namespace: root inside is root of the host.
+    pub privileged: bool,
     /// Docker inside, if jobs of this class may use it.
     pub docker: Option<Docker>,
 }
@@ -170,8 +183,25 @@ pub struct Http {
 pub struct Network {
     /// One subnet of this pool for each container.
     pub pool: Pool,
-    /// Resolvers written into the container's `/etc/resolv.conf`; none = the template's own file is left alone.
+    /// Resolvers written into the container's `/etc/resolv.conf`; none = the template's own file is left alone. A class
+    /// may name others.
     pub dns: Vec<Ipv4Addr>,
+    /// Most connections a container may have at once, so that it cannot fill the host's table of them.
+    pub connections: u32,
+    /// Further networks no container may reach unless its class allows it.
+    pub deny: Vec<Ipv4Network>,
+    /// Networks of services that jobs share, by name.
+    pub shared: BTreeMap<String, Shared>,
+}
+
+/// How many user and group ids a container has.
+pub const IDS: u32 = 65_536;
+
+/// User and group ids of containers: [`IDS`] for each subnet of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// The lowest.
+    pub first: u32,
 }
 
 /// GitHub's address.

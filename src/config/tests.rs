@@ -73,9 +73,11 @@ fn toml_and_json_say_the_same() {
 #[test]
 fn the_resolved_settings_read_back_the_same() {
     let file = written(
-        "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\ndisk = \"9G\"\n\
-         io_weight = 50\n[limits]\nmemory = \"8G\"\ncpus = 3.5\n\
+        "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
+         privileged = true\ndisk = \"9G\"\nio_weight = 50\n[limits]\nmemory = \"8G\"\ncpus = 3.5\n\
+         [class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
          [class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
+         [ids]\nfirst = 655360\n[network.shared.db]\ndestination = \"10.8.0.0/16:80,90-99\"\ninterface = \"br-db\"\n\
          [template.debian]\nnix_store = \"/nix/store\"\n\
          [template.nixos]\nsystem = \"/nix/store/abc-nixos-system-job\"\nrunner_dir = \"/srv/runner\"\n",
         ".toml",
@@ -129,6 +131,16 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ),
         ("[template.default]\nuser = \"root\"", "template.default.user", "unprivileged"),
         ("[network]\npool = \"8.8.8.0/24\"\nprefix = 30", "network.pool", "private"),
+        ("[network]\npool = \"172.16.0.0-172.17.0.0\"\nprefix = 24", "network.pool", "where Docker makes"),
+        ("[network]\npool = \"172.16.0.0/12\"\nprefix = 24", "network.pool", "where Docker makes"),
+        ("[ids]\nfirst = 655361", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 65536", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 1879048192", "ids.first", "no ids for containers"),
+        ("[network]\nconnections = 1", "network.connections", "out of range"),
+        ("[network.shared.db]\ndestination = \"db\"", "network.shared.db.destination", "no IPv4 address"),
+        ("[network.shared.db]\ndestination = \"10.0.0.1\"\ninterface = \"a b\"", "db.interface", "no link's name"),
+        ("[class.a.network]\nallow = [\"10.0.0.1:x\"]", "class.a.network.allow", "no port"),
+        ("[class.a.network]\nshared = [\"db\"]", "class.a.network.shared", "no shared network"),
         ("[network]\npool = \"10.0.0.0/30\"\nprefix = 30", "network.pool", "1 subnets for 7"),
         ("[http]\naddress = \"0.0.0.0\"", "http.address", "other machines"),
         ("[github]\napi_url = \"ftp://x\"", "github.api_url", "not the root of an API"),

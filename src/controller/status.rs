@@ -122,6 +122,9 @@ pub struct ClassStatus {
     pub max_concurrent: usize,
     /// Boots failed in a row; boots pause while it is not 0.
     pub boot_failures: u32,
+    /// Whether its containers have no user namespace.
+    #[serde(default)]
+    pub privileged: bool,
 }
 
 /// A queued job.

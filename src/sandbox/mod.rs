@@ -11,11 +11,12 @@
 //! Every resource has a name that follows from the container's name alone, so that what one version made another can
 //! remove, and a record that was never written loses nothing.
 
+pub mod connections;
 pub mod docker;
 pub mod ending;
-pub mod fence;
 pub mod firewall;
 pub mod gc_root;
+pub mod ids;
 pub mod inbox;
 pub mod link;
 pub mod lock;
@@ -24,6 +25,7 @@ pub mod nspawn;
 pub mod paths;
 pub mod plan;
 pub mod prepare;
+pub mod privileges;
 pub mod record;
 pub mod remove;
 pub mod rootfs;

@@ -4,9 +4,9 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, docker, link, record::Record, user_namespace::IDS};
+use super::{Paths, Plan, docker, link, privileges, record::Record};
 use crate::{
-    config::Root,
+    config::{IDS, Root},
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
     handover::ContainerName,
 };
@@ -15,21 +15,6 @@ use crate::{
 pub const STEP: &str = "run";
 /// The program, searched in `$PATH`.
 const PROGRAM: &str = "systemd-nspawn";
-
-/// Capabilities of systemd-nspawn's default set (systemd-nspawn(1), `--capability=`) that a container here goes
-/// without. Nothing is added to the default.
-///
-/// All of them count only inside the container's own user namespace, so this is the second line, not the first: what
-/// the kernel refuses there anyway, or what no job of this kind has a use for, is not even asked.
-/// - `CAP_MKNOD`, `CAP_LINUX_IMMUTABLE`, `CAP_SYS_TTY_CONFIG`: the kernel honours them in the initial namespace alone.
-/// - `CAP_AUDIT_CONTROL`: the audit subsystem is the host's.
-const DROPPED_CAPABILITIES: &str = "CAP_MKNOD,CAP_LINUX_IMMUTABLE,CAP_SYS_TTY_CONFIG,CAP_AUDIT_CONTROL";
-
-/// What Docker inside needs beyond that (NSPAWN 1.4, each tried alone):
-/// - every capability: `docker run --privileged`, which image builders use, asks for all that there are, and a plain
-///   `docker run` for `CAP_MKNOD`. They count inside the container's user namespace alone.
-/// - the system calls on keyrings: runc gives each container a session keyring. Keyrings belong to a user namespace.
-const DOCKER_OPTIONS: [&str; 2] = ["--capability=all", "--system-call-filter=@keyring"];
 
 /// Variables systemd-nspawn needs from the service manager; every other one is dropped.
 const KEPT_ENVIRONMENT: [&str; 5] = ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID"];
@@ -55,17 +40,18 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
     line.push(option("directory", &paths.root(&plan.name)));
     line.push(format!("--machine={}", plan.name).into());
     line.push(format!("--uuid={uuid:032x}").into());
-    line.push(format!("--private-users={}:{IDS}", plan.uid_base).into());
+    line.push(match plan.privileged {
+        true => "--private-users=no".into(),
+        false => format!("--private-users={}:{IDS}", plan.uid_base).into(),
+    });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
+    line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
     if plan.docker.is_some() {
-        line.extend(DOCKER_OPTIONS.map(OsString::from));
         line.extend(docker::binds(&paths.layers(&plan.name)).map(|(source, inside)| {
             let mut bind = option("bind", &source);
             bind.push(format!(":{inside}"));
             bind
         }));
-    } else {
-        line.push(format!("--drop-capability={DROPPED_CAPABILITIES}").into());
     }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
@@ -143,6 +129,7 @@ mod tests {
             class: "medium".into(),
             subnet: "192.168.100.0/24".parse().unwrap(),
             uid_base: 536_870_912,
+            privileged: false,
             root: Root::Tree("/var/lib/machines/gha-runner".into()),
             nix_store: None,
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),

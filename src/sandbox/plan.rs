@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::{inbox::Accepted, link, user_namespace};
+use super::{inbox::Accepted, link};
 use crate::{
     config::{
         Docker, Root, Settings,
@@ -25,8 +25,10 @@ pub struct Plan {
     pub class: String,
     /// Its subnet, one of the pool's.
     pub subnet: Ipv4Network,
-    /// First of the [`user_namespace::IDS`] user and group ids that are the container's own.
+    /// First of the [`crate::config::IDS`] user and group ids that are the container's own; 0 = it has none.
     pub uid_base: u32,
+    /// Whether it has no user namespace.
+    pub privileged: bool,
     /// What its root file system starts from.
     pub root: Root,
     /// A Nix store that a tree sees as well.
@@ -76,12 +78,14 @@ impl Plan {
             name: record.name.clone(),
             class: class.name.clone(),
             subnet: record.subnet,
-            uid_base: user_namespace::base(accepted.subnet_index),
+            // Which range is free is seen when it is claimed.
+            uid_base: 0,
+            privileged: class.privileged,
             root: template.root.clone(),
             nix_store: template.nix_store.clone(),
             runner: template.runner.clone(),
             user: template.user.clone(),
-            dns: settings.network.dns.clone(),
+            dns: class.network.dns.clone(),
             disk: class.disk,
             docker: class.docker.clone(),
             store: None,

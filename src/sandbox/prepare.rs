@@ -8,13 +8,13 @@ use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, docker, fence, gc_root, inbox, link, lock, record, record::Record, rootfs, sized, teardown,
+    Paths, Plan, docker, firewall, gc_root, ids, inbox, link, lock, record, record::Record, rootfs, sized, teardown,
     user_namespace::Starting,
 };
 use crate::{
-    config::{self, Root},
+    config::{self, IDS, Root, Settings, pool::container_address},
     handover::ContainerName,
-    netlink::Netlink,
+    netlink::{Netlink, Taken},
 };
 
 /// What the record says once every step is done.
@@ -27,10 +27,10 @@ pub enum Step {
     Record,
     /// Read and judge what the controller handed over.
     Accept,
-    /// See that the firewall is loaded.
-    Fence,
     /// Claim the subnet, write the plan.
     Claim,
+    /// See that the firewall is whole, and add the container to it.
+    Fence,
     /// Write the grant and the guest's settings.
     Credentials,
     /// Make the directories of the root file system; hold the system it boots, if it is one of the Nix store.
@@ -54,8 +54,8 @@ impl Step {
     pub const ALL: [Self; 12] = [
         Self::Record,
         Self::Accept,
-        Self::Fence,
         Self::Claim,
+        Self::Fence,
         Self::Credentials,
         Self::Directories,
         Self::Lower,
@@ -71,8 +71,8 @@ impl Step {
         match self {
             Self::Record => "record",
             Self::Accept => "accept",
-            Self::Fence => "fence",
             Self::Claim => "claim",
+            Self::Fence => "fence",
             Self::Credentials => "credentials",
             Self::Directories => "directories",
             Self::Lower => "lower",
@@ -124,6 +124,7 @@ pub fn prepare(request: Request<'_>) -> anyhow::Result<Plan> {
 struct Work<'a> {
     request: Request<'a>,
     record: Record,
+    settings: Option<Settings>,
     accepted: Option<inbox::Accepted>,
     plan: Option<Plan>,
     helper: Option<Starting>,
@@ -133,7 +134,16 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(request: Request<'a>, record: Record) -> Self {
-        Self { request, record, accepted: None, plan: None, helper: None, namespace: None, netlink: None }
+        Self {
+            request,
+            record,
+            settings: None,
+            accepted: None,
+            plan: None,
+            helper: None,
+            namespace: None,
+            netlink: None,
+        }
     }
 
     fn run(&mut self) -> anyhow::Result<Plan> {
@@ -166,8 +176,12 @@ impl<'a> Work<'a> {
         match step {
             Step::Record => self.begin(),
             Step::Accept => self.accept(),
-            Step::Fence => fence::check(),
             Step::Claim => self.claim(),
+            Step::Fence => {
+                let plan = self.plan()?;
+                let settings = self.settings.as_ref().context("there are no settings")?;
+                firewall::admit(settings, name, &plan.class, container_address(plan.subnet))
+            }
             Step::Credentials => {
                 let accepted = self.accepted.as_ref().context("nothing was accepted")?;
                 self.record.put_credentials(&self.plan()?.guest(), &accepted.grant)
@@ -242,27 +256,32 @@ impl<'a> Work<'a> {
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
         self.plan = Some(Plan::new(&accepted, &settings)?);
         self.accepted = Some(accepted);
+        self.settings = Some(settings);
         Ok(())
     }
 
     /// Two containers that claim the same subnet at once wait for each other here, and the second one loses.
     fn claim(&mut self) -> anyhow::Result<()> {
-        let plan = self.plan()?;
+        let mut plan = self.plan()?.clone();
         let netlink = self.netlink()?;
+        let settings = self.settings.as_ref().context("there are no settings")?;
+        let index = self.accepted.as_ref().context("nothing was accepted")?.subnet_index;
         let _lock = lock::take(&self.request.paths.records)?;
         let mut others = record::plans(&self.request.paths.records).context("cannot list the other containers")?;
         others.retain(|other| other.name != plan.name);
         if let Some(other) = others.iter().find(|other| other.subnet == plan.subnet) {
             bail!("subnet {} belongs to container {}", plan.subnet, other.name);
         }
-        for (what, taken) in [("address", netlink.addresses()?), ("route", netlink.routes()?)] {
-            if let Some(other) = link::collision(plan.subnet, &taken) {
-                bail!("subnet {} collides with the host's {what} {other}", plan.subnet);
-            }
+        if let Some(Taken { network, link }) = link::collision(plan.subnet, &netlink.taken()?) {
+            bail!("subnet {} collides with {network}, which the host reaches by {link}", plan.subnet);
+        }
+        if !plan.privileged {
+            let taken: Vec<u32> = others.iter().filter(|its| !its.privileged).map(|its| its.uid_base).collect();
+            plan.uid_base = ids::free(settings, index, &taken).context("every range of ids is taken")?;
+            ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
         }
         let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
-        let store = docker::store(plan, target, &others)?;
-        let plan = Plan { store, ..plan.clone() };
+        plan.store = docker::store(&plan, target, &others)?;
         self.record.put_plan(&plan)?;
         self.plan = Some(plan);
         Ok(())

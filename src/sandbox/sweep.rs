@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::Context;
 
-use super::{Paths, link, lock, record, teardown};
+use super::{Paths, firewall, link, lock, record, teardown};
 use crate::{handover::ContainerName, netlink::Netlink, units};
 
 /// Longest wait for an answer of systemd.
@@ -43,6 +43,7 @@ fn candidates(paths: &Paths, netlink: &Netlink) -> anyhow::Result<BTreeSet<Conta
     for directory in [&paths.records, &paths.roots, &paths.disks, &paths.events, &paths.gc_roots] {
         names.extend(in_directory(directory)?);
     }
+    names.extend(firewall::admitted()?);
     Ok(names)
 }
 

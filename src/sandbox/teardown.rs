@@ -15,11 +15,17 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Paths, ending, gc_root, link, mounts, nspawn, prepare, record::Record, remove};
+use super::{
+    Paths, connections, ending, firewall, gc_root, link, lock, mounts, nspawn, prepare, record::Record, remove,
+};
 use crate::{
+    config::pool::container_address,
     handover::{ContainerName, Ending},
     netlink::Netlink,
 };
+
+/// What the record says once the removal has begun.
+pub const STEP: &str = "teardown";
 
 /// Removes what there is and writes the ending. True if nothing is left.
 pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
@@ -50,6 +56,11 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
     };
     let unfinished = ending.left_behind.clone();
     write(&mut ending, unfinished);
+    // From here on a firewall that is loaded anew leaves the container out.
+    match record.exists().then(|| lock::take(&paths.records)).transpose() {
+        Ok(_lock) => drop(record.put_step(STEP)),
+        Err(error) => eprintln!("teardown of {name}: {error:#}"),
+    }
     let netlink = Netlink::open().inspect_err(|error| eprintln!("teardown of {name}: {error}")).ok();
     let left = remove(paths, name, netlink.as_ref());
     for problem in &left {
@@ -82,8 +93,10 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
     let mut left = std::thread::scope(|scope| {
         let links = scope.spawn(|| delete_links(name, netlink));
         let events = scope.spawn(|| mounts::clear(&paths.event(name)));
+        let fence = scope.spawn(|| leave_the_fence(paths, name).err().map(|error| format!("{error:#}")));
         let mut left = mounts::clear(&paths.layers(name));
         left.extend(events.join().unwrap_or_else(|_| vec!["mounts: a thread panicked".to_owned()]));
+        left.extend(fence.join().unwrap_or_else(|_| Some("firewall: a thread panicked".to_owned())));
         left.extend(links.join().unwrap_or_else(|_| Some("links: a thread panicked".to_owned())));
         left
     });
@@ -109,6 +122,13 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         let _ = fs::remove_file(Record::at(paths.record(name)).grant_file());
     }
     left
+}
+
+fn leave_the_fence(paths: &Paths, name: &ContainerName) -> anyhow::Result<()> {
+    if let Ok(plan) = Record::at(paths.record(name)).plan() {
+        connections::forget(container_address(plan.subnet))?;
+    }
+    firewall::expel(name)
 }
 
 fn delete_links(name: &ContainerName, netlink: Option<&Netlink>) -> Option<String> {
@@ -139,7 +159,8 @@ pub fn make_private(directory: &Path) -> anyhow::Result<()> {
 /// A *prepare* that was killed left no error, only the step it was at.
 fn interrupted(record: &Record) -> Option<String> {
     let step = record.step()?;
-    (step != prepare::DONE && step != nspawn::STEP).then(|| format!("prepare: interrupted in step {step}"))
+    let told = [prepare::DONE, nspawn::STEP, STEP].contains(&&*step);
+    (!told).then(|| format!("prepare: interrupted in step {step}"))
 }
 
 /// What the kernel has in this file of the unit's control group, where it accounts for memory (cgroups v2).

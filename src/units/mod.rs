@@ -23,7 +23,10 @@ use anyhow::Context;
 pub use install::install;
 pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
 
-use crate::config::{Problem, Problems, Root, Settings, file::Written, token_file};
+use crate::{
+    config::{Problem, Problems, Root, Settings, file::Written, token_file},
+    sandbox::ids,
+};
 
 /// Where every process finds the resolved settings unless told otherwise.
 pub const SETTINGS_PATH: &str = "/etc/gha-runner-controller/settings.json";
@@ -116,6 +119,9 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
                 }
             }
         }
+    }
+    if let Err(error) = ids::refuse_foreign(Path::new("/etc"), &ids::pool(settings)) {
+        problems.push(Problem::new("ids.first", error.to_string(), "choose a multiple of 65536 nobody else uses"));
     }
     problems.dedup();
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }

@@ -33,6 +33,8 @@ NoNewPrivileges=yes
 # ip_forward is a sysctl.
 ProtectKernelTunables=no
 ProtectControlGroups=yes
+# The lock of the records; the containers there are stay admitted.
+ReadWritePaths=-{RECORDS_DIR}
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_MODULE
 RestrictAddressFamilies=AF_NETLINK AF_UNIX
 

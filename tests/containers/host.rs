@@ -84,7 +84,7 @@ impl Host {
         let user = units::USER;
         lab.shell(&format!(
             "install -d -m 750 -o {user} -g {user} /run/{user} {HANDOVER_DIR}\n\
-             systemctl start gha-runner-sweep.service gha-runner-firewall.service"
+             systemctl start gha-runner-sweep.service gha-runner-firewall.service || {{ journalctl -u 'gha-runner-*'; exit 1; }}"
         ))
         .unwrap();
         Some(Self { lab })
