@@ -10,7 +10,7 @@ use std::{
 use ipnetwork::Ipv4Network;
 
 use super::{
-    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template, docker,
+    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template, cache, docker,
     file::{ClassWritten, IdsWritten, LimitsWritten, NetworkWritten, TemplateWritten, Written},
     is_store_path, limits,
     pool::Pool,
@@ -263,6 +263,7 @@ fn classes(
                 io_weight: class.io_weight,
             };
             let limits = limits::check(found, &key, limits);
+            let caches = cache::check(found, &key, class.caches);
             let disk = limits::size(found, &key("disk"), class.disk, LEAST_DISK);
             let class = Class {
                 labels,
@@ -272,6 +273,7 @@ fn classes(
                 tasks: limits.tasks,
                 io_weight: limits.io_weight,
                 disk,
+                caches,
                 timeout: match class.timeout {
                     Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
                     None => job_timeout,
@@ -350,7 +352,7 @@ impl Found {
         value
     }
 
-    fn absolute(&mut self, key: &str, written: Option<PathBuf>, default: &str) -> PathBuf {
+    pub(super) fn absolute(&mut self, key: &str, written: Option<PathBuf>, default: &str) -> PathBuf {
         let path = written.unwrap_or_else(|| PathBuf::from(default));
         self.unless(
             is_plain_absolute(&path),

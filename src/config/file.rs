@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Problem, Problems,
     reach::{ReachWritten, SharedWritten},
+    settings::Sharing,
 };
 
 /// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
@@ -108,9 +109,21 @@ pub struct ClassWritten {
     pub min_idle: Option<usize>,
     pub io_weight: Option<u64>,
     pub disk: Option<Size>,
+    #[serde(rename = "cache", skip_serializing_if = "BTreeMap::is_empty")]
+    pub caches: BTreeMap<String, CacheWritten>,
     pub network: ReachWritten,
     pub privileged: Option<bool>,
     pub docker: DockerWritten,
+}
+
+/// `[class.NAME.cache.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct CacheWritten {
+    pub at: Option<PathBuf>,
+    pub size: Option<Size>,
+    pub per: Option<Sharing>,
 }
 
 /// `[limits]`

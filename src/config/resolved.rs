@@ -50,6 +50,7 @@ impl From<&Settings> for Written {
                         tasks: class.tasks,
                         io_weight: class.io_weight,
                         disk: class.disk.map(Size::Bytes),
+                        caches: class.caches.iter().map(|cache| (cache.name.clone(), cache.into())).collect(),
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),

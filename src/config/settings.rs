@@ -95,6 +95,8 @@ pub struct Class {
     pub network: Reach,
     /// Whether containers have no user namespace: root inside is root of the host.
     pub privileged: bool,
+    /// Directories that outlive containers.
+    pub caches: Vec<Cache>,
     /// Docker inside, if jobs of this class may use it.
     pub docker: Option<Docker>,
 }
@@ -117,6 +119,29 @@ pub struct Limits {
     pub tasks: Option<u64>,
     /// Share of disk bandwidth against others, 1 to 10000; none = 100, as everybody.
     pub io_weight: Option<u64>,
+}
+
+/// A directory that outlives containers of a class, used by all that run at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Its name.
+    pub name: String,
+    /// Where containers see it.
+    pub at: PathBuf,
+    /// Most it holds, in bytes.
+    pub size: u64,
+    /// Whose jobs share it.
+    pub per: Sharing,
+}
+
+/// Who shares something within a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// The jobs of one target.
+    Target,
+    /// All jobs.
+    Class,
 }
 
 /// Docker inside containers of a class.

@@ -76,6 +76,7 @@ fn the_resolved_settings_read_back_the_same() {
         "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
          privileged = true\ndisk = \"9G\"\nio_weight = 50\n[limits]\nmemory = \"8G\"\ncpus = 3.5\n\
          [class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
+         [class.big.cache.ccache]\nat = \"/home/runner/.cache/ccache\"\nsize = \"1G\"\nper = \"class\"\n[class.big.cache.other]\n\
          [class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
          [ids]\nfirst = 655360\n[network.shared.db]\ndestination = \"10.8.0.0/16:80,90-99\"\ninterface = \"br-db\"\n\
          [template.debian]\nnix_store = \"/nix/store\"\n\
@@ -101,6 +102,13 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a]\nlabels = []", "class.a.labels", "0 labels"),
         ("[class.a]\nlabels = [\"x\", \"X\"]", "class.a.labels", "named twice"),
         ("[class.a]\nlabels = [\"x\"]\nmemory = \"lots\"", "class.a.memory", "is not a size"),
+        ("[class.a.cache.c]\nat = \"/var\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\nat = \"/run/c\"", "class.a.cache.c.at", "lies in"),
+        ("[class.a.cache.c]\nat = \"/\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\n[class.a.cache.d]\nat = \"/srv/gha-cache/c/d\"", "class.a.cache.d.at", "already"),
+        ("[class.a.cache.C]", "class.a.cache.C", "no valid name"),
+        ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
+        ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
         ("[class.a]\ndisk = \"1M\"", "class.a.disk", "at least 32M"),
         ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
         ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),

@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, docker, link, privileges, record::Record};
+use super::{Paths, Plan, caches, docker, link, privileges, record::Record};
 use crate::{
     config::{IDS, Root},
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
@@ -46,13 +46,14 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
     });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
     line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
-    if plan.docker.is_some() {
-        line.extend(docker::binds(&paths.layers(&plan.name)).map(|(source, inside)| {
-            let mut bind = option("bind", &source);
-            bind.push(format!(":{inside}"));
-            bind
-        }));
-    }
+    let layers = paths.layers(&plan.name);
+    let docker = plan.docker.iter().flat_map(|_| docker::binds(&layers));
+    line.extend(docker.chain(caches::binds(&layers, &plan.caches)).map(|(source, inside)| {
+        let mut bind = option("bind", &source);
+        bind.push(":");
+        bind.push(inside);
+        bind
+    }));
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
     line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
@@ -135,8 +136,11 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
+            allow_forks: false,
+            caches: vec![],
             disk: None,
             docker: None,
+            target: None,
             store: None,
         }
     }

@@ -8,8 +8,8 @@ use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, docker, firewall, gc_root, ids, inbox, link, lock, record, record::Record, rootfs, sized, teardown,
-    user_namespace::Starting,
+    Paths, Plan, caches, docker, firewall, gc_root, ids, inbox, link, lock, plan::file_name_of, record, record::Record,
+    rootfs, sized, teardown, user_namespace::Starting,
 };
 use crate::{
     config::{self, IDS, Root, Settings, pool::container_address},
@@ -219,7 +219,8 @@ impl<'a> Work<'a> {
             }
             Step::Stores => {
                 let namespace = self.namespace.take().context("there is no user namespace")?;
-                docker::make(paths, self.plan()?, &namespace)
+                docker::make(paths, self.plan()?, &namespace)?;
+                caches::make(paths, self.plan()?, &namespace)
             }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
@@ -280,8 +281,12 @@ impl<'a> Work<'a> {
             plan.uid_base = ids::free(settings, index, &taken).context("every range of ids is taken")?;
             ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
         }
-        let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
-        plan.store = docker::store(&plan, target, &others)?;
+        if plan.keeps_for_target() {
+            let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
+            let name = file_name_of(target).with_context(|| format!("target {target:?} cannot name a file"))?;
+            plan.target = Some(name);
+        }
+        plan.store = docker::store(&plan, &others);
         self.record.put_plan(&plan)?;
         self.plan = Some(plan);
         Ok(())

@@ -11,11 +11,16 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 
 use super::teardown::make_private;
+
+/// How often a mount is tried.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Mounts the file system in `file` at `at`, making it first if it is not there. One that cannot be mounted, after a
 /// crash perhaps, is made anew: nothing in it is worth more than the time to fetch it again.
@@ -57,9 +62,17 @@ fn make(file: &Path, size: u64, options: &[&str]) -> anyhow::Result<()> {
     run(command.args(options).arg(file))
 }
 
+/// Mounts it. The loop device goes with the last mount of it; while that is under way, another mount can fail.
 fn mount(file: &Path, at: &Path) -> anyhow::Result<()> {
-    // The loop device goes with the mount.
-    run(Command::new("mount").args(["-t", "ext4", "-o", "loop,nodev,noatime"].map(OsStr::new)).args([file, at]))
+    let mount =
+        || run(Command::new("mount").args(["-t", "ext4", "-o", "loop,nodev,noatime"].map(OsStr::new)).args([file, at]));
+    for _ in 1..TRIES {
+        if mount().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    mount()
 }
 
 /// Runs a program of the host's to its end. How long that may take is the unit's business (`TimeoutStartSec=`).

@@ -79,7 +79,8 @@ LogRateLimitBurst=50000
 /// Devices that *prepare* needs beyond the usual ones. The rule is the whole unit's, so the container could use them as
 /// well, if it had them: there is no such node in it, and nobody in a user namespace can make one.
 fn devices(class: &Class) -> &'static str {
-    let file_systems_in_files =
-        class.disk.is_some() || class.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
+    let file_systems_in_files = class.disk.is_some()
+        || !class.caches.is_empty()
+        || class.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
     if file_systems_in_files { "DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n" } else { "" }
 }

@@ -105,6 +105,8 @@ impl Host {
             target: target.into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
+            // By its last letter: containers a test wants to have no trust are j0000000x.
+            allow_forks: name.ends_with('x'),
         };
         let files = [(".runner", "{}"), (".credentials", SECRET), (".credentials_rsaparams", "k")];
         let files: serde_json::Map<String, serde_json::Value> =

@@ -4,6 +4,7 @@
 mod docker;
 mod host;
 mod nix;
+mod room;
 
 use std::time::{Duration, Instant};
 
