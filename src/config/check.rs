@@ -77,6 +77,12 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
         "widen the pool, lengthen network.prefix, or lower max_concurrent",
     );
     for class in settings.classes.values() {
+        found.unless(
+            !(class.privileged && class.uses_loop_devices()),
+            format!("class.{}.privileged", class.name),
+            "root in such a container could write to loop devices, and the class has disk, cache or docker.keep",
+            "remove them, or give the class a user namespace",
+        );
         let key = format!("class.{}.template", class.name);
         found.unless(
             settings.templates.contains_key(&class.template),
@@ -274,6 +280,7 @@ fn classes(
                 io_weight: limits.io_weight,
                 disk,
                 caches,
+                gpu: class.gpu.unwrap_or(false),
                 timeout: match class.timeout {
                     Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
                     None => job_timeout,

@@ -109,6 +109,7 @@ pub struct ClassWritten {
     pub min_idle: Option<usize>,
     pub io_weight: Option<u64>,
     pub disk: Option<Size>,
+    pub gpu: Option<bool>,
     #[serde(rename = "cache", skip_serializing_if = "BTreeMap::is_empty")]
     pub caches: BTreeMap<String, CacheWritten>,
     pub network: ReachWritten,

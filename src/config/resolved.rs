@@ -49,6 +49,7 @@ impl From<&Settings> for Written {
                         memory: class.memory.map(Size::Bytes),
                         tasks: class.tasks,
                         io_weight: class.io_weight,
+                        gpu: Some(class.gpu),
                         disk: class.disk.map(Size::Bytes),
                         caches: class.caches.iter().map(|cache| (cache.name.clone(), cache.into())).collect(),
                         timeout: Some(class.timeout),

@@ -95,6 +95,8 @@ pub struct Class {
     pub network: Reach,
     /// Whether containers have no user namespace: root inside is root of the host.
     pub privileged: bool,
+    /// The host's graphics processors.
+    pub gpu: bool,
     /// Directories that outlive containers.
     pub caches: Vec<Cache>,
     /// Docker inside, if jobs of this class may use it.
@@ -102,6 +104,12 @@ pub struct Class {
 }
 
 impl Class {
+    /// Whether something of it lies in a file system in a file, which takes a loop device.
+    pub fn uses_loop_devices(&self) -> bool {
+        let keeps_images = self.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
+        self.disk.is_some() || !self.caches.is_empty() || keeps_images
+    }
+
     /// What the kernel lets one container use.
     pub fn limits(&self) -> Limits {
         Limits { cpus: self.cpus, memory: self.memory, tasks: self.tasks, io_weight: self.io_weight }

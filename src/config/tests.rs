@@ -74,10 +74,10 @@ fn toml_and_json_say_the_same() {
 fn the_resolved_settings_read_back_the_same() {
     let file = written(
         "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
-         privileged = true\ndisk = \"9G\"\nio_weight = 50\n[limits]\nmemory = \"8G\"\ncpus = 3.5\n\
+         gpu = true\ndisk = \"9G\"\nio_weight = 50\n[limits]\nmemory = \"8G\"\ncpus = 3.5\n\
          [class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
          [class.big.cache.ccache]\nat = \"/home/runner/.cache/ccache\"\nsize = \"1G\"\nper = \"class\"\n[class.big.cache.other]\n\
-         [class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
+         [class.bare]\nprivileged = true\n[class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
          [ids]\nfirst = 655360\n[network.shared.db]\ndestination = \"10.8.0.0/16:80,90-99\"\ninterface = \"br-db\"\n\
          [template.debian]\nnix_store = \"/nix/store\"\n\
          [template.nixos]\nsystem = \"/nix/store/abc-nixos-system-job\"\nrunner_dir = \"/srv/runner\"\n",
@@ -109,6 +109,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a.cache.C]", "class.a.cache.C", "no valid name"),
         ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
         ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
+        ("[class.a]\nprivileged = true\ndisk = \"1G\"", "class.a.privileged", "loop devices"),
         ("[class.a]\ndisk = \"1M\"", "class.a.disk", "at least 32M"),
         ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
         ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),

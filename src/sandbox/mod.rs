@@ -17,6 +17,7 @@ pub mod docker;
 pub mod ending;
 pub mod firewall;
 pub mod gc_root;
+pub mod gpu;
 pub mod ids;
 pub mod inbox;
 pub mod link;

@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, caches, docker, link, privileges, record::Record};
+use super::{Paths, Plan, caches, docker, gpu, link, privileges, record::Record};
 use crate::{
     config::{IDS, Root},
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
@@ -54,6 +54,16 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
         bind.push(inside);
         bind
     }));
+    if let Some(gpu) = plan.gpu.then(|| gpu::find(Path::new("/"))).flatten() {
+        let (devices, libraries) = gpu::binds(&layers, &gpu);
+        for (copy, device) in devices {
+            let mut bind = option("bind", &copy);
+            bind.push(":");
+            bind.push(device);
+            line.push(bind);
+        }
+        line.extend(libraries.iter().map(|library| option("bind-ro", library)));
+    }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
     line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
@@ -137,6 +147,7 @@ mod tests {
             user: "runner".into(),
             dns: vec![],
             allow_forks: false,
+            gpu: false,
             caches: vec![],
             disk: None,
             docker: None,

@@ -42,6 +42,9 @@ pub struct Plan {
     /// Jobs of forks may run in it. Absent in what an earlier version of this program left.
     #[serde(default)]
     pub allow_forks: bool,
+    /// It has the host's graphics processors.
+    #[serde(default)]
+    pub gpu: bool,
     /// Directories that outlive it and that it shares with others.
     #[serde(default)]
     pub caches: Vec<Cache>,
@@ -97,6 +100,7 @@ impl Plan {
             user: template.user.clone(),
             dns: class.network.dns.clone(),
             allow_forks: record.allow_forks,
+            gpu: class.gpu,
             caches: class.caches.clone(),
             disk: class.disk,
             docker: class.docker.clone(),

@@ -8,8 +8,8 @@ use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, caches, docker, firewall, gc_root, ids, inbox, link, lock, plan::file_name_of, record, record::Record,
-    rootfs, sized, teardown, user_namespace::Starting,
+    Paths, Plan, caches, docker, firewall, gc_root, gpu, ids, inbox, link, lock, plan::file_name_of, record,
+    record::Record, rootfs, sized, teardown, user_namespace::Starting,
 };
 use crate::{
     config::{self, IDS, Root, Settings, pool::container_address},
@@ -220,7 +220,11 @@ impl<'a> Work<'a> {
             Step::Stores => {
                 let namespace = self.namespace.take().context("there is no user namespace")?;
                 docker::make(paths, self.plan()?, &namespace)?;
-                caches::make(paths, self.plan()?, &namespace)
+                let plan = self.plan()?;
+                if plan.gpu {
+                    gpu::make(&layers, &plan.class, plan.uid_base)?;
+                }
+                caches::make(paths, plan, &namespace)
             }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),

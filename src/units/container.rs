@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{MARKER, Places, limits, slice};
-use crate::config::{Class, Settings};
+use crate::{
+    config::{Class, Settings},
+    sandbox::gpu,
+};
 
 /// How long a container may take to stop: what the guest grants the runner
 /// ([`crate::guest::session::STOP_PATIENCE`]), and time for the container's own end.
@@ -76,11 +79,15 @@ LogRateLimitBurst=50000
     )
 }
 
-/// Devices that *prepare* needs beyond the usual ones. The rule is the whole unit's, so the container could use them as
-/// well, if it had them: there is no such node in it, and nobody in a user namespace can make one.
-fn devices(class: &Class) -> &'static str {
-    let file_systems_in_files = class.disk.is_some()
-        || !class.caches.is_empty()
-        || class.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
-    if file_systems_in_files { "DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n" } else { "" }
+/// Devices beyond the usual ones. The rules are the whole unit's. Loop devices are for *prepare*: the container could use
+/// them as well if it had them, but there is no such node in it, and nobody in a user namespace can make one.
+fn devices(class: &Class) -> String {
+    let mut lines = String::new();
+    if class.uses_loop_devices() {
+        lines.push_str("DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n");
+    }
+    if class.gpu {
+        lines.push_str(gpu::DEVICE_ALLOW);
+    }
+    lines
 }

@@ -25,7 +25,7 @@ pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
 
 use crate::{
     config::{Problem, Problems, Root, Settings, file::Written, token_file},
-    sandbox::ids,
+    sandbox::{gpu, ids},
 };
 
 /// Where every process finds the resolved settings unless told otherwise.
@@ -120,6 +120,8 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
             }
         }
     }
+    let without_gpu = settings.classes.values().filter(|class| class.gpu && gpu::find(Path::new("/")).is_none());
+    problems.extend(without_gpu.map(|class| gpu::missing(&class.name)));
     if let Err(error) = ids::refuse_foreign(Path::new("/etc"), &ids::pool(settings)) {
         problems.push(Problem::new("ids.first", error.to_string(), "choose a multiple of 65536 nobody else uses"));
     }
