@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style unit simulation simulator lab containers breakout leaks end-to-end demo bench setup
+.PHONY: help build test style unit simulation simulator lab containers breakout leaks limits end-to-end demo bench setup
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +16,7 @@ setup: ## install what tests and the demonstration need from Debian (root)
 build: ## the program, the simulator, the demonstration
 	$(CARGO) build --release --locked --workspace --bins
 
-test: setup style build unit simulation simulator lab containers breakout end-to-end ## everything that is checked
+test: setup style build unit simulation simulator lab containers breakout limits end-to-end ## everything that is checked
 	@echo "all checks passed"
 
 style: ## formatting and lints
@@ -43,6 +43,9 @@ breakout: build ## what jobs could try against the host and each other (BREAKOUT
 
 leaks: build ## 500 container lives in a row, 20 at once, and nothing is left; `end-to-end` has 60 (LIVES=n) (root)
 	LIVES=$${LIVES:-500} $(CARGO) test --release --locked -p end-to-end --test leaks $(ALONE) --nocapture
+
+limits: build ## limits in a virtual machine, where the kernel enforces them (root)
+	$(CARGO) test --release --locked --test limits $(ALONE) --nocapture
 
 end-to-end: build ## the product in the lab against the simulated GitHub (root)
 	$(CARGO) test --release --locked -p end-to-end --tests $(ALONE)

@@ -10,9 +10,9 @@ use std::{
 use ipnetwork::Ipv4Network;
 
 use super::{
-    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template, docker,
-    file::{ClassWritten, IdsWritten, NetworkWritten, TemplateWritten, Written},
-    is_store_path,
+    Class, Github, Http, IDS, Ids, Network, Problem, Problems, Root, Settings, Target, Template, cache, docker,
+    file::{ClassWritten, IdsWritten, LimitsWritten, NetworkWritten, TemplateWritten, Written},
+    is_store_path, limits,
     pool::Pool,
     reach, token_file,
 };
@@ -20,6 +20,8 @@ use super::{
 /// The class and the template there are when the file names none.
 pub const DEFAULT: &str = "default";
 const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
+/// An empty file system needs some of it.
+const LEAST_DISK: u64 = 32 << 20;
 const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
 /// Where Docker makes networks unless told otherwise (moby, `default-address-pools`), on the host and in containers. Its
 /// last resort, 192.168.0.0/16, is left out: what it made there shows as a route.
@@ -55,6 +57,7 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: written.http.port.unwrap_or(8080),
         },
+        limits: limits::check(&mut found, &|field| format!("limits.{field}"), written.limits),
         ids: ids(&mut found, &written.ids, network.pool),
         network,
         github: Github { api_url: found.api_url(written.github.api_url) },
@@ -74,6 +77,12 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
         "widen the pool, lengthen network.prefix, or lower max_concurrent",
     );
     for class in settings.classes.values() {
+        found.unless(
+            !(class.privileged && class.uses_loop_devices()),
+            format!("class.{}.privileged", class.name),
+            "root in such a container could write to loop devices, and the class has disk, cache or docker.keep",
+            "remove them, or give the class a user namespace",
+        );
         let key = format!("class.{}.template", class.name);
         found.unless(
             settings.templates.contains_key(&class.template),
@@ -143,9 +152,16 @@ fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWritten>) -> 
                 format!("{user:?} is not the name of an unprivileged user"),
                 "name the user inside the container who runs jobs, e.g. runner; not root",
             );
+            found.unless(
+                template.nix_store.is_none() || template.system.is_none(),
+                key("nix_store"),
+                "there is a system, which brings the host's store with it",
+                "remove it",
+            );
+            let nix_store = template.nix_store.map(|store| found.absolute(&key("nix_store"), Some(store), ""));
             let root = root(found, &key, template.path, template.system, template.runner_dir);
             let runner = found.absolute(&key("runner"), template.runner, "/opt/actions-runner/bin/Runner.Listener");
-            (name, Template { root, runner, user })
+            (name, Template { root, nix_store, runner, user })
         })
         .collect()
 }
@@ -246,34 +262,25 @@ fn classes(
             };
             let labels = labels.unwrap_or_else(|| DEFAULT_LABELS.map(str::to_owned).to_vec());
             found.labels(&key("labels"), &labels);
-            if let Some(cpus) = class.cpus {
-                found.unless(
-                    cpus.is_finite() && (0.01..=4096.0).contains(&cpus),
-                    key("cpus"),
-                    format!("{cpus} is not a number of CPUs"),
-                    "write how many CPUs a container may use, e.g. 2 or 0.5",
-                );
-            }
-            let memory = class.memory.and_then(|size| {
-                let bytes = size.bytes().filter(|bytes| (16 << 20..=1 << 50).contains(bytes));
-                found.unless(
-                    bytes.is_some(),
-                    key("memory"),
-                    format!("{size:?} is not a size of at least 16M"),
-                    "write bytes or a size such as 512M or 4G",
-                );
-                bytes
-            });
-            let tasks = class.tasks.inspect(|tasks| {
-                let tasks = usize::try_from(*tasks).unwrap_or(usize::MAX);
-                found.count(&key("tasks"), Some(tasks), 0, 32..=4_194_304);
-            });
+            let limits = LimitsWritten {
+                cpus: class.cpus,
+                memory: class.memory,
+                tasks: class.tasks,
+                io_weight: class.io_weight,
+            };
+            let limits = limits::check(found, &key, limits);
+            let caches = cache::check(found, &key, class.caches);
+            let disk = limits::size(found, &key("disk"), class.disk, LEAST_DISK);
             let class = Class {
                 labels,
                 template: class.template.unwrap_or_else(|| DEFAULT.to_owned()),
-                cpus: class.cpus,
-                memory,
-                tasks,
+                cpus: limits.cpus,
+                memory: limits.memory,
+                tasks: limits.tasks,
+                io_weight: limits.io_weight,
+                disk,
+                caches,
+                gpu: class.gpu.unwrap_or(false),
                 timeout: match class.timeout {
                     Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
                     None => job_timeout,
@@ -335,7 +342,7 @@ impl Found {
         value
     }
 
-    fn count(
+    pub(super) fn count(
         &mut self,
         key: &str,
         written: Option<usize>,
@@ -352,7 +359,7 @@ impl Found {
         value
     }
 
-    fn absolute(&mut self, key: &str, written: Option<PathBuf>, default: &str) -> PathBuf {
+    pub(super) fn absolute(&mut self, key: &str, written: Option<PathBuf>, default: &str) -> PathBuf {
         let path = written.unwrap_or_else(|| PathBuf::from(default));
         self.unless(
             is_plain_absolute(&path),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Problem, Problems,
     reach::{ReachWritten, SharedWritten},
+    settings::Sharing,
 };
 
 /// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
@@ -32,6 +33,7 @@ pub struct Written {
     pub host_name: Option<String>,
     pub http: HttpWritten,
     pub network: NetworkWritten,
+    pub limits: LimitsWritten,
     pub ids: IdsWritten,
     pub github: GithubWritten,
     #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
@@ -105,9 +107,35 @@ pub struct ClassWritten {
     pub timeout: Option<Duration>,
     pub max_concurrent: Option<usize>,
     pub min_idle: Option<usize>,
+    pub io_weight: Option<u64>,
+    pub disk: Option<Size>,
+    pub gpu: Option<bool>,
+    #[serde(rename = "cache", skip_serializing_if = "BTreeMap::is_empty")]
+    pub caches: BTreeMap<String, CacheWritten>,
     pub network: ReachWritten,
     pub privileged: Option<bool>,
     pub docker: DockerWritten,
+}
+
+/// `[class.NAME.cache.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct CacheWritten {
+    pub at: Option<PathBuf>,
+    pub size: Option<Size>,
+    pub per: Option<Sharing>,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct LimitsWritten {
+    pub cpus: Option<f64>,
+    pub memory: Option<Size>,
+    pub tasks: Option<u64>,
+    pub io_weight: Option<u64>,
 }
 
 /// `[class.NAME.docker]`
@@ -130,6 +158,7 @@ pub struct TemplateWritten {
     pub path: Option<PathBuf>,
     pub system: Option<PathBuf>,
     pub runner_dir: Option<PathBuf>,
+    pub nix_store: Option<PathBuf>,
     pub runner: Option<PathBuf>,
     pub user: Option<String>,
 }

@@ -4,10 +4,12 @@
 //! environment over it, [`check`] turns the result into [`Settings`] or a list of [`Problem`]s, each naming the key,
 //! what is wrong with its value and the remedy. Secrets are never part of the settings; only the paths of their files.
 
+mod cache;
 pub mod check;
 pub mod docker;
 pub mod environment;
 pub mod file;
+mod limits;
 pub mod pool;
 mod problem;
 pub mod reach;
@@ -23,8 +25,8 @@ use std::path::Path;
 pub use problem::{Problem, Problems};
 pub use reach::{Destination, Reach, Shared};
 pub use settings::{
-    Class, Docker, Github, Http, IDS, Ids, NIX_STORE, Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Target,
-    Template, is_store_path,
+    Cache, Class, Docker, Github, Http, IDS, Ids, Limits, NIX_STORE, Network, PRIVILEGED_COST, RUNNER_MOUNT, Root,
+    Settings, Sharing, Target, Template, is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result.

@@ -3,8 +3,8 @@
 use super::{
     Root, Settings,
     file::{
-        ClassWritten, DockerWritten, GithubWritten, HttpWritten, IdsWritten, NetworkWritten, Size, TargetWritten,
-        TemplateWritten, Written,
+        ClassWritten, DockerWritten, GithubWritten, HttpWritten, IdsWritten, LimitsWritten, NetworkWritten, Size,
+        TargetWritten, TemplateWritten, Written,
     },
 };
 
@@ -30,6 +30,7 @@ impl From<&Settings> for Written {
                 deny: Some(settings.network.deny.clone()),
                 shared: settings.network.shared.iter().map(|(name, shared)| (name.clone(), shared.into())).collect(),
             },
+            limits: LimitsWritten::from(&settings.limits),
             ids: IdsWritten { first: Some(settings.ids.first) },
             github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
             targets: settings
@@ -47,6 +48,10 @@ impl From<&Settings> for Written {
                         cpus: class.cpus,
                         memory: class.memory.map(Size::Bytes),
                         tasks: class.tasks,
+                        io_weight: class.io_weight,
+                        gpu: Some(class.gpu),
+                        disk: class.disk.map(Size::Bytes),
+                        caches: class.caches.iter().map(|cache| (cache.name.clone(), cache.into())).collect(),
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
@@ -69,6 +74,7 @@ impl From<&Settings> for Written {
                         path,
                         system,
                         runner_dir,
+                        nix_store: template.nix_store.clone(),
                         runner: Some(template.runner.clone()),
                         user: Some(template.user.clone()),
                     };

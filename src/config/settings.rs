@@ -45,6 +45,8 @@ pub struct Settings {
     pub http: Http,
     /// Subnets and resolvers of containers.
     pub network: Network,
+    /// What all containers together may use.
+    pub limits: Limits,
     /// User and group ids of containers.
     pub ids: Ids,
     /// GitHub.
@@ -79,6 +81,10 @@ pub struct Class {
     pub memory: Option<u64>,
     /// Tasks (threads) a container may have; none = systemd's default.
     pub tasks: Option<u64>,
+    /// A container's share of disk bandwidth against others, 1 to 10000; none = 100.
+    pub io_weight: Option<u64>,
+    /// Disk space a container may use, in bytes; none = all there is.
+    pub disk: Option<u64>,
     /// Longest life of a container.
     pub timeout: Duration,
     /// Most containers of this class at once.
@@ -89,8 +95,61 @@ pub struct Class {
     pub network: Reach,
     /// Whether containers have no user namespace: root inside is root of the host.
     pub privileged: bool,
+    /// The host's graphics processors.
+    pub gpu: bool,
+    /// Directories that outlive containers.
+    pub caches: Vec<Cache>,
     /// Docker inside, if jobs of this class may use it.
     pub docker: Option<Docker>,
+}
+
+impl Class {
+    /// Whether something of it lies in a file system in a file, which takes a loop device.
+    pub fn uses_loop_devices(&self) -> bool {
+        let keeps_images = self.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
+        self.disk.is_some() || !self.caches.is_empty() || keeps_images
+    }
+
+    /// What the kernel lets one container use.
+    pub fn limits(&self) -> Limits {
+        Limits { cpus: self.cpus, memory: self.memory, tasks: self.tasks, io_weight: self.io_weight }
+    }
+}
+
+/// What a control group may use; each is kept by the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// CPUs (1.5 = one and a half); none = all.
+    pub cpus: Option<f64>,
+    /// Memory in bytes, without swap; none = all.
+    pub memory: Option<u64>,
+    /// Tasks (threads); none = systemd's default.
+    pub tasks: Option<u64>,
+    /// Share of disk bandwidth against others, 1 to 10000; none = 100, as everybody.
+    pub io_weight: Option<u64>,
+}
+
+/// A directory that outlives containers of a class, used by all that run at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Its name.
+    pub name: String,
+    /// Where containers see it.
+    pub at: PathBuf,
+    /// Most it holds, in bytes.
+    pub size: u64,
+    /// Whose jobs share it.
+    pub per: Sharing,
+}
+
+/// Who shares something within a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// The jobs of one target.
+    Target,
+    /// All jobs.
+    Class,
 }
 
 /// Docker inside containers of a class.
@@ -110,6 +169,8 @@ pub struct Docker {
 pub struct Template {
     /// What its root file system starts from.
     pub root: Root,
+    /// Nix store on the host that a tree sees at [`NIX_STORE`] through an overlay of its own; a system always has one.
+    pub nix_store: Option<PathBuf>,
     /// Path inside the container of the forge's runner program.
     pub runner: PathBuf,
     /// User inside the container who runs the job.

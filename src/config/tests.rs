@@ -74,9 +74,12 @@ fn toml_and_json_say_the_same() {
 fn the_resolved_settings_read_back_the_same() {
     let file = written(
         "host_name = \"h\"\n[[target]]\nrepo = \"a/b\"\ntoken_file = \"/t\"\n[class.big]\nlabels = [\"x\"]\nmin_idle = 1\n\
-         privileged = true\n[class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
-         [class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
+         gpu = true\ndisk = \"9G\"\nio_weight = 50\n[limits]\nmemory = \"8G\"\ncpus = 3.5\n\
+         [class.big.network]\ninternet = false\nallow = [\"192.168.1.20:5432\"]\nshared = [\"db\"]\ndns = [\"10.0.0.1\"]\n\
+         [class.big.cache.ccache]\nat = \"/home/runner/.cache/ccache\"\nsize = \"1G\"\nper = \"class\"\n[class.big.cache.other]\n\
+         [class.bare]\nprivileged = true\n[class.big.docker]\nenable = true\nmirror = \"https://mirror\"\nkeep = true\nkeep_size = \"3G\"\n\
          [ids]\nfirst = 655360\n[network.shared.db]\ndestination = \"10.8.0.0/16:80,90-99\"\ninterface = \"br-db\"\n\
+         [template.debian]\nnix_store = \"/nix/store\"\n\
          [template.nixos]\nsystem = \"/nix/store/abc-nixos-system-job\"\nrunner_dir = \"/srv/runner\"\n",
         ".toml",
     );
@@ -99,6 +102,18 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a]\nlabels = []", "class.a.labels", "0 labels"),
         ("[class.a]\nlabels = [\"x\", \"X\"]", "class.a.labels", "named twice"),
         ("[class.a]\nlabels = [\"x\"]\nmemory = \"lots\"", "class.a.memory", "is not a size"),
+        ("[class.a.cache.c]\nat = \"/var\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\nat = \"/run/c\"", "class.a.cache.c.at", "lies in"),
+        ("[class.a.cache.c]\nat = \"/\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\n[class.a.cache.d]\nat = \"/srv/gha-cache/c/d\"", "class.a.cache.d.at", "already"),
+        ("[class.a.cache.C]", "class.a.cache.C", "no valid name"),
+        ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
+        ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
+        ("[class.a]\nprivileged = true\ndisk = \"1G\"", "class.a.privileged", "loop devices"),
+        ("[class.a]\ndisk = \"1M\"", "class.a.disk", "at least 32M"),
+        ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
+        ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),
+        ("[limits]\ntasks = 1", "limits.tasks", "1 is out of range"),
         ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "not a number of CPUs"),
         ("[class.a]\nlabels = [\"x\"]\ntemplate = \"none\"", "class.a.template", "no template"),
         ("[class.a.docker]\nkeep = true", "class.a.docker.enable", "not enabled"),
@@ -117,6 +132,12 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ),
         ("[template.default]\nsystem = \"/nix/store/a-b\"\npath = \"/t\"", "template.default.path", "a system as well"),
         ("[template.default]\nrunner_dir = \"/srv/runner\"", "template.default.runner_dir", "only a system"),
+        ("[template.default]\nnix_store = \"store\"", "template.default.nix_store", "not an absolute path"),
+        (
+            "[template.default]\nsystem = \"/nix/store/a-b\"\nnix_store = \"/nix/store\"",
+            "template.default.nix_store",
+            "brings the host's store",
+        ),
         ("[template.default]\nuser = \"root\"", "template.default.user", "unprivileged"),
         ("[network]\npool = \"8.8.8.0/24\"\nprefix = 30", "network.pool", "private"),
         ("[network]\npool = \"172.16.0.0-172.17.0.0\"\nprefix = 24", "network.pool", "where Docker makes"),

@@ -266,6 +266,7 @@ mod tests {
             target: "o/r".into(),
             job_id: None,
             runner_name: "h".into(),
+            allow_forks: false,
         };
         let grant = Grant::GithubJit { encoded_jit_config: "c2VjcmV0".into() };
         ledger.hand_over(&record, &grant).unwrap();

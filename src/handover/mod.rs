@@ -46,4 +46,8 @@ pub struct ContainerRecord {
     pub job_id: Option<u64>,
     /// The runner's name at the forge; shown, never acted on.
     pub runner_name: String,
+    /// Jobs that come from forks of public repositories may run in it; otherwise, and when absent, the guest refuses
+    /// them. The operator's decision for the target, passed on to the guest: a rule for jobs, no wall of the container.
+    #[serde(default)]
+    pub allow_forks: bool,
 }

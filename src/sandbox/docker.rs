@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use rustix::mount::MountFlags;
 
 use super::{
@@ -37,22 +37,14 @@ const PARTS: [(&str, &str); 2] = [("docker", "/var/lib/docker"), ("containerd", 
 /// And a whole /sys: see [`mount_sys`]. Directly in `/run`, where systemd-nspawn may make the mount point.
 const SYS: (&str, &str) = ("sys", "/run/gha-runner-sys");
 
-/// Which store a container continues: of those of its class and target, the first that none of `others` uses.
-///
-/// `target` is what the controller says; it may be anything.
-pub fn store(plan: &Plan, target: &str, others: &[Plan]) -> anyhow::Result<Option<Store>> {
-    if plan.docker.as_ref().is_none_or(|docker| docker.keep.is_none()) {
-        return Ok(None);
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    ensure!(
-        (1..=200).contains(&target.len()) && target.chars().all(plain) && target.starts_with(char::is_alphanumeric),
-        "target {target:?} cannot name an image store"
-    );
-    // No target has a plus sign, so no two have the same name here.
-    let name = format!("{}/{}", plan.class, target.replace('/', "+"));
+/// Which store a container continues: of those of its class and target, the first that none of `others` uses. None
+/// where nothing is kept, or where jobs of forks may run, who could leave something there for jobs that are trusted.
+pub fn store(plan: &Plan, others: &[Plan]) -> Option<Store> {
+    let keeps = plan.docker.as_ref().is_some_and(|docker| docker.keep.is_some()) && !plan.allow_forks;
+    let target = plan.target.as_ref().filter(|_| keeps)?;
+    let name = format!("{}/{target}", plan.class);
     let used = |slot| others.iter().any(|other| other.store == Some(Store { name: name.clone(), slot }));
-    Ok((0..).find(|slot| !used(*slot)).map(|slot| Store { name, slot }))
+    (0..).find(|slot| !used(*slot)).map(|slot| Store { name, slot })
 }
 
 /// Makes or mounts the directories, and the mount points in the container's root.
@@ -77,7 +69,7 @@ pub fn make(paths: &Paths, plan: &Plan, user_namespace: &OwnedFd) -> anyhow::Res
             chown(&path, Some(plan.uid_base), Some(plan.uid_base))
                 .with_context(|| format!("cannot give away {}", path.display()))?;
         }
-        rootfs::mount_point(&layers, inside, plan.uid_base)?;
+        rootfs::mount_point(&layers, Path::new(inside), plan.uid_base)?;
     }
     let sys = directory.join(SYS.0);
     make_private(&sys)?;
@@ -102,7 +94,7 @@ fn mount_sys(at: &Path) -> anyhow::Result<()> {
 }
 
 /// What is bound into the container, and where.
-pub fn binds(layers: &Path) -> impl Iterator<Item = (PathBuf, &'static str)> {
+pub fn binds(layers: &Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
     let directory = layers.join(DIRECTORY);
-    PARTS.into_iter().chain([SYS]).map(move |(part, inside)| (directory.join(part), inside))
+    PARTS.into_iter().chain([SYS]).map(move |(part, inside)| (directory.join(part), inside.into()))
 }

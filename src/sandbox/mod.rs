@@ -11,11 +11,13 @@
 //! Every resource has a name that follows from the container's name alone, so that what one version made another can
 //! remove, and a record that was never written loses nothing.
 
+pub mod caches;
 pub mod connections;
 pub mod docker;
 pub mod ending;
 pub mod firewall;
 pub mod gc_root;
+pub mod gpu;
 pub mod ids;
 pub mod inbox;
 pub mod link;

@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, docker, link, privileges, record::Record};
+use super::{Paths, Plan, caches, docker, gpu, link, privileges, record::Record};
 use crate::{
     config::{IDS, Root},
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
@@ -46,12 +46,23 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
     });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
     line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
-    if plan.docker.is_some() {
-        line.extend(docker::binds(&paths.layers(&plan.name)).map(|(source, inside)| {
-            let mut bind = option("bind", &source);
-            bind.push(format!(":{inside}"));
-            bind
-        }));
+    let layers = paths.layers(&plan.name);
+    let docker = plan.docker.iter().flat_map(|_| docker::binds(&layers));
+    line.extend(docker.chain(caches::binds(&layers, &plan.caches)).map(|(source, inside)| {
+        let mut bind = option("bind", &source);
+        bind.push(":");
+        bind.push(inside);
+        bind
+    }));
+    if let Some(gpu) = plan.gpu.then(|| gpu::find(Path::new("/"))).flatten() {
+        let (devices, libraries) = gpu::binds(&layers, &gpu);
+        for (copy, device) in devices {
+            let mut bind = option("bind", &copy);
+            bind.push(":");
+            bind.push(device);
+            line.push(bind);
+        }
+        line.extend(libraries.iter().map(|library| option("bind-ro", library)));
     }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
@@ -131,10 +142,16 @@ mod tests {
             uid_base: 536_870_912,
             privileged: false,
             root: Root::Tree("/var/lib/machines/gha-runner".into()),
+            nix_store: None,
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
+            allow_forks: false,
+            gpu: false,
+            caches: vec![],
+            disk: None,
             docker: None,
+            target: None,
             store: None,
         }
     }

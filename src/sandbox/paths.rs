@@ -14,6 +14,8 @@ pub const RECORDS_DIR: &str = "/run/gha-runner-sandbox";
 pub const ROOTS_DIR: &str = "/var/lib/gha-runner-sandbox";
 /// What outlives containers: image stores of classes that keep them, readable by root alone.
 pub const STORES_DIR: &str = "/var/lib/gha-runner-stores";
+/// Backing files of root file systems that are limited in size, one a container, readable by root alone.
+pub const DISKS_DIR: &str = "/var/lib/gha-runner-disks";
 /// Where systemd-nspawn keeps a directory for each machine and a lock file for each root directory; it leaves both
 /// behind when it is killed.
 const NSPAWN_DIR: &str = "/run/systemd/nspawn";
@@ -27,6 +29,8 @@ pub struct Paths {
     pub records: PathBuf,
     /// [`ROOTS_DIR`].
     pub roots: PathBuf,
+    /// [`DISKS_DIR`].
+    pub disks: PathBuf,
     /// [`STORES_DIR`].
     pub stores: PathBuf,
     /// [`EVENTS_DIR`].
@@ -47,6 +51,7 @@ impl Default for Paths {
             handover: HANDOVER_DIR.into(),
             records: RECORDS_DIR.into(),
             roots: ROOTS_DIR.into(),
+            disks: DISKS_DIR.into(),
             stores: STORES_DIR.into(),
             events: EVENTS_DIR.into(),
             endings: ENDINGS_DIR.into(),
@@ -66,6 +71,11 @@ impl Paths {
     /// The directory that holds the container's root file system and its layers.
     pub fn layers(&self, name: &ContainerName) -> PathBuf {
         self.roots.join(name.as_str())
+    }
+
+    /// The file with the container's file system, if that is limited in size.
+    pub fn disk(&self, name: &ContainerName) -> PathBuf {
+        self.disks.join(name.as_str())
     }
 
     /// The container's root file system.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{inbox::Accepted, link};
 use crate::{
     config::{
-        Docker, Root, Settings,
+        Cache, Docker, Root, Settings, Sharing,
         docker::SUBNET_PREFIX,
         pool::{container_address, host_address},
     },
@@ -31,14 +31,31 @@ pub struct Plan {
     pub privileged: bool,
     /// What its root file system starts from.
     pub root: Root,
+    /// A Nix store that a tree sees as well.
+    pub nix_store: Option<PathBuf>,
     /// The runner program inside the container.
     pub runner: PathBuf,
     /// The user inside the container who runs the job.
     pub user: String,
     /// Its resolvers; none = the template's own.
     pub dns: Vec<Ipv4Addr>,
+    /// Jobs of forks may run in it. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub allow_forks: bool,
+    /// It has the host's graphics processors.
+    #[serde(default)]
+    pub gpu: bool,
+    /// Directories that outlive it and that it shares with others.
+    #[serde(default)]
+    pub caches: Vec<Cache>,
+    /// Disk space it may use, in bytes; none = all there is.
+    pub disk: Option<u64>,
     /// Docker inside.
     pub docker: Option<Docker>,
+    /// The target it was registered for, where it names what outlives the container: the controller's word, checked to be
+    /// good for a file name. None where nothing is kept.
+    #[serde(default)]
+    pub target: Option<String>,
     /// The image store it continues, if one is kept; chosen when the container's resources are claimed.
     pub store: Option<Store>,
 }
@@ -78,12 +95,24 @@ impl Plan {
             uid_base: 0,
             privileged: class.privileged,
             root: template.root.clone(),
+            nix_store: template.nix_store.clone(),
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: class.network.dns.clone(),
+            allow_forks: record.allow_forks,
+            gpu: class.gpu,
+            caches: class.caches.clone(),
+            disk: class.disk,
             docker: class.docker.clone(),
+            target: None,
             store: None,
         })
+    }
+
+    /// Whether something outlives the container under its target's name.
+    pub fn keeps_for_target(&self) -> bool {
+        self.caches.iter().any(|cache| cache.per == Sharing::Target)
+            || self.docker.as_ref().is_some_and(|docker| docker.keep.is_some())
     }
 
     /// What the guest needs to know of it.
@@ -102,6 +131,29 @@ impl Plan {
                 pool: docker.pool,
                 subnet_prefix: SUBNET_PREFIX,
             }),
+        }
+    }
+}
+
+/// A target's name as part of a file name. It is the controller's word and may be anything. No target has a plus sign,
+/// so no two have the same name here.
+pub fn file_name_of(target: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    let good = (1..=200).contains(&target.len())
+        && target.chars().all(plain)
+        && target.starts_with(|c: char| c.is_ascii_alphanumeric());
+    good.then(|| target.replace('/', "+"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_cannot_lead_out_of_the_stores() {
+        assert_eq!(file_name_of("octo-org/hello.rs").as_deref(), Some("octo-org+hello.rs"));
+        for target in ["", ".", "..", "../x", "/etc", "a b", "a\0", "o/r+s", "ä", &"x".repeat(201)] {
+            assert_eq!(file_name_of(target), None, "{target:?}");
         }
     }
 }

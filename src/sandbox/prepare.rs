@@ -8,8 +8,8 @@ use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, docker, firewall, gc_root, ids, inbox, link, lock, record, record::Record, rootfs, teardown,
-    user_namespace::Starting,
+    Paths, Plan, caches, docker, firewall, gc_root, gpu, ids, inbox, link, lock, plan::file_name_of, record,
+    record::Record, rootfs, sized, teardown, user_namespace::Starting,
 };
 use crate::{
     config::{self, IDS, Root, Settings, pool::container_address},
@@ -191,22 +191,40 @@ impl<'a> Work<'a> {
                 if let Root::System { closure, .. } = &plan.root {
                     gc_root::hold(&paths.gc_roots, name, closure)?;
                 }
-                rootfs::directories(&layers, &plan.root, plan.uid_base)
+                if let Some(size) = plan.disk {
+                    sized::make_room(&paths.disk(name), size, &layers)?;
+                }
+                rootfs::directories(&layers, &plan.root, plan.nix_store.as_deref(), plan.uid_base)
             }
             Step::Lower => {
                 let helper = self.helper.take().context("no helper was started")?;
                 let plan = self.plan()?;
                 let namespace = helper.finish(plan.uid_base).context("cannot make a user namespace")?;
-                rootfs::overlays(&layers, &plan.root)
+                rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref())
                     .iter()
                     .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))?;
                 self.namespace = Some(namespace);
                 Ok(())
             }
-            Step::Overlay => rootfs::overlays(&layers, &self.plan()?.root).iter().try_for_each(rootfs::mount_overlay),
+            Step::Overlay => {
+                let plan = self.plan()?;
+                for overlay in &rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref()) {
+                    // Only now there is a tree to make it in.
+                    if let (Root::Tree(_), Ok(inside)) = (&plan.root, overlay.at.strip_prefix(paths.root(name))) {
+                        rootfs::mount_point(&layers, inside, plan.uid_base)?;
+                    }
+                    rootfs::mount_overlay(overlay)?;
+                }
+                Ok(())
+            }
             Step::Stores => {
                 let namespace = self.namespace.take().context("there is no user namespace")?;
-                docker::make(paths, self.plan()?, &namespace)
+                docker::make(paths, self.plan()?, &namespace)?;
+                let plan = self.plan()?;
+                if plan.gpu {
+                    gpu::make(&layers, &plan.class, plan.uid_base)?;
+                }
+                caches::make(paths, plan, &namespace)
             }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
@@ -267,8 +285,12 @@ impl<'a> Work<'a> {
             plan.uid_base = ids::free(settings, index, &taken).context("every range of ids is taken")?;
             ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
         }
-        let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
-        plan.store = docker::store(&plan, target, &others)?;
+        if plan.keeps_for_target() {
+            let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
+            let name = file_name_of(target).with_context(|| format!("target {target:?} cannot name a file"))?;
+            plan.target = Some(name);
+        }
+        plan.store = docker::store(&plan, &others);
         self.record.put_plan(&plan)?;
         self.plan = Some(plan);
         Ok(())

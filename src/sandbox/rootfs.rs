@@ -8,7 +8,8 @@
 //! <roots>/<name>/root    what systemd-nspawn boots
 //! ```
 //!
-//! A tree is shared as a whole: the overlay is the root. Of a NixOS system only the store is shared: the root is an
+//! A tree is shared as a whole: the overlay is the root. A Nix store that it is to see as well is a second overlay, with
+//! layers of its own in `<roots>/<name>/nix`. Of a NixOS system only the store is shared: the root is an
 //! empty directory, the overlay lies on `nix/store` in it, and the system fills the rest when it boots. A runner that
 //! the host keeps unpacked is a second overlay, with layers of its own in `<roots>/<name>/runner`.
 
@@ -19,7 +20,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::{DirBuilderExt, chown},
     },
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, ensure};
@@ -32,6 +33,7 @@ use rustix::{
 use super::{
     nspawn,
     syscall::{self, Access},
+    teardown::make_private,
 };
 use crate::config::{NIX_STORE, RUNNER_MOUNT, Root};
 
@@ -40,6 +42,7 @@ const UPPER: &str = "upper";
 const WORK: &str = "work";
 const ROOT: &str = "root";
 const RUNNER: &str = "runner";
+const NIX: &str = "nix";
 
 /// What the empty root of a system must have before systemd-nspawn takes it, and what nspawn would otherwise make as
 /// somebody who does not exist inside (NSPAWN 1.2, 8). Parents come first.
@@ -60,12 +63,21 @@ pub struct Overlay {
 }
 
 /// The overlays of a container in `layers`, in the order they are mounted.
-pub fn overlays(layers: &Path, root: &Root) -> Vec<Overlay> {
+pub fn overlays(layers: &Path, root: &Root, nix_store: Option<&Path>) -> Vec<Overlay> {
     let at = layers.join(ROOT);
+    let inside = |path: &str| at.join(path.trim_start_matches('/'));
     match root {
-        Root::Tree(path) => vec![Overlay { source: path.clone(), layers: layers.to_owned(), at, suid: true }],
+        Root::Tree(path) => {
+            let store = nix_store.map(|store| Overlay {
+                source: store.to_owned(),
+                layers: layers.join(NIX),
+                at: inside(NIX_STORE),
+                suid: false,
+            });
+            let tree = Overlay { source: path.clone(), layers: layers.to_owned(), at: at.clone(), suid: true };
+            std::iter::once(tree).chain(store).collect()
+        }
         Root::System { runner_dir, .. } => {
-            let inside = |path: &str| at.join(path.trim_start_matches('/'));
             let store =
                 Overlay { source: NIX_STORE.into(), layers: layers.to_owned(), at: inside(NIX_STORE), suid: false };
             let runner = runner_dir.iter().map(|directory| Overlay {
@@ -79,19 +91,19 @@ pub fn overlays(layers: &Path, root: &Root) -> Vec<Overlay> {
     }
 }
 
-/// Makes the directories of a container, which must not exist yet, in `layers`. The root directory of an overlay has
+/// Makes the directories of a container in `layers`, which holds nothing yet. The root directory of an overlay has
 /// the owner and mode of its upper layer, so that one belongs to the container's root.
-pub fn directories(layers: &Path, root: &Root, uid_base: u32) -> anyhow::Result<()> {
+pub fn directories(layers: &Path, root: &Root, nix_store: Option<&Path>, uid_base: u32) -> anyhow::Result<()> {
     let make = |path: &Path, mode| {
         DirBuilder::new().mode(mode).create(path).with_context(|| format!("cannot make {}", path.display()))
     };
     let give = |path: &Path| {
         chown(path, Some(uid_base), Some(uid_base)).with_context(|| format!("cannot give away {}", path.display()))
     };
-    make(layers, 0o700)?;
+    make_private(layers)?;
     let boots = layers.join(ROOT);
     make(&boots, 0o755)?;
-    for overlay in overlays(layers, root) {
+    for overlay in overlays(layers, root, nix_store) {
         if overlay.layers != layers {
             make(&overlay.layers, 0o755)?;
         }
@@ -137,28 +149,26 @@ pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access:
 }
 
 /// Makes a directory inside the container for something to be mounted on, with the parents that are missing. All
-/// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody (NSPAWN 1.2).
-pub fn mount_point(layers: &Path, inside: &str, uid_base: u32) -> anyhow::Result<()> {
-    let shown = || format!("cannot make {inside} in the container");
-    let mut path = PathBuf::new();
-    let root = rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty()).with_context(shown)?;
-    for part in inside.split('/').filter(|part| !part.is_empty()) {
-        // A link of the template's leads where it would inside.
-        let parent = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
-        let parent =
-            rustix::fs::openat2(&root, parent, DIRECTORY, Mode::empty(), ResolveFlags::IN_ROOT).with_context(shown)?;
-        match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
-            Err(Errno::EXIST) => {}
-            result => {
-                result.with_context(shown)?;
-                let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
-                rustix::fs::chownat(&parent, part, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                    .with_context(shown)?;
+/// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody (NSPAWN 1.2). A link on
+/// the way is refused: it could lead out of the container.
+pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
+    let make = || -> rustix::io::Result<()> {
+        let mut parent = rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty())?;
+        for part in inside.components() {
+            let Component::Normal(part) = part else { continue };
+            match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
+                Err(Errno::EXIST) => {}
+                result => {
+                    result?;
+                    rustix::fs::chownat(&parent, part, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                }
             }
+            parent = rustix::fs::openat2(&parent, part, DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
         }
-        path.push(part);
-    }
-    Ok(())
+        Ok(())
+    };
+    make().with_context(|| format!("cannot make {} in the container, or a link is on the way to it", inside.display()))
 }
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -215,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_system_shares_the_store_and_the_runner_and_neither_changes_who_a_program_runs_as() {
-        let overlays = overlays(Path::new("/l"), &system());
+        let overlays = overlays(Path::new("/l"), &system(), None);
         let seen: Vec<_> = overlays.iter().map(|o| (o.source.to_str().unwrap(), o.at.to_str().unwrap())).collect();
         assert_eq!(seen, [("/nix/store", "/l/root/nix/store"), ("/srv/runner", "/l/root/opt/actions-runner")]);
         assert!(overlays.iter().all(|overlay| !overlay.suid));
@@ -232,7 +242,7 @@ mod tests {
         let mut ids = Vec::new();
         for name in ["one", "two"] {
             let layers = home.path().join(name);
-            directories(&layers, &system(), 70_000).unwrap();
+            directories(&layers, &system(), None, 70_000).unwrap();
             let root = layers.join("root");
             for path in [".", "etc", "usr", "nix", "nix/store", "opt/actions-runner", "etc/machine-id"] {
                 let found = fs::metadata(root.join(path)).unwrap();

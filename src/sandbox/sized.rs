@@ -11,15 +11,23 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
+
+use super::teardown::make_private;
+
+/// How often a mount is tried.
+const TRIES: u32 = 4;
+const KEPT_OPTIONS: &str = "loop,nodev,noatime";
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Mounts the file system in `file` at `at`, making it first if it is not there. One that cannot be mounted, after a
 /// crash perhaps, is made anew: nothing in it is worth more than the time to fetch it again.
 pub fn mount_kept(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
     if file.exists() {
-        match mount(file, at) {
+        match mount(file, at, KEPT_OPTIONS) {
             Err(error) => eprintln!("{error:#}; it is made anew"),
             mounted => return mounted,
         }
@@ -31,7 +39,17 @@ pub fn mount_kept(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
     let fresh = Path::new(&fresh);
     make(fresh, size, &[])?;
     fs::rename(fresh, file).with_context(|| format!("cannot make {}", file.display()))?;
-    mount(file, at)
+    mount(file, at, KEPT_OPTIONS)
+}
+
+/// Makes `at` a directory with a file system of `size` bytes in it, backed by `file`, which *teardown* removes.
+pub fn make_room(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
+    make_private(file.parent().context("the file has no directory")?)?;
+    // Nothing in it is to survive anything, so it keeps no journal.
+    make(file, size, &["-O", "^has_journal"])?;
+    make_private(at)?;
+    // Device nodes in it are the sandbox's own; the container sees it through an overlay that has none.
+    mount(file, at, "loop,noatime")
 }
 
 /// Makes a file with an empty file system of `size` bytes in it, in place of one that is there.
@@ -46,9 +64,16 @@ fn make(file: &Path, size: u64, options: &[&str]) -> anyhow::Result<()> {
     run(command.args(options).arg(file))
 }
 
-fn mount(file: &Path, at: &Path) -> anyhow::Result<()> {
-    // The loop device goes with the mount.
-    run(Command::new("mount").args(["-t", "ext4", "-o", "loop,nodev,noatime"].map(OsStr::new)).args([file, at]))
+/// Mounts it. The loop device goes with the last mount of it; while that is under way, another mount can fail.
+fn mount(file: &Path, at: &Path, options: &str) -> anyhow::Result<()> {
+    let mount = || run(Command::new("mount").args(["-t", "ext4", "-o", options].map(OsStr::new)).args([file, at]));
+    for _ in 1..TRIES {
+        if mount().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    mount()
 }
 
 /// Runs a program of the host's to its end. How long that may take is the unit's business (`TimeoutStartSec=`).

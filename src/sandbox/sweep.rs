@@ -40,7 +40,7 @@ fn candidates(paths: &Paths, netlink: &Netlink) -> anyhow::Result<BTreeSet<Conta
     let mut names: BTreeSet<ContainerName> = netlink.links()?.iter().filter_map(|link| link::owner(link)).collect();
     let in_directory =
         |directory: &Path| record::names(directory).with_context(|| format!("cannot list {}", directory.display()));
-    for directory in [&paths.records, &paths.roots, &paths.events, &paths.gc_roots] {
+    for directory in [&paths.records, &paths.roots, &paths.disks, &paths.events, &paths.gc_roots] {
         names.extend(in_directory(directory)?);
     }
     names.extend(firewall::admitted()?);

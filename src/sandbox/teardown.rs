@@ -39,7 +39,8 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
         exit_code: variable("EXIT_CODE"),
         exit_status: variable("EXIT_STATUS"),
         error: record.error().or_else(|| interrupted(&record)),
-        memory_peak: memory_peak(),
+        memory_peak: accounted("memory.peak").and_then(|text| text.trim().parse().ok()),
+        oom_kills: accounted("memory.events").as_deref().and_then(oom_kills),
         ended_at_ms: 0,
         teardown_us: 0,
         left_behind: vec!["teardown did not come to its end".to_owned()],
@@ -78,7 +79,7 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
 pub fn remains(paths: &Paths, name: &ContainerName, netlink: &Netlink) -> bool {
     let there = |path: PathBuf| path.symlink_metadata().is_ok();
     let linked = |link: String| netlink.link(&link).is_ok_and(|index| index.is_some());
-    [paths.record(name), paths.layers(name), paths.event(name), paths.gc_roots.join(name.as_str())]
+    [paths.record(name), paths.layers(name), paths.disk(name), paths.event(name), paths.gc_roots.join(name.as_str())]
         .into_iter()
         .any(there)
         || [link::host_end(name), link::guest_end(name)].into_iter().any(linked)
@@ -107,6 +108,7 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
     delete(&paths.events);
     delete(&paths.nspawn.join("propagate"));
     delete(&paths.roots);
+    delete(&paths.disks);
     if let Err(error) = gc_root::release(&paths.gc_roots, name) {
         left.push(format!("{}: {error}", paths.gc_roots.join(name.as_str()).display()));
     }
@@ -161,13 +163,18 @@ fn interrupted(record: &Record) -> Option<String> {
     (!told).then(|| format!("prepare: interrupted in step {step}"))
 }
 
-/// The most memory the unit's control group ever used, where the kernel counts it (cgroups v2, `memory.peak`).
-fn memory_peak() -> Option<u64> {
+/// What the kernel has in this file of the unit's control group, where it accounts for memory (cgroups v2).
+fn accounted(file: &str) -> Option<String> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     // Commands around a unit with delegation run in a sub-group of it (systemd, CGROUP_DELEGATION).
     let unit: PathBuf = Path::new(path).components().filter(|part| part.as_os_str() != ".control").collect();
-    fs::read_to_string(Path::new("/sys/fs/cgroup").join(unit).join("memory.peak")).ok()?.trim().parse().ok()
+    fs::read_to_string(Path::new("/sys/fs/cgroup").join(unit).join(file)).ok()
+}
+
+/// How often the kernel killed a process there or below because memory was used up.
+fn oom_kills(events: &str) -> Option<u64> {
+    events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
 fn now_ms() -> u64 {
@@ -208,6 +215,7 @@ mod tests {
                 handover: base.join("handover"),
                 records: base.join("records"),
                 roots: base.join("roots"),
+                disks: base.join("disks"),
                 stores: base.join("stores"),
                 events: base.join("events"),
                 endings: base.join("endings"),
@@ -222,6 +230,12 @@ mod tests {
         std::thread::spawn(in_thread).join().unwrap();
     }
 
+    #[test]
+    fn kills_for_want_of_memory_are_counted() {
+        assert_eq!(oom_kills("low 0\nhigh 0\nmax 15\noom 2\noom_kill 3\noom_group_kill 0\n"), Some(3));
+        assert_eq!(oom_kills(""), None);
+    }
+
     fn tmpfs(at: &Path) {
         rustix::mount::mount("test", at, "tmpfs", MountFlags::empty(), None).unwrap();
     }
@@ -234,9 +248,11 @@ mod tests {
         fs::create_dir_all(paths.gc_roots.parent().unwrap()).unwrap();
         gc_root::hold(&paths.gc_roots, name, &system).unwrap();
         let tree = Root::Tree("/nonexistent".into());
-        rootfs::directories(&paths.layers(name), &tree, 1000).unwrap();
+        rootfs::directories(&paths.layers(name), &tree, None, 1000).unwrap();
         tmpfs(&paths.layers(name).join("lower"));
-        rootfs::overlays(&paths.layers(name), &tree).iter().for_each(|overlay| rootfs::mount_overlay(overlay).unwrap());
+        rootfs::overlays(&paths.layers(name), &tree, None)
+            .iter()
+            .for_each(|overlay| rootfs::mount_overlay(overlay).unwrap());
         rootfs::mount_events(&paths.event(name), 1000).unwrap();
         link::make(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
         link::address(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();

@@ -1,13 +1,18 @@
 //! The template unit of a class: one instance is one container.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
-use super::{MARKER, Places, slice};
-use crate::config::{Class, Settings};
+use super::{MARKER, Places, limits, slice};
+use crate::{
+    config::{Class, Settings},
+    sandbox::gpu,
+};
 
 /// How long a container may take to stop: what the guest grants the runner
 /// ([`crate::guest::session::STOP_PATIENCE`]), and time for the container's own end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// systemd-nspawn's own units have this value.
+const DEFAULT_TASKS: u64 = 16_384;
 /// Least time to prepare and start, whatever the settings say of the whole boot.
 const START_TIMEOUT_MIN: Duration = Duration::from_secs(60);
 
@@ -19,7 +24,7 @@ pub fn service(settings: &Settings, class: &Class, places: &Places) -> String {
     };
     let (prepare, run, teardown) = (step("prepare"), step("run"), step("teardown"));
     let start = settings.boot_timeout.max(START_TIMEOUT_MIN).as_secs();
-    let limits = limits(class);
+    let limits = limits::directives(&class.limits(), Some(DEFAULT_TASKS));
     let devices = devices(class);
     let name = &class.name;
     let slice = slice::name(name);
@@ -74,29 +79,15 @@ LogRateLimitBurst=50000
     )
 }
 
-/// Devices that *prepare* needs beyond the usual ones. The rule is the whole unit's, so the container could use them as
-/// well, if it had them: there is no such node in it, and nobody in a user namespace can make one.
-fn devices(class: &Class) -> &'static str {
-    let file_systems_in_files = class.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
-    if file_systems_in_files { "DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n" } else { "" }
-}
-
-/// What a container may use; each is kept by the kernel for the container's whole control group.
-fn limits(class: &Class) -> String {
+/// Devices beyond the usual ones. The rules are the whole unit's. Loop devices are for *prepare*: the container could use
+/// them as well if it had them, but there is no such node in it, and nobody in a user namespace can make one.
+fn devices(class: &Class) -> String {
     let mut lines = String::new();
-    // Writing to a String does not fail.
-    if let Some(cpus) = class.cpus {
-        let _ = writeln!(lines, "CPUQuota={}%", (cpus * 100.0).round().max(1.0));
+    if class.uses_loop_devices() {
+        lines.push_str("DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n");
     }
-    if let Some(memory) = class.memory {
-        let _ = writeln!(lines, "MemoryMax={memory}\nMemorySwapMax=0");
-    }
-    match class.tasks {
-        Some(tasks) => {
-            let _ = writeln!(lines, "TasksMax={tasks}");
-        }
-        // systemd-nspawn's own units have this value.
-        None => lines.push_str("TasksMax=16384\n"),
+    if class.gpu {
+        lines.push_str(gpu::DEVICE_ALLOW);
     }
     lines
 }

@@ -6,6 +6,7 @@ pub mod container;
 pub mod controller;
 pub mod guest;
 mod install;
+mod limits;
 mod names;
 pub mod polkit;
 pub mod root;
@@ -24,7 +25,7 @@ pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
 
 use crate::{
     config::{Problem, Problems, Root, Settings, file::Written, token_file},
-    sandbox::ids,
+    sandbox::{gpu, ids},
 };
 
 /// Where every process finds the resolved settings unless told otherwise.
@@ -56,7 +57,7 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(unit("gha-runner-controller.service"), controller::service(settings, places));
     put(unit("gha-runner-firewall.service"), root::firewall(places));
     put(unit("gha-runner-sweep.service"), root::sweep(places));
-    put(unit("gha-runner.slice"), slice::all());
+    put(unit("gha-runner.slice"), slice::all(&settings.limits));
     for class in settings.classes.values() {
         put(unit(&slice::name(&class.name)), slice::class(&class.name));
         put(unit(&names::container_template(&class.name)), container::service(settings, class, places));
@@ -86,6 +87,14 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
                 problems.push(Problem::new(format!("{key}.{field}"), problem, remedy));
             }
         };
+        if let Some(store) = &template.nix_store {
+            expect(
+                directory(store),
+                "nix_store",
+                format!("{} is not a directory", store.display()),
+                "name the host's store, /nix/store, or remove it",
+            );
+        }
         match &template.root {
             Root::Tree(path) => expect(
                 directory(path),
@@ -111,6 +120,8 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
             }
         }
     }
+    let without_gpu = settings.classes.values().filter(|class| class.gpu && gpu::find(Path::new("/")).is_none());
+    problems.extend(without_gpu.map(|class| gpu::missing(&class.name)));
     if let Err(error) = ids::refuse_foreign(Path::new("/etc"), &ids::pool(settings)) {
         problems.push(Problem::new("ids.first", error.to_string(), "choose a multiple of 65536 nobody else uses"));
     }

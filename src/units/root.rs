@@ -4,7 +4,7 @@ use super::{MARKER, Places, USER};
 use crate::{
     guest::event::EVENTS_DIR,
     handover::ENDINGS_DIR,
-    sandbox::paths::{RECORDS_DIR, ROOTS_DIR, STORES_DIR},
+    sandbox::paths::{DISKS_DIR, RECORDS_DIR, ROOTS_DIR, STORES_DIR},
 };
 
 /// Loads the firewall's table once. Stopping the unit leaves the table: containers may be running.
@@ -74,6 +74,7 @@ pub fn tmpfiles() -> String {
         "{MARKER}
 d {RECORDS_DIR} 0700 root root -
 d {ROOTS_DIR} 0700 root root -
+d {DISKS_DIR} 0700 root root -
 d {STORES_DIR} 0700 root root -
 d {EVENTS_DIR} 0755 root root -
 d {ENDINGS_DIR} 0755 root root -

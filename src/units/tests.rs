@@ -24,7 +24,13 @@ fn example() -> Settings {
         memory = "4G"
         tasks = 500
         timeout = "30m"
+        io_weight = 50
+        disk = "10G"
         [class.nix-big]
+        [limits]
+        cpus = 7.5
+        memory = "16G"
+        tasks = 20000
         "#,
     )
 }
@@ -83,6 +89,8 @@ fn a_container_unit_keeps_its_promises() {
             "MemoryMax=4294967296",
             "MemorySwapMax=0",
             "TasksMax=500",
+            "IOWeight=50",
+            "DeviceAllow=block-loop rw",
             "RuntimeMaxSec=1800",
             "KillMode=mixed",
             "Delegate=yes",
@@ -95,7 +103,9 @@ fn a_container_unit_keeps_its_promises() {
     assert!(!medium.contains("LoadCredential"), "systemd itself reads nothing the controller could have put there");
     let big = unit("gha-runner-nix-big@.service");
     has(&big, &["Slice=gha-runner-nix_big.slice", "RuntimeMaxSec=7200"]);
-    assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota"));
+    assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota") && !big.contains("loop"));
+    let all = unit("gha-runner.slice");
+    has(&all, &["CPUQuota=750%", "MemoryMax=17179869184", "MemorySwapMax=0", "TasksMax=20000"]);
     assert!(crate::guest::session::STOP_PATIENCE < container::STOP_TIMEOUT);
 }
 

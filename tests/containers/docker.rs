@@ -22,7 +22,7 @@ image() {
 
 fn docker_host(job: &str, docker: &str) -> Option<Host> {
     let class = format!("[class.medium.docker]\nenable = true\n{docker}");
-    Host::boot_with(&HostConfig { job: format!("{IMAGE}{job}"), tree: Recipe::DOCKER, class })
+    Host::boot_with(&HostConfig { job: format!("{IMAGE}{job}"), tree: Recipe::DOCKER, class, ..HostConfig::default() })
 }
 
 #[test]

@@ -32,13 +32,23 @@ pub struct HostConfig {
     pub job: String,
     /// What the job's tree is made of.
     pub tree: Recipe,
+    /// What is done in the host before the product is installed; `$template` is the template's path in it.
+    pub setup: String,
+    /// Keys of the one template.
+    pub template: String,
     /// Keys of the one class, and tables after it.
     pub class: String,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { job: String::new(), tree: Recipe::JOB, class: String::new() }
+        Self {
+            job: String::new(),
+            tree: Recipe::JOB,
+            setup: String::new(),
+            template: String::new(),
+            class: String::new(),
+        }
     }
 }
 
@@ -64,10 +74,11 @@ impl Host {
             "basic.target",
         );
         let template = lab.add_template(&template).unwrap();
+        lab.shell(&format!("template={template}\n{}", config.setup)).unwrap();
         let config = format!(
             "token_file = \"/etc/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n[template.default]\n\
-             path = \"{template}\"\n[class.{CLASS}]\n{}\n",
-            config.class
+             path = \"{template}\"\n{}\n[class.{CLASS}]\n{}\n",
+            config.template, config.class
         );
         lab.install_product(&Product::new(BINARY, config).with_file("/etc/token", "t", 0o400).stopped()).unwrap();
         let user = units::USER;
@@ -94,6 +105,8 @@ impl Host {
             target: target.into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
+            // By its last letter: containers a test wants to have no trust are j0000000x.
+            allow_forks: name.ends_with('x'),
         };
         let files = [(".runner", "{}"), (".credentials", SECRET), (".credentials_rsaparams", "k")];
         let files: serde_json::Map<String, serde_json::Value> =

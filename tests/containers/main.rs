@@ -3,6 +3,8 @@
 
 mod docker;
 mod host;
+mod nix;
+mod room;
 
 use std::time::{Duration, Instant};
 

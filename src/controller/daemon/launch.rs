@@ -136,6 +136,8 @@ impl<'w, W: World> Daemon<'w, W> {
             target: target_name,
             job_id: container.record.job_id,
             runner_name: container.record.runner_name.clone(),
+            // Nothing tells the jobs of forks apart yet.
+            allow_forks: true,
         };
         let records = self.world.records();
         let written = records.put(&container.record).and_then(|()| records.hand_over(&to_boot, &minted.grant));

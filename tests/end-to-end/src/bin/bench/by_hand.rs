@@ -65,6 +65,7 @@ fn one(stage: &Stage, number: usize) -> anyhow::Result<(f64, f64)> {
         target: REPO.into(),
         job_id: None,
         runner_name: format!("by-hand-{name}"),
+        allow_forks: false,
     };
     let directory = format!("{HANDOVER_DIR}/{name}");
     stage.lab.write_host(&format!("{directory}/{RECORD_FILE}"), &serde_json::to_vec(&record)?, 0o600)?;
