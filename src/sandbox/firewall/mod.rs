@@ -42,6 +42,8 @@ const CLASSES: &str = "classes";
 /// Set of links in which the kernel counts connections.
 const FLOWS: &str = "flows";
 
+/// How often a removal is tried.
+const TRIES: u32 = 5;
 const REMEDY: &str = "systemctl restart gha-runner-firewall.service";
 
 /// Loads the table in place of an earlier one, with the elements of the containers there are, in one transaction; then
@@ -95,18 +97,27 @@ pub fn admit(settings: &Settings, name: &ContainerName, class: &str, address: Ip
     apply(elements(name, class, address).map(add).into()).context("cannot add the container to the firewall's table")
 }
 
-/// Takes from the table whatever names the container's link.
+/// Takes from the table whatever names the container's link. The kernel removes a count of connections by itself, maybe
+/// just between the look and the removal, which then fails as a whole: the next try sees what is left.
 pub fn expel(name: &ContainerName) -> anyhow::Result<()> {
-    let Some(objects) = list()? else { return Ok(()) };
     let link = link::host_end(name);
-    let commands: Vec<Value> = keys(&objects)
-        .filter(|(_, key)| link_of(key) == Some(&link))
-        .map(|(set, key)| json!({"delete": element(set, key)}))
-        .collect();
-    if commands.is_empty() {
-        return Ok(());
+    let mut last = None;
+    for _ in 0..TRIES {
+        let Some(objects) = list()? else { return Ok(()) };
+        let commands: Vec<Value> = keys(&objects)
+            .filter(|(_, key)| link_of(key) == Some(&link))
+            .map(|(set, key)| json!({"delete": element(set, key)}))
+            .collect();
+        if commands.is_empty() {
+            return Ok(());
+        }
+        match apply(commands) {
+            Ok(()) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
     }
-    apply(commands).with_context(|| format!("cannot remove {link} from the firewall's table"))
+    let error = last.unwrap_or_else(|| anyhow::anyhow!("no try was made"));
+    Err(error).with_context(|| format!("cannot remove {link} from the firewall's table"))
 }
 
 /// The containers that are named in the table.

@@ -28,7 +28,7 @@ fn after_many_lives_nothing_of_them_is_left() {
         top: "poll_interval = \"1s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"1s\"\n\
               max_concurrent = 20\n"
             .into(),
-        classes: "[class.row]\nlabels = [\"row\"]\nmax_concurrent = 1\n[class.many]\nlabels = [\"many\"]\n".into(),
+        classes: "[class.row]\nlabels = [\"row\"]\nmax_concurrent = 3\n[class.many]\nlabels = [\"many\"]\n".into(),
         simulator: vec!["--hurry".into(), "300".into()],
         ..StageConfig::default()
     };
@@ -47,7 +47,7 @@ fn after_many_lives_nothing_of_them_is_left() {
     }
     live(&stage, "many", AT_ONCE);
     let after = State::of(&stage);
-    println!("{} lives in a row and {AT_ONCE} at once: {after:?}", lives);
+    println!("{} lives in a row, three abreast, and {AT_ONCE} at once: {after:?}", lives);
     let at_rest = |state: &State| State { memory: 0, files: 0, ..state.clone() };
     assert_eq!(at_rest(&after), at_rest(&before));
     assert!(after.files <= before.files + CONNECTIONS, "open files: {before:?}, {after:?}");

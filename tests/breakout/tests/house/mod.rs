@@ -118,6 +118,7 @@ impl House {
             target: "octo-org/hello".into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
+            allow_forks: false,
         };
         let files = format!("{{\".runner\":\"{}\"}}", BASE64_STANDARD.encode("{}"));
         let grant = Grant::GithubJit { encoded_jit_config: BASE64_STANDARD.encode(files) };
