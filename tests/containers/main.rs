@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod docker;
+mod fence;
 mod host;
 mod nix;
 mod room;

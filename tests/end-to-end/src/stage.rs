@@ -236,6 +236,7 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             "/var/lib/gha-runner-controller/containers",
             "/var/lib/gha-runner-sandbox",
             "/var/lib/gha-runner-stores",
+            "/var/lib/gha-runner-disks",
         ]
         .contains(&name)
             || name.starts_with("/run/gha-runner-endings")

@@ -90,7 +90,3 @@ fn limited(controller: &str) -> Found {
     }
     Found::skipped(format!("this machine's control groups do not offer {controller}; the virtual machine's do"))
 }
-
-fn ceiling() -> Found {
-    Found::skipped("the classes of this suite have no ceiling; the limits' own tests have")
-}
