@@ -219,7 +219,7 @@ fn ids(found: &mut Found, written: &IdsWritten, pool: Pool) -> Ids {
     let first = written.first.unwrap_or(1 << 29);
     let last = u64::from(first) + u64::from(pool.len()) * u64::from(IDS) - 1;
     found.unless(
-        first % IDS == 0 && CONTAINER_IDS.contains(&first) && last <= u64::from(*CONTAINER_IDS.end()),
+        first.is_multiple_of(IDS) && CONTAINER_IDS.contains(&first) && last <= u64::from(*CONTAINER_IDS.end()),
         "ids.first",
         format!("{first}-{last} are no ids for containers"),
         format!(
