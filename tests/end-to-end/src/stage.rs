@@ -245,7 +245,9 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             "/run/gha-runner-events",
             "/var/lib/gha-runner-controller",
             "/var/lib/gha-runner-controller/containers",
+            "/var/lib/gha-runner-disks",
             "/var/lib/gha-runner-sandbox",
+            "/var/lib/gha-runner-stores",
         ]
         .contains(&name)
             || name.starts_with("/run/gha-runner-endings")
