@@ -210,6 +210,6 @@ in
       ];
     }
     # Without it stage 2 mounts /proc, /dev and /run, which nspawn has done and a user namespace may not.
-    (lib.optionalAttrs (options.boot ? isNspawnContainer) { boot.isNspawnContainer = true; })
+    (lib.optionalAttrs ((options.boot or { }) ? isNspawnContainer) { boot.isNspawnContainer = true; })
   ];
 }
