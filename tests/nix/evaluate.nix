@@ -32,6 +32,7 @@ let
     "Environment"
     "PartOf"
     "ReloadPropagatedFrom"
+    "WantedBy"
     "X-ReloadIfChanged"
     "X-Restart-Triggers"
     "X-RestartIfChanged"
