@@ -153,7 +153,9 @@ in
       environment.defaultPackages = mkDefault [ ];
       environment.stub-ld.enable = mkDefault false;
       fonts.fontconfig.enable = mkDefault false;
+      programs.bash.completion.enable = mkDefault false;
       programs.command-not-found.enable = mkDefault false;
+      programs.nano.enable = mkDefault false;
       programs.less.lessopen = mkDefault null;
       security.polkit.enable = mkDefault false;
       services.logrotate.enable = mkDefault false;
@@ -162,6 +164,7 @@ in
       services.openssh.enable = mkDefault false;
       services.udev.enable = false;
       system.disableInstallerTools = mkDefault true;
+      systemd.coredump.enable = mkDefault false;
       system.switch.enable = mkDefault false;
       system.stateVersion = mkDefault lib.trivial.release;
       time.timeZone = mkDefault "UTC";
@@ -173,6 +176,8 @@ in
         Storage=volatile
         RuntimeMaxUse=16M
       '';
+      # Of the kernel's configuration, which is the host's.
+      environment.etc."sysctl.d/55-nixos-aslr-entropy.conf".enable = mkForce false;
       # Each costs 10 to 40 ms of the boot, or fails in a user namespace.
       systemd.suppressedSystemUnits = [
         "console-getty.service"

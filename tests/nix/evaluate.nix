@@ -1,5 +1,5 @@
 # Everything of the project that takes a nixpkgs to evaluate, as one value a shell script can judge.
-#   part: which part of it; nixpkgs: a tree; snippets: Nix code of the documents, by place.
+#   part: which part of it; nixpkgs: a tree; snippets: files with Nix code of the documents, by place.
 {
   nixpkgs,
   part,
@@ -93,10 +93,9 @@ let
 
   # A snippet is a module of the host, a flake, or what stands in a template's place.
   snippet =
-    place: text:
+    place: file:
     let
-      expression = import (builtins.toFile "snippet.nix" text);
-      value = if lib.isFunction expression then expression else _: expression;
+      expression = import file;
       evaluated = import (pkgs.path + "/nixos/lib/eval-config.nix") {
         inherit lib;
         system = null;
@@ -132,7 +131,7 @@ let
     if expression ? outputs then
       {
         flake = lib.attrNames (
-          (value { }).outputs {
+          expression.outputs {
             self = { };
             nixpkgs = {
               inherit lib;

@@ -1,12 +1,15 @@
-"""Prints the nix blocks of documents as one Nix attribute set: "FILE:LINE" = text."""
+"""Writes the nix blocks of documents as files: snippets.py DIRECTORY DOCUMENT... Prints them as one Nix attribute set:
+"DOCUMENT:LINE" = FILE."""
 
 import json
 import sys
+from pathlib import Path
 
+directory, *documents = sys.argv[1:]
 blocks = {}
-for document in sys.argv[1:]:
+for document in documents:
     inside = None
-    for number, line in enumerate(open(document, encoding="utf-8"), 1):
+    for number, line in enumerate(Path(document).read_text(encoding="utf-8").splitlines(keepends=True), 1):
         if line.rstrip() == "```nix":
             inside = f"{document}:{number}"
             blocks[inside] = ""
@@ -14,6 +17,9 @@ for document in sys.argv[1:]:
             inside = None
         elif inside:
             blocks[inside] += line
-# JSON's strings are Nix's, but for ${.
-entries = (f"{json.dumps(place)} = {json.dumps(text).replace('${', chr(92) + '${')};" for place, text in blocks.items())
-print("{", *entries, "}", sep="\n")
+print("{")
+for count, (place, text) in enumerate(blocks.items()):
+    file = Path(directory, f"{count}.nix")
+    file.write_text(text, encoding="utf-8")
+    print(f"{json.dumps(place)} = {file};")
+print("}")

@@ -77,7 +77,8 @@ scripts() {
 documents() {
     # The reference has an example for each option, which is not a configuration.
     local written=(README.md docs/[!o]*.md)
-    python3 tests/nix/snippets.py "${written[@]}" >"$place/snippets.nix"
+    mkdir "$place/snippets"
+    python3 tests/nix/snippets.py "$place/snippets" "${written[@]}" >"$place/snippets.nix"
     evaluate snippets --arg snippets "import $place/snippets.nix" >"$place/evaluated" || return 1
     jq -e 'length > 0 and all(.[]; .flake != null or .failed == [])' "$place/evaluated" >/dev/null || {
         jq -c 'map_values(.failed)' "$place/evaluated" >&2
