@@ -18,7 +18,8 @@ let
       inherit (cfg) package;
       modules = [
         template.configuration
-        { system.stateVersion = mkDefault config.system.stateVersion; }
+        # As the host's, before the container's own default.
+        { system.stateVersion = lib.mkOverride 900 config.system.stateVersion; }
       ]
       ++ lib.optional (template.runnerDirectory != null) { job.runner.package = null; };
     }

@@ -3,7 +3,7 @@
 # Does nothing, fast, when everything is there. Needs root.
 set -eu
 
-packages="mmdebstrap systemd-container dbus nftables iproute2 util-linux mount jq procps curl perl-base"
+packages="mmdebstrap systemd-container dbus nftables iproute2 util-linux mount jq procps curl perl-base nix-bin"
 
 fail() {
     echo "tests/setup.sh: $*" >&2

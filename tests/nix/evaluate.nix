@@ -102,7 +102,7 @@ let
         modules = [
           ../../nix/module.nix
           (
-            { options, ... }:
+            { ... }:
             {
               # What sops-nix and agenix would declare.
               options = lib.genAttrs [ "sops" "age" ] (_: lib.mkOption { type = lib.types.raw; });
@@ -149,8 +149,40 @@ let
         );
         system = builtins.unsafeDiscardStringContext evaluated.config.system.build.toplevel.drvPath;
       };
+
+  # The host `nix flake init -t` gives, as it is, and what the walk-through's commands say of it.
+  template =
+    let
+      outputs = (import ../../templates/default/flake.nix).outputs {
+        nixpkgs.lib = lib // {
+          nixosSystem =
+            arguments:
+            import (pkgs.path + "/nixos/lib/eval-config.nix") (
+              arguments
+              // {
+                inherit lib;
+                system = null;
+                modules = arguments.modules ++ [ { nixpkgs.pkgs = pkgs; } ];
+              }
+            );
+        };
+        gha-runner-controller.nixosModules.default = ../../nix/module.nix;
+      };
+      inherit (outputs.nixosConfigurations.builder) config;
+      cfg = config.services.gha-runner-controller;
+      walk = builtins.readFile ../../docs/nixos.md;
+      says = text: fails (lib.hasInfix text walk) "docs/nixos.md does not say ${text}";
+    in
+    fails (lib.hasSuffix ".drv" config.system.build.toplevel.drvPath) "the template does not evaluate"
+    ++ fails (cfg.containers.default.config.system.build.toplevel ? drvPath) "nor does its container"
+    ++ fails (builtins.pathExists ../../templates/default/hardware-configuration.nix) "no file to replace"
+    ++ says "install -D -m 600 /dev/stdin ${toString cfg.tokenFile} "
+    ++ says "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"
+    ++ says "nixos-rebuild switch --flake .#${lib.head (lib.attrNames outputs.nixosConfigurations)}"
+    ++ says "runs-on: [${lib.concatStringsSep ", " cfg.classes.small.labels}]";
 in
 {
+  inherit template;
   module = module.problems ++ lib.concatMap host (lib.attrNames module.accepted) ++ container;
   inherit (module) settings;
   options = import ../../nix/options-doc.nix { inherit pkgs; };

@@ -41,7 +41,11 @@ judge() {
     fi
 }
 
-no_problems() { evaluate "$1" >"$place/$1" && jq -e 'if . == [] then true else ., false end' "$place/$1" | head -40; test "${PIPESTATUS[0]}" = 0; }
+no_problems() {
+    evaluate "$1" >"$place/$1" || return 1
+    jq -r '.[]' "$place/$1" >&2
+    jq -e '. == []' "$place/$1" >/dev/null
+}
 derivations() { evaluate "$1" >"$place/$1" && jq -e "$2" "$place/$1" >/dev/null; }
 is_current() { tests/nix/options.sh "$nixpkgs" | diff - docs/options.md; }
 
@@ -115,5 +119,6 @@ else
 fi
 judge "docs/options.md is current (make nix-options)" is_current
 judge "what the documents show evaluates" documents
+judge "the host template evaluates and is what the walk-through says" no_problems template
 judge "nix flake check --no-build" flake
 exit $failed
