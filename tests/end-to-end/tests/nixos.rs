@@ -5,7 +5,7 @@
 
 use std::{env, time::Duration};
 
-use end_to_end::{Stage, StageConfig};
+use end_to_end::{SERVICE, Stage, StageConfig};
 use gha_runner_controller::{
     config::NIX_STORE,
     controller::{cause::Cause, phase::Phase},
@@ -13,6 +13,9 @@ use gha_runner_controller::{
 use github_sim::world::Conclusion;
 use lab::Place;
 
+/// Where the lab installs them.
+const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
+const CONFIG: &str = "/etc/gha-runner-controller/config.toml";
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -51,4 +54,30 @@ fn a_job_runs_in_a_nixos_container_writes_to_its_store_and_leaves_the_hosts_as_i
     stage.wait_until_clean(MINUTE).unwrap();
     let left = stage.lab.exec(Place::Host, &["ls", "/nix/var/nix/gcroots/gha-runner", NIX_STORE]).unwrap().text();
     assert!(!left.contains(&active.name) && !left.contains("made-by-a-job"), "{left}");
+}
+
+#[test]
+fn a_runner_the_host_keeps_runs_in_a_nixos_container_and_stays_as_it_was() {
+    let (Ok(system), Ok(_)) = (env::var("GHA_LAB_SYSTEM"), env::var("GHA_LAB_STORE")) else {
+        println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM)");
+        return;
+    };
+    let config = StageConfig { start: false, ..StageConfig::default() };
+    let Some(stage) = Stage::boot(&config).unwrap() else { return };
+    // The tree's own runner plays the unpacked release.
+    let shell = |script: &str| stage.lab.shell(script).unwrap();
+    shell(&format!(
+        "cp -a $(sed -n 's/^path = \"\\(.*\\)\"/\\1/p' {CONFIG})/opt/actions-runner /var/lib/actions-runner
+         printf '[template.nixos]\\nsystem = \"{system}\"\\nrunner_dir = \"/var/lib/actions-runner\"\\n' >> {CONFIG}
+         sed -i 's/^\\[class.small\\]/&\\ntemplate = \"nixos\"/' {CONFIG}
+         {PROGRAM} units --config {CONFIG} --output /etc && systemctl daemon-reload && systemctl start {SERVICE}"
+    ));
+    let list = "cd /var/lib/actions-runner && find . -exec ls -ld --time-style=full-iso {} +";
+    let before = shell(list);
+    let (_, job) = stage.queue_small("kept", "readlink /proc/[0-9]*/exe || true").unwrap();
+    let done = stage.hub.wait_completed(job, MINUTE).unwrap();
+    assert_eq!(done.conclusion, Some(Conclusion::Success), "{done:#?}");
+    assert!(done.output.contains("/opt/actions-runner/bin/Runner.Listener"), "{}", done.output);
+    stage.wait_until_clean(MINUTE).unwrap();
+    assert_eq!(shell(list), before);
 }
