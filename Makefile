@@ -2,10 +2,11 @@
 
 SHELL := /bin/bash
 CARGO ?= cargo
+PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/gha-runner-controller
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style unit simulation simulator lab containers breakout leaks limits end-to-end demo bench setup
+.PHONY: help build test style nix test-nix nix-options unit simulation simulator lab containers breakout leaks limits end-to-end demo bench setup
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,12 +17,22 @@ setup: ## install what tests and the demonstration need from Debian (root)
 build: ## the program, the simulator, the demonstration
 	$(CARGO) build --release --locked --workspace --bins
 
-test: setup style build unit simulation simulator lab containers breakout limits end-to-end ## everything that is checked
+test: setup style build nix unit simulation simulator lab containers breakout limits end-to-end ## everything that is checked
 	@echo "all checks passed"
 
 style: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+nix: build ## the Nix code as far as it goes without nixpkgs
+	@tests/nix/everywhere.sh
+	@tests/nix/units.sh "$(PROGRAM)"
+
+test-nix: build ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH
+	@tests/nix/with-nixpkgs.sh "$(NIXPKGS)" "$(PROGRAM)"
+
+nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
+	@tests/nix/options.sh "$(NIXPKGS)" >docs/options.md.new && mv docs/options.md.new docs/options.md
 
 unit: ## unit and property tests
 	$(CARGO) test --release --locked --workspace --lib --bins

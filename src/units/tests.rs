@@ -185,6 +185,22 @@ fn what_is_missing_on_the_host_is_told() {
     for word in ["target[0].token_file", "/run/secrets/other", "template.default.path"] {
         assert!(problems.contains(word), "{word} in {problems}");
     }
+    let system = settings(
+        r#"
+        token_file = "/run/secrets/token"
+        [[target]]
+        repo = "octo-org/hello"
+        [template.default]
+        system = "/nix/store/none-nixos-system-job"
+        runner_dir = "/nonexistent/runner"
+        "#,
+    );
+    let problems = check_host(&system).unwrap_err().to_string();
+    for words in
+        ["template.default.system: /nix/store/none-nixos-system-job has no init", "template.default.runner_dir"]
+    {
+        assert!(problems.contains(words), "{words} in {problems}");
+    }
     let odd = Places { binary: "relative".into(), settings: "/a b".into() };
     assert_eq!(check_places(&odd).unwrap_err().0.len(), 2);
 }
