@@ -4,6 +4,7 @@
 //! other, each bounded by [`PATIENCE`].
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -17,7 +18,7 @@ use rtnetlink::{
         AddressFamily,
         address::AddressAttribute,
         link::{InfoData, InfoVeth, LinkAttribute},
-        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope},
     },
 };
 use rustix::io::Errno;
@@ -28,6 +29,15 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A hardware address.
 pub type Mac = [u8; 6];
+
+/// A network that is in use on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The network, as the address or the route says.
+    pub network: Ipv4Network,
+    /// The link it is reached by.
+    pub link: String,
+}
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -120,46 +130,54 @@ impl Netlink {
 
     /// The names of all links.
     pub fn links(&self) -> Result<Vec<String>, Error> {
+        Ok(self.named_links()?.into_values().collect())
+    }
+
+    fn named_links(&self) -> Result<BTreeMap<u32, String>, Error> {
         let links: Vec<_> = self.ask("list links", self.handle.link().get().execute().try_collect())?;
         let name = |attribute| match attribute {
             LinkAttribute::IfName(name) => Some(name),
             _ => None,
         };
-        Ok(links.into_iter().filter_map(|link| link.attributes.into_iter().find_map(name)).collect())
-    }
-
-    /// Every IPv4 address of this namespace with its network.
-    pub fn addresses(&self) -> Result<Vec<Ipv4Network>, Error> {
-        let addresses: Vec<_> = self.ask("list addresses", self.handle.address().get().execute().try_collect())?;
-        let network = |prefix| {
-            move |attribute: &AddressAttribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Ipv4Network::new(*address, prefix).ok(),
-                _ => None,
-            }
-        };
-        Ok(addresses
-            .iter()
-            .filter(|message| message.header.family == AddressFamily::Inet)
-            .filter_map(|message| message.attributes.iter().find_map(network(message.header.prefix_len)))
+        Ok(links
+            .into_iter()
+            .filter_map(|link| Some((link.header.index, link.attributes.into_iter().find_map(name)?)))
             .collect())
     }
 
-    /// The destination of every IPv4 route of the main table, the default route left out.
-    pub fn routes(&self) -> Result<Vec<Ipv4Network>, Error> {
+    /// The networks that are in use: of every IPv4 address, and of every route of the main table.
+    pub fn taken(&self) -> Result<Vec<Taken>, Error> {
+        let links = self.named_links()?;
+        let name = |index: Option<u32>| {
+            index.and_then(|index| links.get(&index)).cloned().unwrap_or_else(|| "no link".to_owned())
+        };
+        let addresses: Vec<_> = self.ask("list addresses", self.handle.address().get().execute().try_collect())?;
+        let of_address =
+            addresses.iter().filter(|message| message.header.family == AddressFamily::Inet).filter_map(|message| {
+                let local = message.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                    _ => None,
+                })?;
+                let network = Ipv4Network::new(local, message.header.prefix_len).ok()?;
+                Some(Taken { network, link: name(Some(message.header.index)) })
+            });
         let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let routes: Vec<RouteMessage> =
             self.ask("list routes", self.handle.route().get(all).execute().try_collect())?;
-        Ok(routes
-            .iter()
-            .filter(|route| route.header.table == RouteHeader::RT_TABLE_MAIN)
-            .filter_map(|route| {
+        let of_route =
+            routes.iter().filter(|route| route.header.table == RouteHeader::RT_TABLE_MAIN).filter_map(|route| {
                 let destination = route.attributes.iter().find_map(|attribute| match attribute {
                     RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
                     _ => None,
+                })?;
+                let link = route.attributes.iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
                 });
-                Ipv4Network::new(destination?, route.header.destination_prefix_length).ok()
-            })
-            .collect())
+                let network = Ipv4Network::new(destination, route.header.destination_prefix_length).ok()?;
+                Some(Taken { network, link: name(link) })
+            });
+        Ok(of_address.chain(of_route).collect())
     }
 
     /// Makes a pair of connected links, both down. The hardware addresses are given, not left to chance, because
@@ -183,6 +201,16 @@ impl Netlink {
     pub fn add_address(&self, name: &str, address: Ipv4Network) -> Result<(), Error> {
         let request = self.handle.address().add(self.index(name)?, address.ip().into(), address.prefix());
         self.ask(format!("give link {name} the address {address}"), request.execute())
+    }
+
+    /// Routes what is for `network` to the link `name`.
+    pub fn add_route(&self, name: &str, network: Ipv4Network) -> Result<(), Error> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(network.network(), network.prefix())
+            .output_interface(self.index(name)?)
+            .scope(RouteScope::Link)
+            .build();
+        self.ask(format!("route {network} to link {name}"), self.handle.route().add(route).execute())
     }
 
     /// Routes everything through `gateway`.

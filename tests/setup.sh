@@ -3,7 +3,8 @@
 # Does nothing, fast, when everything is there. Needs root.
 set -eu
 
-packages="mmdebstrap systemd-container dbus nftables iproute2 util-linux mount jq procps curl perl-base"
+packages="mmdebstrap systemd-container dbus nftables iproute2 util-linux mount jq procps curl perl-base \
+    e2fsprogs qemu-system-x86 nix-bin"
 
 fail() {
     echo "tests/setup.sh: $*" >&2

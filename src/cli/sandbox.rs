@@ -105,5 +105,5 @@ fn sweep() -> anyhow::Result<()> {
 
 fn load_firewall(settings: Option<PathBuf>) -> anyhow::Result<()> {
     let settings = config::load(settings.as_deref(), |_| None).context("settings")?;
-    firewall::load(&settings.network.dns)
+    firewall::load(&settings, &Paths::default().records)
 }

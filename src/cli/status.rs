@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     api::{self, Health},
+    config::PRIVILEGED_COST,
     controller::status::{Finished, Status, WaitingFor},
 };
 
@@ -98,6 +99,9 @@ pub fn for_people(status: &Status, health: &Health) -> String {
     );
     for reason in &health.reasons {
         let _ = writeln!(text, "  ! {reason}");
+    }
+    for class in status.classes.iter().filter(|class| class.privileged) {
+        let _ = writeln!(text, "  class {} is {PRIVILEGED_COST}", class.name);
     }
     for target in &status.targets {
         let polled =

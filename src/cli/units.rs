@@ -7,7 +7,7 @@ use clap::Args as Arguments;
 
 use super::complain;
 use crate::{
-    config::{self, Problems},
+    config::{self, PRIVILEGED_COST, Problems},
     units::{self, Places},
 };
 
@@ -68,6 +68,9 @@ fn write(args: Args) -> anyhow::Result<()> {
     let settings = config::load(args.config.as_deref(), |key| env::var(key).ok())?;
     if !args.is_static {
         units::check_host(&settings)?;
+    }
+    for class in settings.classes.values().filter(|class| class.privileged) {
+        println!("class {} is {PRIVILEGED_COST}", class.name);
     }
     let places = Places { binary, settings: args.settings_path };
     units::check_places(&places)?;

@@ -11,17 +11,29 @@ use std::{
     time::Duration,
 };
 
-use self::found::Found;
+pub(in crate::config) use self::found::Found;
 use super::{
-    Github, Http, Network, Problems, Settings, Webhook,
-    file::{WebhookWritten, Written},
-    token_file,
+    Github, Http, IDS, Ids, Network, Problems, Settings, Webhook,
+    file::{IdsWritten, NetworkWritten, WebhookWritten, Written},
+    limits,
+    pool::Pool,
+    reach, token_file,
 };
 
 /// The class and the template there are when the file names none.
 pub const DEFAULT: &str = "default";
 const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
+/// An empty file system needs some of it.
+const LEAST_DISK: u64 = 32 << 20;
 const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
+/// Where Docker makes networks unless told otherwise (moby, `default-address-pools`), on the host and in containers. Its
+/// last resort, 192.168.0.0/16, is left out: what it made there shows as a route.
+const DOCKERS: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(172, 17, 0, 0), 16),
+    (Ipv4Addr::new(172, 18, 0, 0), 15),
+    (Ipv4Addr::new(172, 20, 0, 0), 14),
+    (Ipv4Addr::new(172, 24, 0, 0), 13),
+];
 /// Idle repositories are looked at this often.
 const DEFAULT_IDLE_POLL: Duration = Duration::from_secs(60);
 const DEFAULT_API: &str = "https://api.github.com";
@@ -35,7 +47,8 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
     let poll_interval = found.duration("poll_interval", written.poll_interval, 10, 1..=3600);
     let api_url = found.api_url("github.api_url", written.github.api_url.as_deref().unwrap_or(DEFAULT_API));
     let mut credentials = credentials::written(&mut found, &written.credentials, &api_url);
-    let classes = classes::classes(&mut found, &written, job_timeout, max_concurrent);
+    let network = network(&mut found, &written.network);
+    let classes = classes::classes(&mut found, &written, &network, job_timeout, max_concurrent);
     let settings = Settings {
         targets: targets::targets(&mut found, &written, &mut credentials, &classes, max_concurrent),
         credentials: credentials.in_use(&mut found),
@@ -59,10 +72,9 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
             address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: written.http.port.unwrap_or(8080),
         },
-        network: Network {
-            pool: found.pool(written.network.pool.as_deref().unwrap_or(DEFAULT_POOL), written.network.prefix),
-            dns: written.network.dns.unwrap_or_else(|| DEFAULT_DNS.to_vec()),
-        },
+        limits: limits::check(&mut found, &|field| format!("limits.{field}"), written.limits),
+        ids: ids(&mut found, &written.ids, network.pool),
+        network,
         github: Github { api_url },
         webhook: written.webhook.map(|written| webhook(&mut found, written)),
     };
@@ -98,6 +110,12 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
         "widen the pool, lengthen network.prefix, or lower max_concurrent",
     );
     for class in settings.classes.values() {
+        found.unless(
+            !(class.privileged && class.uses_loop_devices()),
+            format!("class.{}.privileged", class.name),
+            "root in such a container could write to loop devices, and the class has disk, cache or docker.keep",
+            "remove them, or give the class a user namespace",
+        );
         let key = format!("class.{}.template", class.name);
         found.unless(
             settings.templates.contains_key(&class.template),
@@ -130,6 +148,38 @@ fn webhook(found: &mut Found, written: WebhookWritten) -> Webhook {
         port,
         secret_file: written.secret_file.unwrap_or_default(),
     }
+}
+
+fn network(found: &mut Found, written: &NetworkWritten) -> Network {
+    let connections = found.count("network.connections", written.connections, 8192, 64..=1_000_000);
+    Network {
+        pool: found.pool(written.pool.as_deref().unwrap_or(DEFAULT_POOL), written.prefix),
+        dns: written.dns.clone().unwrap_or_else(|| DEFAULT_DNS.to_vec()),
+        connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        deny: written.deny.clone().unwrap_or_default(),
+        shared: reach::shared(found, &written.shared),
+    }
+}
+
+/// The range systemd keeps for containers (its UIDS-GIDS document): nothing of a host should have any of these.
+const CONTAINER_IDS: std::ops::RangeInclusive<u32> = 524_288..=1_879_048_191;
+
+fn ids(found: &mut Found, written: &IdsWritten, pool: Pool) -> Ids {
+    // Above what login tools hand out for rootless containers.
+    let first = written.first.unwrap_or(1 << 29);
+    let last = u64::from(first) + u64::from(pool.len()) * u64::from(IDS) - 1;
+    found.unless(
+        first.is_multiple_of(IDS) && CONTAINER_IDS.contains(&first) && last <= u64::from(*CONTAINER_IDS.end()),
+        "ids.first",
+        format!("{first}-{last} are no ids for containers"),
+        format!(
+            "write a multiple of {IDS}, from {} to {}, that leaves room for {} ranges of as many",
+            CONTAINER_IDS.start(),
+            CONTAINER_IDS.end(),
+            pool.len()
+        ),
+    );
+    Ids { first }
 }
 
 const HOST_NAME_REMEDY: &str = "use 1 to 20 lower-case letters, digits and hyphens, starting with a letter or digit";

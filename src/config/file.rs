@@ -2,9 +2,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::Path, path::PathBuf, time::Duration};
 
+use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::{Intake, Problem, Problems};
+use super::{
+    Intake, Problem, Problems,
+    reach::{ReachWritten, SharedWritten},
+    settings::Sharing,
+};
 
 /// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +35,8 @@ pub struct Written {
     pub host_name: Option<String>,
     pub http: HttpWritten,
     pub network: NetworkWritten,
+    pub limits: LimitsWritten,
+    pub ids: IdsWritten,
     pub github: GithubWritten,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookWritten>,
@@ -60,6 +67,18 @@ pub struct NetworkWritten {
     pub pool: Option<String>,
     pub prefix: Option<u8>,
     pub dns: Option<Vec<Ipv4Addr>>,
+    pub connections: Option<usize>,
+    pub deny: Option<Vec<Ipv4Network>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<String, SharedWritten>,
+}
+
+/// `[ids]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct IdsWritten {
+    pub first: Option<u32>,
 }
 
 /// `[github]`
@@ -167,6 +186,47 @@ pub struct ClassWritten {
     pub max_concurrent: Option<usize>,
     pub min_idle: Option<usize>,
     pub intake: Option<Intake>,
+    pub io_weight: Option<u64>,
+    pub disk: Option<Size>,
+    pub gpu: Option<bool>,
+    #[serde(rename = "cache", skip_serializing_if = "BTreeMap::is_empty")]
+    pub caches: BTreeMap<String, CacheWritten>,
+    pub network: ReachWritten,
+    pub privileged: Option<bool>,
+    pub docker: DockerWritten,
+}
+
+/// `[class.NAME.cache.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct CacheWritten {
+    pub at: Option<PathBuf>,
+    pub size: Option<Size>,
+    pub per: Option<Sharing>,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct LimitsWritten {
+    pub cpus: Option<f64>,
+    pub memory: Option<Size>,
+    pub tasks: Option<u64>,
+    pub io_weight: Option<u64>,
+}
+
+/// `[class.NAME.docker]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct DockerWritten {
+    pub enable: Option<bool>,
+    pub mirror: Option<String>,
+    pub pool: Option<Ipv4Network>,
+    pub keep: Option<bool>,
+    pub keep_size: Option<Size>,
 }
 
 /// `[template.NAME]`
@@ -175,6 +235,9 @@ pub struct ClassWritten {
 #[allow(missing_docs)]
 pub struct TemplateWritten {
     pub path: Option<PathBuf>,
+    pub system: Option<PathBuf>,
+    pub runner_dir: Option<PathBuf>,
+    pub nix_store: Option<PathBuf>,
     pub runner: Option<PathBuf>,
     pub runner_version: Option<String>,
     pub user: Option<String>,

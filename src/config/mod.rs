@@ -4,11 +4,15 @@
 //! environment over it, [`check`] turns the result into [`Settings`] or a list of [`Problem`]s, each naming the key,
 //! what is wrong with its value and the remedy. Secrets are never part of the settings; only the paths of their files.
 
+mod cache;
 pub mod check;
+pub mod docker;
 pub mod environment;
 pub mod file;
+mod limits;
 pub mod pool;
 mod problem;
+pub mod reach;
 mod resolved;
 mod settings;
 pub mod token_file;
@@ -19,8 +23,10 @@ mod tests;
 use std::path::Path;
 
 pub use problem::{Problem, Problems};
+pub use reach::{Destination, Reach, Shared};
 pub use settings::{
-    Class, Credential, CredentialKind, Github, Http, Intake, Network, Settings, Target, TargetKind, Template, Webhook,
+    Cache, Class, Credential, CredentialKind, Docker, Github, Http, IDS, Ids, Intake, Limits, NIX_STORE, Network,
+    PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, Webhook, is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result.

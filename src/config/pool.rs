@@ -119,6 +119,12 @@ impl Pool {
         (self.subnet(index) == Some(subnet)).then_some(index)
     }
 
+    /// Whether any subnet of the pool and `network` have an address in common.
+    pub fn touches(&self, network: Ipv4Network) -> bool {
+        let end = u64::from(self.first) + (u64::from(self.count) << (32 - self.prefix));
+        u64::from(u32::from(network.network())) < end && u32::from(network.broadcast()) >= self.first
+    }
+
     /// The first free subnet at or after `start` (going round), so that a subnet just given back rests a while.
     pub fn free(&self, start: u32, taken: impl Fn(Ipv4Network) -> bool) -> Option<Ipv4Network> {
         (0..self.count)

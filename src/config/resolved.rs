@@ -1,10 +1,10 @@
 //! The settings written out in full, in the file's own format, so that every process reads the same decisions.
 
 use super::{
-    Credential, CredentialKind, Settings, Target, TargetKind,
+    Credential, CredentialKind, Root, Settings, Target, TargetKind,
     file::{
-        ClassWritten, CredentialWritten, Forks, GithubWritten, HttpWritten, NetworkWritten, Register, Size,
-        TargetWritten, TemplateWritten, WebhookWritten, Written,
+        ClassWritten, CredentialWritten, DockerWritten, Forks, GithubWritten, HttpWritten, IdsWritten, LimitsWritten,
+        NetworkWritten, Register, Size, TargetWritten, TemplateWritten, WebhookWritten, Written,
     },
 };
 
@@ -27,7 +27,12 @@ impl From<&Settings> for Written {
                 pool: Some(settings.network.pool.to_string()),
                 prefix: Some(settings.network.pool.prefix()),
                 dns: Some(settings.network.dns.clone()),
+                connections: Some(settings.network.connections as usize),
+                deny: Some(settings.network.deny.clone()),
+                shared: settings.network.shared.iter().map(|(name, shared)| (name.clone(), shared.into())).collect(),
             },
+            limits: LimitsWritten::from(&settings.limits),
+            ids: IdsWritten { first: Some(settings.ids.first) },
             github: GithubWritten { api_url: Some(settings.github.api_url.clone()) },
             webhook: settings.webhook.as_ref().map(|webhook| WebhookWritten {
                 address: Some(webhook.address),
@@ -50,10 +55,17 @@ impl From<&Settings> for Written {
                         cpus: class.cpus,
                         memory: class.memory.map(Size::Bytes),
                         tasks: class.tasks,
+                        io_weight: class.io_weight,
+                        gpu: Some(class.gpu),
+                        disk: class.disk.map(Size::Bytes),
+                        caches: class.caches.iter().map(|cache| (cache.name.clone(), cache.into())).collect(),
                         timeout: Some(class.timeout),
                         max_concurrent: Some(class.max_concurrent),
                         min_idle: Some(class.min_idle),
                         intake: Some(class.intake),
+                        network: (&class.network).into(),
+                        privileged: Some(class.privileged),
+                        docker: class.docker.as_ref().map_or_else(DockerWritten::default, DockerWritten::from),
                     };
                     (class.name.clone(), written)
                 })
@@ -62,8 +74,15 @@ impl From<&Settings> for Written {
                 .templates
                 .iter()
                 .map(|(name, template)| {
+                    let (path, system, runner_dir) = match template.root.clone() {
+                        Root::Tree(path) => (Some(path), None, None),
+                        Root::System { closure, runner_dir } => (None, Some(closure), runner_dir),
+                    };
                     let written = TemplateWritten {
-                        path: Some(template.path.clone()),
+                        path,
+                        system,
+                        runner_dir,
+                        nix_store: template.nix_store.clone(),
                         runner: Some(template.runner.clone()),
                         runner_version: template.runner_version.clone(),
                         user: Some(template.user.clone()),

@@ -119,8 +119,41 @@ const FULL: &str = r#"
     labels = ["x"]
     min_idle = 1
     intake = "scale-set"
+    gpu = true
+    disk = "9G"
+    io_weight = 50
+    [class.big.network]
+    internet = false
+    allow = ["192.168.1.20:5432"]
+    shared = ["db"]
+    dns = ["10.0.0.1"]
+    [class.big.cache.ccache]
+    at = "/home/runner/.cache/ccache"
+    size = "1G"
+    per = "class"
+    [class.big.cache.other]
+    [class.big.docker]
+    enable = true
+    mirror = "https://mirror"
+    keep = true
+    keep_size = "3G"
+    [class.bare]
+    privileged = true
+    [limits]
+    memory = "8G"
+    cpus = 3.5
+    [ids]
+    first = 655360
+    [network.shared.db]
+    destination = "10.8.0.0/16:80,90-99"
+    interface = "br-db"
     [template.default]
     runner_version = "2.336.0"
+    [template.debian]
+    nix_store = "/nix/store"
+    [template.nixos]
+    system = "/nix/store/abc-nixos-system-job"
+    runner_dir = "/srv/runner"
 "#;
 
 #[test]
@@ -178,11 +211,54 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a]\nlabels = []", "class.a.labels", "0 labels"),
         ("[class.a]\nlabels = [\"x\", \"X\"]", "class.a.labels", "named twice"),
         ("[class.a]\nlabels = [\"x\"]\nmemory = \"lots\"", "class.a.memory", "is not a size"),
+        ("[class.a.cache.c]\nat = \"/var\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\nat = \"/run/c\"", "class.a.cache.c.at", "lies in"),
+        ("[class.a.cache.c]\nat = \"/\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\n[class.a.cache.d]\nat = \"/srv/gha-cache/c/d\"", "class.a.cache.d.at", "already"),
+        ("[class.a.cache.C]", "class.a.cache.C", "no valid name"),
+        ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
+        ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
+        ("[class.a]\nprivileged = true\ndisk = \"1G\"", "class.a.privileged", "loop devices"),
+        ("[class.a]\ndisk = \"1M\"", "class.a.disk", "at least 32M"),
+        ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
+        ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),
+        ("[limits]\ntasks = 1", "limits.tasks", "1 is out of range"),
         ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "not a number of CPUs"),
         ("[class.a]\nlabels = [\"x\"]\ntemplate = \"none\"", "class.a.template", "no template"),
+        ("[class.a.docker]\nkeep = true", "class.a.docker.enable", "not enabled"),
+        ("[class.a.docker]\nenable = true\nmirror = \"hub\"", "class.a.docker.mirror", "not the root of a registry"),
+        ("[class.a.docker]\nenable = true\nmirror = \"https://u:p@hub\"", "class.a.docker.mirror", "not the root"),
+        ("[class.a.docker]\nenable = true\npool = \"192.168.0.0/16\"", "class.a.docker.pool", "overlaps network.pool"),
+        ("[class.a.docker]\nenable = true\npool = \"10.0.0.0/30\"", "class.a.docker.pool", "not a private network"),
+        ("[class.a.docker]\nenable = true\nkeep_size = \"4G\"", "class.a.docker.keep_size", "not kept"),
+        ("[class.a.docker]\nenable = true\nkeep = true\nkeep_size = \"1M\"", "class.a.docker.keep_size", "not a size"),
         ("[template.default]\npath = \"relative\"", "template.default.path", "not an absolute path"),
+        ("[template.default]\nsystem = \"/srv/nixos\"", "template.default.system", "not a path of the Nix store"),
+        (
+            "[template.default]\nsystem = \"/nix/store/a-b/sw\"",
+            "template.default.system",
+            "not a path of the Nix store",
+        ),
+        ("[template.default]\nsystem = \"/nix/store/a-b\"\npath = \"/t\"", "template.default.path", "a system as well"),
+        ("[template.default]\nrunner_dir = \"/srv/runner\"", "template.default.runner_dir", "only a system"),
+        ("[template.default]\nnix_store = \"store\"", "template.default.nix_store", "not an absolute path"),
+        (
+            "[template.default]\nsystem = \"/nix/store/a-b\"\nnix_store = \"/nix/store\"",
+            "template.default.nix_store",
+            "brings the host's store",
+        ),
         ("[template.default]\nuser = \"root\"", "template.default.user", "unprivileged"),
         ("[network]\npool = \"8.8.8.0/24\"\nprefix = 30", "network.pool", "private"),
+        ("[network]\npool = \"172.16.0.0-172.17.0.0\"\nprefix = 24", "network.pool", "where Docker makes"),
+        ("[network]\npool = \"172.16.0.0/12\"\nprefix = 24", "network.pool", "where Docker makes"),
+        ("[ids]\nfirst = 655361", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 65536", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 1879048192", "ids.first", "no ids for containers"),
+        ("[network]\nconnections = 1", "network.connections", "out of range"),
+        ("[network.shared.db]\ndestination = \"db\"", "network.shared.db.destination", "no IPv4 address"),
+        ("[network.shared.db]\ndestination = \"10.0.0.1\"\ninterface = \"a b\"", "db.interface", "no link's name"),
+        ("[class.a.network]\nallow = [\"10.0.0.1:x\"]", "class.a.network.allow", "no port"),
+        ("[class.a.network]\nshared = [\"db\"]", "class.a.network.shared", "no shared network"),
         ("[network]\npool = \"10.0.0.0/30\"\nprefix = 30", "network.pool", "1 subnets for 7"),
         ("[http]\naddress = \"0.0.0.0\"", "http.address", "other machines"),
         ("[github]\napi_url = \"ftp://x\"", "github.api_url", "not the root of an API"),

@@ -121,6 +121,12 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
     if ending.is_some_and(|ending| ending.error.is_some()) {
         return Cause::BootFailed;
     }
+    // The job may have ended over it before systemd could say so. One that got over it, and succeeded, did not.
+    let succeeded = matches!(evidence.conclusion, Some("success" | "neutral"))
+        || matches!(evidence.result, Some(JobResult::Succeeded | JobResult::SucceededWithIssues));
+    if ending.and_then(|ending| ending.oom_kills).is_some_and(|kills| kills > 0) && !succeeded {
+        return Cause::OutOfMemory;
+    }
     match evidence.conclusion {
         Some("success" | "neutral") => return Cause::Succeeded,
         // A runner that is stopped says that its job failed.
@@ -170,6 +176,7 @@ mod tests {
             exit_status: Some(status.into()),
             error: None,
             memory_peak: None,
+            oom_kills: None,
             ended_at_ms: 0,
             teardown_us: 0,
             left_behind: vec![],
@@ -188,6 +195,16 @@ mod tests {
     fn out_of_memory_with_status_0_is_out_of_memory() {
         let ending = ending("oom-kill", "0");
         assert_eq!(cause(&Evidence { ending: Some(&ending), ..Default::default() }), Cause::OutOfMemory);
+    }
+
+    #[test]
+    fn a_job_that_fails_because_a_process_was_killed_for_memory_is_out_of_memory() {
+        let ending = Ending { oom_kills: Some(1), ..ending("exit-code", "10") };
+        let found = |result| {
+            cause(&Evidence { ending: Some(&ending), had_job: true, result: Some(result), ..Default::default() })
+        };
+        assert_eq!(found(JobResult::Failed), Cause::OutOfMemory);
+        assert_eq!(found(JobResult::Succeeded), Cause::Succeeded);
     }
 
     #[test]

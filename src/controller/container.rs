@@ -40,6 +40,8 @@ pub struct Container {
     pub result: Option<JobResult>,
     /// The last trouble the guest reported.
     pub trouble: Option<Trouble>,
+    /// The most memory it used, in bytes, where the kernel counts it.
+    pub memory_peak: Option<u64>,
     /// Something on the host stopped its unit before its job ended.
     pub stopped: bool,
     /// Ends the following of its guest.
@@ -67,6 +69,7 @@ impl Container {
             said_job: None,
             result: None,
             trouble: None,
+            memory_peak: None,
             stopped: false,
             feed: None,
             settle_tries: 0,

@@ -199,7 +199,7 @@ impl World for RealWorld {
     }
 
     fn runner_version(&self, template: &Template) -> Option<String> {
-        runner_version::in_tree(&template.path, &template.runner)
+        runner_version::in_template(template)
     }
 
     fn random(&self) -> u64 {

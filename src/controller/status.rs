@@ -294,6 +294,9 @@ pub struct ClassStatus {
     /// The forge refuses its runner: nothing of it is started.
     #[serde(default)]
     pub outdated: bool,
+    /// Whether its containers have no user namespace.
+    #[serde(default)]
+    pub privileged: bool,
 }
 
 /// A queued job.
@@ -399,6 +402,9 @@ pub struct Finished {
     pub runner_name: String,
     /// Its subnet.
     pub subnet: String,
+    /// The most memory it used, in bytes; absent where the kernel does not count it.
+    #[serde(default)]
+    pub memory_peak: Option<u64>,
     /// When what happened.
     pub timeline: Timeline,
     /// When its end was known for certain.
@@ -432,6 +438,7 @@ impl Finished {
             },
             runner_name: record.runner_name.clone(),
             subnet: record.subnet.to_string(),
+            memory_peak: container.memory_peak,
             timeline: record.timeline.clone(),
             concluded_ms: wall_ms,
         }

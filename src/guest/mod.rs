@@ -7,6 +7,7 @@
 pub mod account;
 pub mod admit;
 pub mod console;
+pub mod docker;
 pub mod event;
 pub mod grant;
 mod hook;

@@ -12,12 +12,23 @@ use crate::netlink::Netlink;
 pub fn set_up(settings: &GuestSettings) -> anyhow::Result<()> {
     let netlink = Netlink::open()?;
     netlink.set_up("lo")?;
+    without_ipv6(Path::new("/proc/sys/net/ipv6/conf"), &settings.interface)?;
     netlink.add_address(&settings.interface, Ipv4Network::new(settings.address, settings.prefix)?)?;
     netlink.set_up(&settings.interface)?;
     netlink.add_default_route(settings.gateway)?;
     // A template's /etc/hostname says otherwise for every container made of it.
     rustix::system::sethostname(settings.name.as_str().as_bytes()).context("cannot set the host name")?;
     name_resolvers(Path::new("/etc"), settings)
+}
+
+/// The host drops IPv6 from this link; without an address of it, programs do not even try. The loopback keeps its own.
+fn without_ipv6(conf: &Path, interface: &str) -> anyhow::Result<()> {
+    let switch = conf.join(interface).join("disable_ipv6");
+    match fs::write(&switch, "1") {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot write {}", switch.display())),
+    }
 }
 
 fn name_resolvers(etc: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
@@ -38,7 +49,7 @@ fn name_resolvers(etc: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
     replace(&hosts, &format!("{known}{ended}{loopback}127.0.1.1 {name}\n"))
 }
 
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let fresh = path.with_extension("gha-runner");
     let write = || -> io::Result<()> {
         fs::write(&fresh, text)?;
@@ -69,6 +80,7 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             allow_forks: false,
+            docker: None,
         };
         for _ in 0..2 {
             name_resolvers(etc.path(), &settings).unwrap();

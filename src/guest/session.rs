@@ -95,7 +95,18 @@ pub fn run() -> GuestExit {
     });
     // A thread may hang on a console nobody reads.
     runtime.shutdown_background();
+    end_what_is_left();
     exit
+}
+
+/// Kills every process of the container but its init and this one. The init would ask each to end and wait, ten
+/// seconds for a daemon that waits for somebody else (Docker does); nothing that they could still save is kept.
+fn end_what_is_left() {
+    // systemd's word that process 1 is a container's (systemd-detect-virt(1)): a guest started by hand does no harm.
+    if Path::new("/run/systemd/container").exists() && env::var_os("CREDENTIALS_DIRECTORY").is_some() {
+        // -1, which kill(2) takes for everybody but init and the caller. There may be none.
+        let _ = rustix::process::kill_process_group(Pid::INIT, Signal::KILL);
+    }
 }
 
 fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
@@ -103,6 +114,9 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     let settings: GuestSettings = credential(&credentials, SETTINGS_CREDENTIAL)?;
     super::network::set_up(&settings).context("cannot set up the network")?;
     outlet.report(What::NetworkReady);
+    if let Some(docker) = &settings.docker {
+        super::docker::set_up(Path::new(super::docker::DIRECTORY), docker)?;
+    }
     let read = |file| fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let account = account::find(&settings.user, &read("/etc/passwd")?, &read("/etc/group")?)?;
     let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from));

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
 use crate::handover::ContainerName;
@@ -40,6 +41,20 @@ pub struct GuestSettings {
     /// Jobs that come from forks of public repositories may run here; see [`super::admit`].
     #[serde(default)]
     pub allow_forks: bool,
+    /// How Docker is to be set up, if jobs may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerSettings>,
+}
+
+/// What the Docker daemon of a container needs to know; [`super::docker`] writes it down for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerSettings {
+    /// Root of the registry that is asked before Docker Hub.
+    pub mirror: Option<String>,
+    /// Where its networks get their subnets from.
+    pub pool: Ipv4Network,
+    /// How large each of those is.
+    pub subnet_prefix: u8,
 }
 
 impl GuestSettings {

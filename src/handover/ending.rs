@@ -27,6 +27,9 @@ pub struct Ending {
     pub error: Option<String>,
     /// Peak memory of the unit's cgroup in bytes, where the kernel counts it.
     pub memory_peak: Option<u64>,
+    /// Processes of the unit that the kernel killed because its memory was used up, where it counts them.
+    #[serde(default)]
+    pub oom_kills: Option<u64>,
     /// When teardown finished, milliseconds since the Unix epoch.
     pub ended_at_ms: u64,
     /// How long teardown took, in microseconds.

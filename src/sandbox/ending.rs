@@ -69,6 +69,7 @@ mod tests {
                 exit_status: None,
                 error: None,
                 memory_peak: None,
+                oom_kills: None,
                 ended_at_ms: 0,
                 teardown_us: 0,
                 left_behind: Vec::new(),

@@ -11,7 +11,7 @@ use ipnetwork::Ipv4Network;
 use crate::{
     config::pool::{container_address, host_address},
     handover::ContainerName,
-    netlink::{Error, Mac, Netlink},
+    netlink::{Error, Mac, Netlink, Taken},
 };
 
 /// What names of host ends begin with, and names of nothing else on the host; the firewall matches it.
@@ -40,13 +40,15 @@ pub fn make(netlink: &Netlink, name: &ContainerName, subnet: Ipv4Network) -> Res
     netlink.add_pair(&host_end(name), host, &guest_end(name), guest)
 }
 
-/// Gives the host's end its address and sets it up.
+/// Gives the host's end its address and sets it up. Only the container's one address is routed to it: whatever else
+/// comes from there has no way back, so the kernel's own check of source addresses and its table of neighbours know
+/// nothing but that address.
 pub fn address(netlink: &Netlink, name: &ContainerName, subnet: Ipv4Network) -> anyhow::Result<()> {
     let host = host_end(name);
     harden(Path::new("/proc/sys/net"), &host)?;
-    let address = Ipv4Network::new(host_address(subnet), subnet.prefix())?;
-    netlink.add_address(&host, address)?;
+    netlink.add_address(&host, Ipv4Network::from(host_address(subnet)))?;
     netlink.set_up(&host)?;
+    netlink.add_route(&host, Ipv4Network::from(container_address(subnet)))?;
     Ok(())
 }
 
@@ -59,9 +61,9 @@ pub fn delete(netlink: &Netlink, name: &ContainerName) -> Result<(), Error> {
 }
 
 /// The first of `taken` that shares an address with `subnet`.
-pub fn collision(subnet: Ipv4Network, taken: &[Ipv4Network]) -> Option<Ipv4Network> {
+pub fn collision(subnet: Ipv4Network, taken: &[Taken]) -> Option<&Taken> {
     // A prefix of 0 is the default route: it covers everything and forbids nothing.
-    taken.iter().copied().find(|other| other.prefix() > 0 && subnet.overlaps(*other))
+    taken.iter().find(|other| other.network.prefix() > 0 && subnet.overlaps(other.network))
 }
 
 /// A locally administered address that is unique on the host because the IP address in it is.
@@ -124,7 +126,8 @@ mod tests {
             ("0.0.0.0/0", false),
             ("10.0.0.0/8", false),
         ] {
-            assert_eq!(collision(subnet, &[other.parse().unwrap()]).is_some(), collides, "{other}");
+            let taken = Taken { network: other.parse().unwrap(), link: "eth0".into() };
+            assert_eq!(collision(subnet, &[taken]).is_some(), collides, "{other}");
         }
     }
 }

@@ -11,9 +11,14 @@
 //! Every resource has a name that follows from the container's name alone, so that what one version made another can
 //! remove, and a record that was never written loses nothing.
 
+pub mod caches;
+pub mod connections;
+pub mod docker;
 pub mod ending;
-pub mod fence;
 pub mod firewall;
+pub mod gc_root;
+pub mod gpu;
+pub mod ids;
 pub mod inbox;
 pub mod link;
 pub mod lock;
@@ -22,9 +27,11 @@ pub mod nspawn;
 pub mod paths;
 pub mod plan;
 pub mod prepare;
+pub mod privileges;
 pub mod record;
 pub mod remove;
 pub mod rootfs;
+pub mod sized;
 pub mod sweep;
 mod syscall;
 pub mod teardown;

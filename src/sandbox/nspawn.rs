@@ -4,8 +4,9 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 
 use anyhow::Context;
 
-use super::{Paths, Plan, link, record::Record, user_namespace::IDS};
+use super::{Paths, Plan, caches, docker, gpu, link, privileges, record::Record};
 use crate::{
+    config::{IDS, Root},
     guest::settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
     handover::ContainerName,
 };
@@ -15,17 +16,10 @@ pub const STEP: &str = "run";
 /// The program, searched in `$PATH`.
 const PROGRAM: &str = "systemd-nspawn";
 
-/// Capabilities of systemd-nspawn's default set (systemd-nspawn(1), `--capability=`) that a container here goes
-/// without. Nothing is added to the default.
-///
-/// All of them count only inside the container's own user namespace, so this is the second line, not the first: what
-/// the kernel refuses there anyway, or what no job of this kind has a use for, is not even asked.
-/// - `CAP_MKNOD`, `CAP_LINUX_IMMUTABLE`, `CAP_SYS_TTY_CONFIG`: the kernel honours them in the initial namespace alone.
-/// - `CAP_AUDIT_CONTROL`: the audit subsystem is the host's.
-const DROPPED_CAPABILITIES: &str = "CAP_MKNOD,CAP_LINUX_IMMUTABLE,CAP_SYS_TTY_CONFIG,CAP_AUDIT_CONTROL";
-
-/// Variables systemd-nspawn needs from the service manager; every other one is dropped.
-const KEPT_ENVIRONMENT: [&str; 5] = ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID"];
+/// Variables systemd-nspawn needs from the service manager, and one by which an operator's drop-in can leave the filter of
+/// system calls out (the benchmark does); every other one is dropped.
+const KEPT_ENVIRONMENT: [&str; 6] =
+    ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "SYSTEMD_SECCOMP"];
 /// And those whose name begins so: switches of systemd-nspawn itself, set by the unit.
 const KEPT_PREFIX: &str = "SYSTEMD_NSPAWN_";
 
@@ -48,15 +42,35 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
     line.push(option("directory", &paths.root(&plan.name)));
     line.push(format!("--machine={}", plan.name).into());
     line.push(format!("--uuid={uuid:032x}").into());
-    line.push(format!("--private-users={}:{IDS}", plan.uid_base).into());
+    line.push(match plan.privileged {
+        true => "--private-users=no".into(),
+        false => format!("--private-users={}:{IDS}", plan.uid_base).into(),
+    });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
-    line.push(format!("--drop-capability={DROPPED_CAPABILITIES}").into());
+    line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
+    let layers = paths.layers(&plan.name);
+    let docker = plan.docker.iter().flat_map(|_| docker::binds(&layers));
+    line.extend(docker.chain(caches::binds(&layers, &plan.caches)).map(|(source, inside)| {
+        let mut bind = option("bind", &source);
+        bind.push(":");
+        bind.push(inside);
+        bind
+    }));
+    if let Some(gpu) = plan.gpu.then(|| gpu::find(Path::new("/"))).flatten() {
+        let (devices, libraries) = gpu::binds(&layers, &gpu);
+        for (copy, device) in devices {
+            let mut bind = option("bind", &copy);
+            bind.push(":");
+            bind.push(device);
+            line.push(bind);
+        }
+        line.extend(libraries.iter().map(|library| option("bind-ro", library)));
+    }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
     line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
     line.extend(
         [
-            "--boot",
             "--quiet",
             // The unit is the container's, with its limits and its end.
             "--keep-unit",
@@ -72,12 +86,19 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
             "--notify-ready=no",
             // What the guest prints reaches the journal; nothing can be typed.
             "--console=read-only",
-            "--",
-            // For the container's systemd: no line for every unit it starts.
-            "--show-status=no",
         ]
         .map(OsString::from),
     );
+    match &plan.root {
+        Root::Tree(_) => line.extend(["--boot", "--"].map(OsString::from)),
+        // Its init is a script that fills the empty root and then becomes systemd, which is stopped as any systemd is.
+        Root::System { closure, .. } => {
+            line.extend(["--kill-signal=SIGRTMIN+3", "--"].map(OsString::from));
+            line.push(closure.join("init").into());
+        }
+    }
+    // For the container's systemd: no line for every unit it starts.
+    line.push("--show-status=no".into());
     line
 }
 
@@ -102,7 +123,8 @@ fn become_container(paths: &Paths, record: &Record) -> anyhow::Result<std::conve
     Err(error).with_context(|| format!("cannot start {PROGRAM}"))
 }
 
-fn random() -> rustix::io::Result<u128> {
+/// A random machine id.
+pub(super) fn random() -> rustix::io::Result<u128> {
     let mut bytes = [0u8; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(u128::from_ne_bytes(bytes))
@@ -112,7 +134,7 @@ fn random() -> rustix::io::Result<u128> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{guest::settings::GuestSettings, handover::Grant};
+    use crate::{config::Docker, guest::settings::GuestSettings, handover::Grant};
 
     fn plan() -> Plan {
         Plan {
@@ -120,11 +142,19 @@ mod tests {
             class: "medium".into(),
             subnet: "192.168.100.0/24".parse().unwrap(),
             uid_base: 536_870_912,
-            template: "/var/lib/machines/gha-runner".into(),
+            privileged: false,
+            root: Root::Tree("/var/lib/machines/gha-runner".into()),
+            nix_store: None,
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
             allow_forks: false,
+            gpu: false,
+            caches: vec![],
+            disk: None,
+            docker: None,
+            target: None,
+            store: None,
         }
     }
 
@@ -143,12 +173,38 @@ mod tests {
             "--load-credential=gha-runner.guest:/run/gha-runner-sandbox/j1234567/guest.json",
             "--keep-unit",
             "--settings=no",
+            "--boot",
         ] {
             assert!(line.iter().any(|argument| argument == expected), "{expected} in {line:?}");
         }
         // Whatever it names lies where only root can write.
         let controllers = crate::handover::HANDOVER_DIR;
         assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(controllers)), "{line:?}");
+    }
+
+    #[test]
+    fn a_class_without_docker_gets_nothing_that_only_docker_needs() {
+        let docker = Docker { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), keep: None };
+        let with = command_line(&Plan { docker: Some(docker), ..plan() }, &Paths::default(), 7);
+        let without = command_line(&plan(), &Paths::default(), 7);
+        for option in [
+            "--capability=all",
+            "--system-call-filter=@keyring",
+            "--bind=/var/lib/gha-runner-sandbox/j1234567/docker/docker:/var/lib/docker",
+        ] {
+            assert!(with.iter().any(|argument| argument == option), "{option} in {with:?}");
+            assert!(!without.iter().any(|argument| argument == option), "{option} in {without:?}");
+        }
+    }
+
+    #[test]
+    fn a_nixos_system_is_started_by_its_own_init() {
+        let closure = "/nix/store/abc-nixos-system-job".into();
+        let plan = Plan { root: Root::System { closure, runner_dir: None }, ..plan() };
+        let line = command_line(&plan, &Paths::default(), 7);
+        let end = ["--kill-signal=SIGRTMIN+3", "--", "/nix/store/abc-nixos-system-job/init", "--show-status=no"];
+        assert!(line.ends_with(&end.map(OsString::from)), "{line:?}");
+        assert!(!line.iter().any(|argument| argument == "--boot"), "{line:?}");
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::{inbox::Accepted, link, user_namespace};
+use super::{inbox::Accepted, link};
 use crate::{
     config::{
-        Settings,
+        Cache, Docker, Root, Settings, Sharing,
+        docker::SUBNET_PREFIX,
         pool::{container_address, host_address},
     },
-    guest::settings::GuestSettings,
+    guest::settings::{DockerSettings, GuestSettings},
     handover::ContainerName,
 };
 
@@ -24,10 +25,14 @@ pub struct Plan {
     pub class: String,
     /// Its subnet, one of the pool's.
     pub subnet: Ipv4Network,
-    /// First of the [`user_namespace::IDS`] user and group ids that are the container's own.
+    /// First of the [`crate::config::IDS`] user and group ids that are the container's own; 0 = it has none.
     pub uid_base: u32,
-    /// The tree its root file system starts from.
-    pub template: PathBuf,
+    /// Whether it has no user namespace.
+    pub privileged: bool,
+    /// What its root file system starts from.
+    pub root: Root,
+    /// A Nix store that a tree sees as well.
+    pub nix_store: Option<PathBuf>,
     /// The runner program inside the container.
     pub runner: PathBuf,
     /// The user inside the container who runs the job.
@@ -37,6 +42,31 @@ pub struct Plan {
     /// Jobs of forks may run in it. Absent in what an earlier version of this program left.
     #[serde(default)]
     pub allow_forks: bool,
+    /// It has the host's graphics processors.
+    #[serde(default)]
+    pub gpu: bool,
+    /// Directories that outlive it and that it shares with others.
+    #[serde(default)]
+    pub caches: Vec<Cache>,
+    /// Disk space it may use, in bytes; none = all there is.
+    pub disk: Option<u64>,
+    /// Docker inside.
+    pub docker: Option<Docker>,
+    /// The target it was registered for, where it names what outlives the container: the controller's word, checked to be
+    /// good for a file name. None where nothing is kept.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// The image store it continues, if one is kept; chosen when the container's resources are claimed.
+    pub store: Option<Store>,
+}
+
+/// An image store that outlives its container: of all with this name, the one with this number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Says whose jobs use it.
+    pub name: String,
+    /// Two containers at once never use the same.
+    pub slot: u32,
 }
 
 /// A class or template that root's settings do not have.
@@ -61,13 +91,28 @@ impl Plan {
             name: record.name.clone(),
             class: class.name.clone(),
             subnet: record.subnet,
-            uid_base: user_namespace::base(accepted.subnet_index),
-            template: template.path.clone(),
+            // Which range is free is seen when it is claimed.
+            uid_base: 0,
+            privileged: class.privileged,
+            root: template.root.clone(),
+            nix_store: template.nix_store.clone(),
             runner: template.runner.clone(),
             user: template.user.clone(),
-            dns: settings.network.dns.clone(),
+            dns: class.network.dns.clone(),
             allow_forks: record.allow_forks,
+            gpu: class.gpu,
+            caches: class.caches.clone(),
+            disk: class.disk,
+            docker: class.docker.clone(),
+            target: None,
+            store: None,
         })
+    }
+
+    /// Whether something outlives the container under its target's name.
+    pub fn keeps_for_target(&self) -> bool {
+        self.caches.iter().any(|cache| cache.per == Sharing::Target)
+            || self.docker.as_ref().is_some_and(|docker| docker.keep.is_some())
     }
 
     /// What the guest needs to know of it.
@@ -82,6 +127,34 @@ impl Plan {
             runner: self.runner.clone(),
             user: self.user.clone(),
             allow_forks: self.allow_forks,
+            docker: self.docker.as_ref().map(|docker| DockerSettings {
+                mirror: docker.mirror.clone(),
+                pool: docker.pool,
+                subnet_prefix: SUBNET_PREFIX,
+            }),
+        }
+    }
+}
+
+/// A target's name as part of a file name. It is the controller's word and may be anything. No target has a plus sign,
+/// so no two have the same name here.
+pub fn file_name_of(target: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    let good = (1..=200).contains(&target.len())
+        && target.chars().all(plain)
+        && target.starts_with(|c: char| c.is_ascii_alphanumeric());
+    good.then(|| target.replace('/', "+"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_cannot_lead_out_of_the_stores() {
+        assert_eq!(file_name_of("octo-org/hello.rs").as_deref(), Some("octo-org+hello.rs"));
+        for target in ["", ".", "..", "../x", "/etc", "a b", "a\0", "o/r+s", "ä", &"x".repeat(201)] {
+            assert_eq!(file_name_of(target), None, "{target:?}");
         }
     }
 }

@@ -3,14 +3,19 @@
 //! A step that fails leaves what was made to *teardown*, which systemd runs in every case (`ExecStopPost=`). What an
 //! earlier try of the same name left behind is removed first.
 
-use std::{path::Path, str::FromStr, time::Instant};
+use std::{fmt::Write, os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 
 use anyhow::{Context, bail, ensure};
 
 use super::{
-    Paths, Plan, fence, inbox, link, lock, record, record::Record, rootfs, teardown, user_namespace::Starting,
+    Paths, Plan, caches, docker, firewall, gc_root, gpu, ids, inbox, link, lock, plan::file_name_of, record,
+    record::Record, rootfs, sized, teardown, user_namespace::Starting,
 };
-use crate::{config, handover::ContainerName, netlink::Netlink};
+use crate::{
+    config::{self, IDS, Root, Settings, pool::container_address},
+    handover::ContainerName,
+    netlink::{Netlink, Taken},
+};
 
 /// What the record says once every step is done.
 pub const DONE: &str = "prepared";
@@ -22,18 +27,20 @@ pub enum Step {
     Record,
     /// Read and judge what the controller handed over.
     Accept,
-    /// See that the firewall is loaded.
-    Fence,
     /// Claim the subnet, write the plan.
     Claim,
+    /// See that the firewall is whole, and add the container to it.
+    Fence,
     /// Write the grant and the guest's settings.
     Credentials,
-    /// Make the directories of the root file system.
+    /// Make the directories of the root file system; hold the system it boots, if it is one of the Nix store.
     Directories,
     /// Mount the template, its ids shifted.
     Lower,
     /// Mount the overlay.
     Overlay,
+    /// Make or mount what cannot lie on an overlay.
+    Stores,
     /// Mount the directory of the event socket.
     Events,
     /// Make the pair of links.
@@ -44,15 +51,16 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Record,
         Self::Accept,
-        Self::Fence,
         Self::Claim,
+        Self::Fence,
         Self::Credentials,
         Self::Directories,
         Self::Lower,
         Self::Overlay,
+        Self::Stores,
         Self::Events,
         Self::Link,
         Self::Address,
@@ -63,12 +71,13 @@ impl Step {
         match self {
             Self::Record => "record",
             Self::Accept => "accept",
-            Self::Fence => "fence",
             Self::Claim => "claim",
+            Self::Fence => "fence",
             Self::Credentials => "credentials",
             Self::Directories => "directories",
             Self::Lower => "lower",
             Self::Overlay => "overlay",
+            Self::Stores => "stores",
             Self::Events => "events",
             Self::Link => "link",
             Self::Address => "address",
@@ -111,28 +120,47 @@ pub fn prepare(request: Request<'_>) -> anyhow::Result<Plan> {
     result
 }
 
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
 /// What the steps hand each other.
 struct Work<'a> {
     request: Request<'a>,
     record: Record,
+    settings: Option<Settings>,
     accepted: Option<inbox::Accepted>,
     plan: Option<Plan>,
-    namespace: Option<Starting>,
+    helper: Option<Starting>,
+    namespace: Option<OwnedFd>,
     netlink: Option<Netlink>,
 }
 
 impl<'a> Work<'a> {
     fn new(request: Request<'a>, record: Record) -> Self {
-        Self { request, record, accepted: None, plan: None, namespace: None, netlink: None }
+        Self {
+            request,
+            record,
+            settings: None,
+            accepted: None,
+            plan: None,
+            helper: None,
+            namespace: None,
+            netlink: None,
+        }
     }
 
     fn run(&mut self) -> anyhow::Result<Plan> {
         let begun = Instant::now();
+        let mut steps = String::new();
         for step in Step::ALL {
+            let step_begun = Instant::now();
             if step > Step::Record {
                 self.record.put_step(step.name())?;
             }
             self.perform(step).with_context(|| format!("step {}", step.name()))?;
+            // Writing to a String does not fail.
+            let _ = write!(steps, "{} {} {:.1}", if steps.is_empty() { ":" } else { "," }, step.name(), ms(step_begun));
             if self.request.fail_after == Some(step) {
                 bail!("step {} was told to be the last", step.name());
             }
@@ -142,11 +170,12 @@ impl<'a> Work<'a> {
         println!(
             "prepared {} in {:.1} ms: class {}, subnet {}, ids from {}",
             plan.name,
-            begun.elapsed().as_secs_f64() * 1e3,
+            ms(begun),
             plan.class,
             plan.subnet,
             plan.uid_base
         );
+        println!("steps in ms{steps}");
         Ok(plan)
     }
 
@@ -156,20 +185,56 @@ impl<'a> Work<'a> {
         match step {
             Step::Record => self.begin(),
             Step::Accept => self.accept(),
-            Step::Fence => fence::check(),
             Step::Claim => self.claim(),
+            Step::Fence => {
+                let plan = self.plan()?;
+                let settings = self.settings.as_ref().context("there are no settings")?;
+                firewall::admit(settings, name, &plan.class, container_address(plan.subnet))
+            }
             Step::Credentials => {
                 let accepted = self.accepted.as_ref().context("nothing was accepted")?;
                 self.record.put_credentials(&self.plan()?.guest(), &accepted.grant)
             }
-            Step::Directories => rootfs::directories(&layers, self.plan()?.uid_base),
+            Step::Directories => {
+                let plan = self.plan()?;
+                if let Root::System { closure, .. } = &plan.root {
+                    gc_root::hold(&paths.gc_roots, name, closure)?;
+                }
+                if let Some(size) = plan.disk {
+                    sized::make_room(&paths.disk(name), size, &layers)?;
+                }
+                rootfs::directories(&layers, &plan.root, plan.nix_store.as_deref(), plan.uid_base)
+            }
             Step::Lower => {
-                let helper = self.namespace.take().context("no helper was started")?;
+                let helper = self.helper.take().context("no helper was started")?;
                 let plan = self.plan()?;
                 let namespace = helper.finish(plan.uid_base).context("cannot make a user namespace")?;
-                rootfs::mount_lower(&layers, &plan.template, &namespace)
+                rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref())
+                    .iter()
+                    .try_for_each(|overlay| rootfs::mount_lower(overlay, &namespace))?;
+                self.namespace = Some(namespace);
+                Ok(())
             }
-            Step::Overlay => rootfs::mount_overlay(&layers),
+            Step::Overlay => {
+                let plan = self.plan()?;
+                for overlay in &rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref()) {
+                    // Only now there is a tree to make it in.
+                    if let (Root::Tree(_), Ok(inside)) = (&plan.root, overlay.at.strip_prefix(paths.root(name))) {
+                        rootfs::mount_point(&layers, inside, plan.uid_base)?;
+                    }
+                    rootfs::mount_overlay(overlay)?;
+                }
+                Ok(())
+            }
+            Step::Stores => {
+                let namespace = self.namespace.take().context("there is no user namespace")?;
+                docker::make(paths, self.plan()?, &namespace)?;
+                let plan = self.plan()?;
+                if plan.gpu {
+                    gpu::make(&layers, &plan.class, plan.uid_base)?;
+                }
+                caches::make(paths, plan, &namespace)
+            }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
             Step::Address => link::address(self.netlink()?, name, self.plan()?.subnet),
@@ -187,7 +252,7 @@ impl<'a> Work<'a> {
     fn begin(&mut self) -> anyhow::Result<()> {
         let Request { paths, name, .. } = self.request;
         // Takes a moment to start and is needed late, so it starts first.
-        self.namespace = Some(Starting::start(&paths.helper)?);
+        self.helper = Some(Starting::start(&paths.helper)?);
         self.netlink = Some(Netlink::open()?);
         teardown::make_private(&paths.records)?;
         teardown::make_private(&paths.roots)?;
@@ -205,23 +270,38 @@ impl<'a> Work<'a> {
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
         self.plan = Some(Plan::new(&accepted, &settings)?);
         self.accepted = Some(accepted);
+        self.settings = Some(settings);
         Ok(())
     }
 
     /// Two containers that claim the same subnet at once wait for each other here, and the second one loses.
     fn claim(&mut self) -> anyhow::Result<()> {
-        let plan = self.plan()?;
+        let mut plan = self.plan()?.clone();
         let netlink = self.netlink()?;
+        let settings = self.settings.as_ref().context("there are no settings")?;
+        let index = self.accepted.as_ref().context("nothing was accepted")?.subnet_index;
         let _lock = lock::take(&self.request.paths.records)?;
-        let others = record::subnets(&self.request.paths.records).context("cannot list the other containers")?;
-        if let Some((other, _)) = others.iter().find(|(other, subnet)| *subnet == plan.subnet && *other != plan.name) {
-            bail!("subnet {} belongs to container {other}", plan.subnet);
+        let mut others = record::plans(&self.request.paths.records).context("cannot list the other containers")?;
+        others.retain(|other| other.name != plan.name);
+        if let Some(other) = others.iter().find(|other| other.subnet == plan.subnet) {
+            bail!("subnet {} belongs to container {}", plan.subnet, other.name);
         }
-        for (what, taken) in [("address", netlink.addresses()?), ("route", netlink.routes()?)] {
-            if let Some(other) = link::collision(plan.subnet, &taken) {
-                bail!("subnet {} collides with the host's {what} {other}", plan.subnet);
-            }
+        if let Some(Taken { network, link }) = link::collision(plan.subnet, &netlink.taken()?) {
+            bail!("subnet {} collides with {network}, which the host reaches by {link}", plan.subnet);
         }
-        self.record.put_plan(plan)
+        if !plan.privileged {
+            let taken: Vec<u32> = others.iter().filter(|its| !its.privileged).map(|its| its.uid_base).collect();
+            plan.uid_base = ids::free(settings, index, &taken).context("every range of ids is taken")?;
+            ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
+        }
+        if plan.keeps_for_target() {
+            let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
+            let name = file_name_of(target).with_context(|| format!("target {target:?} cannot name a file"))?;
+            plan.target = Some(name);
+        }
+        plan.store = docker::store(&plan, &others);
+        self.record.put_plan(&plan)?;
+        self.plan = Some(plan);
+        Ok(())
     }
 }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::Context;
-use ipnetwork::Ipv4Network;
 use serde::Serialize;
 
 use super::Plan;
@@ -115,15 +114,10 @@ impl Record {
     }
 }
 
-/// Who has which subnet, by the records in `records`; those that are not readable are left out.
-pub fn subnets(records: &Path) -> io::Result<Vec<(ContainerName, Ipv4Network)>> {
-    Ok(names(records)?
-        .into_iter()
-        .filter_map(|name| {
-            let plan = Record::at(records.join(name.as_str())).plan().ok()?;
-            Some((name, plan.subnet))
-        })
-        .collect())
+/// What the containers with a record in `records` have; those that have no plan yet are left out.
+pub fn plans(records: &Path) -> io::Result<Vec<Plan>> {
+    let plan = |name: ContainerName| Record::at(records.join(name.as_str())).plan().ok();
+    Ok(names(records)?.into_iter().filter_map(plan).collect())
 }
 
 /// The containers that have an entry in `directory`; none when it does not exist.

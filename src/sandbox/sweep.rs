@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::Context;
 
-use super::{Paths, link, lock, record, teardown};
+use super::{Paths, firewall, link, lock, record, teardown};
 use crate::{handover::ContainerName, netlink::Netlink, units};
 
 /// Longest wait for an answer of systemd.
@@ -40,9 +40,10 @@ fn candidates(paths: &Paths, netlink: &Netlink) -> anyhow::Result<BTreeSet<Conta
     let mut names: BTreeSet<ContainerName> = netlink.links()?.iter().filter_map(|link| link::owner(link)).collect();
     let in_directory =
         |directory: &Path| record::names(directory).with_context(|| format!("cannot list {}", directory.display()));
-    for directory in [&paths.records, &paths.roots, &paths.events] {
+    for directory in [&paths.records, &paths.roots, &paths.disks, &paths.events, &paths.gc_roots] {
         names.extend(in_directory(directory)?);
     }
+    names.extend(firewall::admitted()?);
     Ok(names)
 }
 

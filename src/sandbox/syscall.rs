@@ -8,12 +8,22 @@ use std::{
 
 use rustix::thread::UnshareFlags;
 
-/// Gives the detached mount `tree` the id mapping of `user_namespace` and makes it read-only, without device files
-/// and private (mount_setattr(2); kernel 5.12 or newer).
-pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
+/// Whether what is mounted can be changed through that mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It cannot.
+    ReadOnly,
+    /// It can.
+    ReadWrite,
+}
+
+/// Gives the detached mount `tree` the id mapping of `user_namespace` and this access, and makes it private and
+/// without device files (mount_setattr(2); kernel 5.12 or newer).
+pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, access: Access) -> io::Result<()> {
     let userns_fd = u64::try_from(user_namespace.as_raw_fd()).map_err(io::Error::other)?;
+    let read_only = if access == Access::ReadOnly { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
+        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_NODEV | read_only,
         attr_clr: 0,
         propagation: libc::MS_PRIVATE,
         userns_fd,
@@ -42,7 +52,6 @@ pub enum Namespace {
     #[cfg_attr(not(test), allow(dead_code, reason = "tests mount in a namespace of their own"))]
     Mount,
     /// Network, for the calling thread.
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests make links in a namespace of their own"))]
     Network,
 }
 

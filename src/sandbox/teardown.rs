@@ -15,11 +15,17 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Paths, ending, link, mounts, nspawn, prepare, record::Record, remove};
+use super::{
+    Paths, connections, ending, firewall, gc_root, link, lock, mounts, nspawn, prepare, record::Record, remove,
+};
 use crate::{
+    config::pool::container_address,
     handover::{ContainerName, Ending},
     netlink::Netlink,
 };
+
+/// What the record says once the removal has begun.
+pub const STEP: &str = "teardown";
 
 /// Removes what there is and writes the ending. True if nothing is left.
 pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
@@ -33,7 +39,8 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
         exit_code: variable("EXIT_CODE"),
         exit_status: variable("EXIT_STATUS"),
         error: record.error().or_else(|| interrupted(&record)),
-        memory_peak: memory_peak(),
+        memory_peak: accounted("memory.peak").and_then(|text| text.trim().parse().ok()),
+        oom_kills: accounted("memory.events").as_deref().and_then(oom_kills),
         ended_at_ms: 0,
         teardown_us: 0,
         left_behind: vec!["teardown did not come to its end".to_owned()],
@@ -49,6 +56,11 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
     };
     let unfinished = ending.left_behind.clone();
     write(&mut ending, unfinished);
+    // From here on a firewall that is loaded anew leaves the container out.
+    match record.exists().then(|| lock::take(&paths.records)).transpose() {
+        Ok(_lock) => drop(record.put_step(STEP)),
+        Err(error) => eprintln!("teardown of {name}: {error:#}"),
+    }
     let netlink = Netlink::open().inspect_err(|error| eprintln!("teardown of {name}: {error}")).ok();
     let left = remove(paths, name, netlink.as_ref());
     for problem in &left {
@@ -67,7 +79,9 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
 pub fn remains(paths: &Paths, name: &ContainerName, netlink: &Netlink) -> bool {
     let there = |path: PathBuf| path.symlink_metadata().is_ok();
     let linked = |link: String| netlink.link(&link).is_ok_and(|index| index.is_some());
-    [paths.record(name), paths.layers(name), paths.event(name)].into_iter().any(there)
+    [paths.record(name), paths.layers(name), paths.disk(name), paths.event(name), paths.gc_roots.join(name.as_str())]
+        .into_iter()
+        .any(there)
         || [link::host_end(name), link::guest_end(name)].into_iter().any(linked)
 }
 
@@ -79,8 +93,10 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
     let mut left = std::thread::scope(|scope| {
         let links = scope.spawn(|| delete_links(name, netlink));
         let events = scope.spawn(|| mounts::clear(&paths.event(name)));
+        let fence = scope.spawn(|| leave_the_fence(paths, name).err().map(|error| format!("{error:#}")));
         let mut left = mounts::clear(&paths.layers(name));
         left.extend(events.join().unwrap_or_else(|_| vec!["mounts: a thread panicked".to_owned()]));
+        left.extend(fence.join().unwrap_or_else(|_| Some("firewall: a thread panicked".to_owned())));
         left.extend(links.join().unwrap_or_else(|_| Some("links: a thread panicked".to_owned())));
         left
     });
@@ -92,6 +108,10 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
     delete(&paths.events);
     delete(&paths.nspawn.join("propagate"));
     delete(&paths.roots);
+    delete(&paths.disks);
+    if let Err(error) = gc_root::release(&paths.gc_roots, name) {
+        left.push(format!("{}: {error}", paths.gc_roots.join(name.as_str()).display()));
+    }
     if left.is_empty() {
         let record = paths.record(name);
         if let Err(error) = remove::tree(&paths.records, name.as_str().as_ref()) {
@@ -102,6 +122,13 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         let _ = fs::remove_file(Record::at(paths.record(name)).grant_file());
     }
     left
+}
+
+fn leave_the_fence(paths: &Paths, name: &ContainerName) -> anyhow::Result<()> {
+    if let Ok(plan) = Record::at(paths.record(name)).plan() {
+        connections::forget(container_address(plan.subnet))?;
+    }
+    firewall::expel(name)
 }
 
 fn delete_links(name: &ContainerName, netlink: Option<&Netlink>) -> Option<String> {
@@ -132,16 +159,22 @@ pub fn make_private(directory: &Path) -> anyhow::Result<()> {
 /// A *prepare* that was killed left no error, only the step it was at.
 fn interrupted(record: &Record) -> Option<String> {
     let step = record.step()?;
-    (step != prepare::DONE && step != nspawn::STEP).then(|| format!("prepare: interrupted in step {step}"))
+    let told = [prepare::DONE, nspawn::STEP, STEP].contains(&&*step);
+    (!told).then(|| format!("prepare: interrupted in step {step}"))
 }
 
-/// The most memory the unit's control group ever used, where the kernel counts it (cgroups v2, `memory.peak`).
-fn memory_peak() -> Option<u64> {
+/// What the kernel has in this file of the unit's control group, where it accounts for memory (cgroups v2).
+fn accounted(file: &str) -> Option<String> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     // Commands around a unit with delegation run in a sub-group of it (systemd, CGROUP_DELEGATION).
     let unit: PathBuf = Path::new(path).components().filter(|part| part.as_os_str() != ".control").collect();
-    fs::read_to_string(Path::new("/sys/fs/cgroup").join(unit).join("memory.peak")).ok()?.trim().parse().ok()
+    fs::read_to_string(Path::new("/sys/fs/cgroup").join(unit).join(file)).ok()
+}
+
+/// How often the kernel killed a process there or below because memory was used up.
+fn oom_kills(events: &str) -> Option<u64> {
+    events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
 fn now_ms() -> u64 {
@@ -160,6 +193,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::config::Root;
     use crate::sandbox::{
         mounts, record, rootfs,
         syscall::{Namespace, unshare},
@@ -181,8 +215,11 @@ mod tests {
                 handover: base.join("handover"),
                 records: base.join("records"),
                 roots: base.join("roots"),
+                disks: base.join("disks"),
+                stores: base.join("stores"),
                 events: base.join("events"),
                 endings: base.join("endings"),
+                gc_roots: base.join("gcroots/gha-runner"),
                 nspawn: base.join("nspawn"),
                 helper: "/nonexistent".into(),
             };
@@ -193,6 +230,12 @@ mod tests {
         std::thread::spawn(in_thread).join().unwrap();
     }
 
+    #[test]
+    fn kills_for_want_of_memory_are_counted() {
+        assert_eq!(oom_kills("low 0\nhigh 0\nmax 15\noom 2\noom_kill 3\noom_group_kill 0\n"), Some(3));
+        assert_eq!(oom_kills(""), None);
+    }
+
     fn tmpfs(at: &Path) {
         rustix::mount::mount("test", at, "tmpfs", MountFlags::empty(), None).unwrap();
     }
@@ -200,9 +243,16 @@ mod tests {
     /// Everything *prepare* makes, without the part that needs its helper.
     fn make(paths: &Paths, name: &ContainerName, netlink: &Netlink) {
         Record::at(paths.record(name)).create().unwrap();
-        rootfs::directories(&paths.layers(name), 1000).unwrap();
+        let system = paths.endings.with_file_name("system");
+        fs::create_dir_all(system.join("init")).unwrap();
+        fs::create_dir_all(paths.gc_roots.parent().unwrap()).unwrap();
+        gc_root::hold(&paths.gc_roots, name, &system).unwrap();
+        let tree = Root::Tree("/nonexistent".into());
+        rootfs::directories(&paths.layers(name), &tree, None, 1000).unwrap();
         tmpfs(&paths.layers(name).join("lower"));
-        rootfs::mount_overlay(&paths.layers(name)).unwrap();
+        rootfs::overlays(&paths.layers(name), &tree, None)
+            .iter()
+            .for_each(|overlay| rootfs::mount_overlay(overlay).unwrap());
         rootfs::mount_events(&paths.event(name), 1000).unwrap();
         link::make(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
         link::address(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
@@ -218,6 +268,7 @@ mod tests {
                 assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
                 assert!(!remains(paths, name, netlink));
             }
+            assert_eq!(record::names(&paths.gc_roots).unwrap(), []);
             make(paths, name, netlink);
             assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
         });

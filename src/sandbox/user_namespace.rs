@@ -16,9 +16,8 @@ use anyhow::{Context, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::syscall::{Namespace, unshare};
+use crate::config::IDS;
 
-/// How many ids a container has.
-pub const IDS: u32 = 65_536;
 /// Longest wait for the helper.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// Arguments the helper is started with; the command line knows them as a hidden command.
@@ -76,14 +75,3 @@ pub fn hold() -> io::Result<()> {
     let _ = io::stdin().read(&mut [0])?;
     Ok(())
 }
-
-/// First id of the container with the pool's subnet `index`: unique because the subnet is.
-///
-/// The lowest is 2^29, above what login tools hand out for rootless containers and inside the range systemd keeps for
-/// containers (524,288 to 1,879,048,191; systemd's UIDS-GIDS document); the pool's limit keeps the highest inside.
-pub fn base(index: u32) -> u32 {
-    (1 << 29) + index * IDS
-}
-
-/// Keeps the bound between the two constants where the compiler sees it.
-const _: () = assert!((1u64 << 29) + crate::config::pool::MOST_SUBNETS as u64 * IDS as u64 <= 1_879_048_191);

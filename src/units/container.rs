@@ -1,13 +1,18 @@
 //! The template unit of a class: one instance is one container.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
-use super::{MARKER, Places, slice};
-use crate::config::{Class, Settings};
+use super::{MARKER, Places, limits, slice};
+use crate::{
+    config::{Class, Settings},
+    sandbox::gpu,
+};
 
 /// How long a container may take to stop: what the guest grants the runner
 /// ([`crate::guest::session::STOP_PATIENCE`]), and time for the container's own end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// systemd-nspawn's own units have this value.
+const DEFAULT_TASKS: u64 = 16_384;
 /// Least time to prepare and start, whatever the settings say of the whole boot.
 const START_TIMEOUT_MIN: Duration = Duration::from_secs(60);
 
@@ -19,7 +24,8 @@ pub fn service(settings: &Settings, class: &Class, places: &Places) -> String {
     };
     let (prepare, run, teardown) = (step("prepare"), step("run"), step("teardown"));
     let start = settings.boot_timeout.max(START_TIMEOUT_MIN).as_secs();
-    let limits = limits(class);
+    let limits = limits::directives(&class.limits(), Some(DEFAULT_TASKS));
+    let devices = devices(class);
     let name = &class.name;
     let slice = slice::name(name);
     let runtime = class.timeout.as_secs();
@@ -37,12 +43,14 @@ After=gha-runner-firewall.service gha-runner-sweep.service network.target
 Wants=systemd-machined.service
 # Every container is a unit of its own that starts once; the controller decides how often.
 StartLimitIntervalSec=0
-# A new version of this file is for the next container (NixOS).
-X-RestartIfChanged=false
-X-StopIfChanged=false
 CollectMode=inactive-or-failed
+# A new version of this file, or its absence, is for the next container: what NixOS does when it switches to another
+# configuration (switch-to-configuration reads each word in the section where it stands here).
+X-StopOnRemoval=false
 
 [Service]
+X-RestartIfChanged=false
+X-StopIfChanged=false
 Type=notify
 NotifyAccess=main
 ExecStartPre={prepare}
@@ -58,7 +66,7 @@ TimeoutStopSec={stop}
 Environment=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 DevicePolicy=closed
 DeviceAllow=char-pts rw
-# Out of memory: end in good order, so that the runner can still report, and with a cause (Result=oom-kill).
+{devices}# Out of memory: end in good order, so that the runner can still report, and with a cause (Result=oom-kill).
 OOMPolicy=stop
 OOMScoreAdjust=500
 LimitNOFILE=524288
@@ -71,22 +79,15 @@ LogRateLimitBurst=50000
     )
 }
 
-/// What a container may use; each is kept by the kernel for the container's whole control group.
-fn limits(class: &Class) -> String {
+/// Devices beyond the usual ones. The rules are the whole unit's. Loop devices are for *prepare*: the container could use
+/// them as well if it had them, but there is no such node in it, and nobody in a user namespace can make one.
+fn devices(class: &Class) -> String {
     let mut lines = String::new();
-    // Writing to a String does not fail.
-    if let Some(cpus) = class.cpus {
-        let _ = writeln!(lines, "CPUQuota={}%", (cpus * 100.0).round().max(1.0));
+    if class.uses_loop_devices() {
+        lines.push_str("DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n");
     }
-    if let Some(memory) = class.memory {
-        let _ = writeln!(lines, "MemoryMax={memory}\nMemorySwapMax=0");
-    }
-    match class.tasks {
-        Some(tasks) => {
-            let _ = writeln!(lines, "TasksMax={tasks}");
-        }
-        // systemd-nspawn's own units have this value.
-        None => lines.push_str("TasksMax=16384\n"),
+    if class.gpu {
+        lines.push_str(gpu::DEVICE_ALLOW);
     }
     lines
 }

@@ -21,6 +21,8 @@ Description=Job of this container
 DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
+# What starts on first use is not waited for, and when the container is stopped it outlives the job that uses it.
+After=docker.service containerd.service nix-daemon.service
 ConditionVirtualization=container
 SuccessAction=exit-force
 FailureAction=exit-force

@@ -6,6 +6,7 @@ pub mod container;
 pub mod controller;
 pub mod guest;
 mod install;
+mod limits;
 mod names;
 pub mod polkit;
 pub mod root;
@@ -22,7 +23,10 @@ use anyhow::Context;
 pub use install::install;
 pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
 
-use crate::config::{Problem, Problems, Settings, file::Written, token_file};
+use crate::{
+    config::{Problem, Problems, Root, Settings, file::Written, token_file},
+    sandbox::{gpu, ids},
+};
 
 /// Where every process finds the resolved settings unless told otherwise.
 pub const SETTINGS_PATH: &str = "/etc/gha-runner-controller/settings.json";
@@ -53,7 +57,7 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(unit("gha-runner-controller.service"), controller::service(settings, places));
     put(unit("gha-runner-firewall.service"), root::firewall(places));
     put(unit("gha-runner-sweep.service"), root::sweep(places));
-    put(unit("gha-runner.slice"), slice::all());
+    put(unit("gha-runner.slice"), slice::all(&settings.limits));
     for class in settings.classes.values() {
         put(unit(&slice::name(&class.name)), slice::class(&class.name));
         put(unit(&names::container_template(&class.name)), container::service(settings, class, places));
@@ -75,13 +79,49 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
         // A template that does not exist by name was refused before.
         let Some(template) = settings.templates.get(&class.template) else { continue };
         let key = format!("template.{}", class.template);
-        if !fs::metadata(&template.path).is_ok_and(|found| found.is_dir()) {
-            problems.push(Problem::new(
-                format!("{key}.path"),
-                format!("{} is not a directory", template.path.display()),
-                "build the template there, or name the directory it is in",
-            ));
+        let directory = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_dir());
+        let mut expect = |good: bool, field: &str, problem: String, remedy: &str| {
+            if !good {
+                problems.push(Problem::new(format!("{key}.{field}"), problem, remedy));
+            }
+        };
+        if let Some(store) = &template.nix_store {
+            expect(
+                directory(store),
+                "nix_store",
+                format!("{} is not a directory", store.display()),
+                "name the host's store, /nix/store, or remove it",
+            );
         }
+        match &template.root {
+            Root::Tree(path) => expect(
+                directory(path),
+                "path",
+                format!("{} is not a directory", path.display()),
+                "build the template there, or name the directory it is in",
+            ),
+            Root::System { closure, runner_dir } => {
+                expect(
+                    closure.join("init").exists(),
+                    "system",
+                    format!("{} has no init", closure.display()),
+                    "build config.system.build.toplevel of the container's configuration",
+                );
+                if let Some(runner) = runner_dir {
+                    expect(
+                        directory(runner),
+                        "runner_dir",
+                        format!("{} is not a directory", runner.display()),
+                        "unpack a release of the runner there",
+                    );
+                }
+            }
+        }
+    }
+    let without_gpu = settings.classes.values().filter(|class| class.gpu && gpu::find(Path::new("/")).is_none());
+    problems.extend(without_gpu.map(|class| gpu::missing(&class.name)));
+    if let Err(error) = ids::refuse_foreign(Path::new("/etc"), &ids::pool(settings)) {
+        problems.push(Problem::new("ids.first", error.to_string(), "choose a multiple of 65536 nobody else uses"));
     }
     problems.dedup();
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }

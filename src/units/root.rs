@@ -4,7 +4,7 @@ use super::{MARKER, Places, USER};
 use crate::{
     guest::event::EVENTS_DIR,
     handover::ENDINGS_DIR,
-    sandbox::paths::{RECORDS_DIR, ROOTS_DIR},
+    sandbox::paths::{DISKS_DIR, RECORDS_DIR, ROOTS_DIR, STORES_DIR},
 };
 
 /// Loads the firewall's table once. Stopping the unit leaves the table: containers may be running.
@@ -17,9 +17,10 @@ pub fn firewall(places: &Places) -> String {
 Description=Firewall of job containers
 Before=gha-runner-controller.service
 After=nftables.service firewall.service firewalld.service ufw.service
-X-ReloadIfChanged=true
 
 [Service]
+# Loading replaces the table in one transaction; without a moment between stop and start (NixOS).
+X-ReloadIfChanged=true
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={load}
@@ -32,6 +33,8 @@ NoNewPrivileges=yes
 # ip_forward is a sysctl.
 ProtectKernelTunables=no
 ProtectControlGroups=yes
+# The lock of the records; the containers there are stay admitted.
+ReadWritePaths=-{RECORDS_DIR}
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_MODULE
 RestrictAddressFamilies=AF_NETLINK AF_UNIX
 
@@ -71,6 +74,8 @@ pub fn tmpfiles() -> String {
         "{MARKER}
 d {RECORDS_DIR} 0700 root root -
 d {ROOTS_DIR} 0700 root root -
+d {DISKS_DIR} 0700 root root -
+d {STORES_DIR} 0700 root root -
 d {EVENTS_DIR} 0755 root root -
 d {ENDINGS_DIR} 0755 root root -
 d /var/lib/{USER} 0700 {USER} {USER} -

@@ -1,6 +1,7 @@
-//! Slices: they only group; limits are each container's own.
+//! Slices: one for all containers, with what they may use together, and in it one for each class, which only groups.
 
-use super::MARKER;
+use super::{MARKER, limits};
+use crate::config::Limits;
 
 /// The slice of a class. A hyphen in a slice's name means nesting (systemd.slice(5)), so those of the class become
 /// underscores, which no class has.
@@ -9,8 +10,12 @@ pub fn name(class: &str) -> String {
 }
 
 /// The slice of all containers.
-pub fn all() -> String {
-    format!("{MARKER}\n\n[Unit]\nDescription=Job containers\n")
+pub fn all(together: &Limits) -> String {
+    format!(
+        "{MARKER}\n\n[Unit]\nDescription=Job containers\n\n[Slice]\n# Peaks are told by these.\n\
+         CPUAccounting=yes\nMemoryAccounting=yes\nTasksAccounting=yes\n{}",
+        limits::directives(together, None)
+    )
 }
 
 /// The slice of one class's containers.

@@ -32,7 +32,13 @@ fn example() -> Settings {
         memory = "4G"
         tasks = 500
         timeout = "30m"
+        io_weight = 50
+        disk = "10G"
         [class.nix-big]
+        [limits]
+        cpus = 7.5
+        memory = "16G"
+        tasks = 20000
         "#,
     )
 }
@@ -91,21 +97,38 @@ fn a_container_unit_keeps_its_promises() {
             "MemoryMax=4294967296",
             "MemorySwapMax=0",
             "TasksMax=500",
+            "IOWeight=50",
+            "DeviceAllow=block-loop rw",
             "RuntimeMaxSec=1800",
             "KillMode=mixed",
             "Delegate=yes",
             "DevicePolicy=closed",
             "CollectMode=inactive-or-failed",
             "StartLimitIntervalSec=0",
-            "X-RestartIfChanged=false",
             "Slice=gha-runner-medium.slice",
         ],
     );
     assert!(!medium.contains("LoadCredential"), "systemd itself reads nothing the controller could have put there");
     let big = unit("gha-runner-nix-big@.service");
     has(&big, &["Slice=gha-runner-nix_big.slice", "RuntimeMaxSec=7200"]);
-    assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota"));
+    assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota") && !big.contains("loop"));
+    let all = unit("gha-runner.slice");
+    has(&all, &["CPUQuota=750%", "MemoryMax=17179869184", "MemorySwapMax=0", "TasksMax=20000"]);
     assert!(crate::guest::session::STOP_PATIENCE < container::STOP_TIMEOUT);
+}
+
+/// `switch-to-configuration` of nixpkgs asks for these in exactly these sections and takes them for absent elsewhere.
+#[test]
+fn a_switch_of_nixos_leaves_running_containers_alone() {
+    let section = |text: &str, wanted: &str| {
+        let start = text.find(&format!("[{wanted}]\n")).unwrap();
+        let rest = &text[start + 1..];
+        rest[..rest.find("\n[").unwrap_or(rest.len())].to_owned()
+    };
+    let medium = unit("gha-runner-medium@.service");
+    has(&section(&medium, "Service"), &["X-RestartIfChanged=false", "X-StopIfChanged=false"]);
+    has(&section(&medium, "Unit"), &["X-StopOnRemoval=false"]);
+    has(&section(&unit("gha-runner-firewall.service"), "Service"), &["X-ReloadIfChanged=true"]);
 }
 
 #[test]
@@ -177,6 +200,22 @@ fn what_is_missing_on_the_host_is_told() {
         "template.default.path",
     ] {
         assert!(problems.contains(word), "{word} in {problems}");
+    }
+    let system = settings(
+        r#"
+        token_file = "/run/secrets/token"
+        [[target]]
+        repo = "octo-org/hello"
+        [template.default]
+        system = "/nix/store/none-nixos-system-job"
+        runner_dir = "/nonexistent/runner"
+        "#,
+    );
+    let problems = check_host(&system).unwrap_err().to_string();
+    for words in
+        ["template.default.system: /nix/store/none-nixos-system-job has no init", "template.default.runner_dir"]
+    {
+        assert!(problems.contains(words), "{words} in {problems}");
     }
     let odd = Places { binary: "relative".into(), settings: "/a b".into() };
     assert_eq!(check_places(&odd).unwrap_err().0.len(), 2);

@@ -12,7 +12,7 @@ use gha_runner_controller::{
     handover::{ContainerRecord, ENDINGS_DIR, Ending, GRANT_FILE, Grant, HANDOVER_DIR, RECORD_FILE, VERSION},
     units,
 };
-use lab::{Lab, LabConfig, Output, Place, Product, Source, Template};
+use lab::{Lab, LabConfig, Output, Place, Product, Recipe, Source, Template};
 
 pub const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
 pub const RUNNER: &str = "/opt/actions-runner/bin/Runner.Listener";
@@ -26,14 +26,46 @@ pub struct Host {
     pub lab: Lab,
 }
 
+/// What can be different about a host.
+pub struct HostConfig {
+    /// What runs in place of the runner; `say` prints a line with a time stamp.
+    pub job: String,
+    /// What the job's tree is made of.
+    pub tree: Recipe,
+    /// What is done in the host before the product is installed; `$template` is the template's path in it.
+    pub setup: String,
+    /// Keys of the one template.
+    pub template: String,
+    /// Keys of the one class, and tables after it.
+    pub class: String,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            job: String::new(),
+            tree: Recipe::JOB,
+            setup: String::new(),
+            template: String::new(),
+            class: String::new(),
+        }
+    }
+}
+
 impl Host {
-    /// A host whose containers run `job` in place of the runner; `say` prints a line with a time stamp.
+    /// A host whose containers run `job` in place of the runner.
     pub fn boot(job: &str) -> Option<Self> {
+        Self::boot_with(&HostConfig { job: job.to_owned(), ..HostConfig::default() })
+    }
+
+    /// A host, if this machine can have one.
+    pub fn boot_with(config: &HostConfig) -> Option<Self> {
         if let Some(reason) = lab::missing_requirement() {
             println!("skipped: {reason}");
             return None;
         }
-        let lab = Lab::boot(LabConfig::default()).unwrap();
+        let lab = Lab::boot(LabConfig { job: config.tree, ..LabConfig::default() }).unwrap();
+        let job = &config.job;
         let script = format!("#!/bin/bash\nsay() {{ echo \"$(date -u '+%Y-%m-%d %H:%M:%SZ'): $*\"; }}\n{job}\n");
         let guest = units::guest::unit(units::guest::PROGRAM.as_ref());
         let template = Template::new().guest(BINARY).runner(Source::Bytes(script.into_bytes())).unit(
@@ -42,15 +74,17 @@ impl Host {
             "basic.target",
         );
         let template = lab.add_template(&template).unwrap();
+        lab.shell(&format!("template={template}\n{}", config.setup)).unwrap();
         let config = format!(
-            "token_file = \"/etc/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.{CLASS}]\n\
-             [template.default]\npath = \"{template}\"\n"
+            "token_file = \"/etc/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n[template.default]\n\
+             path = \"{template}\"\n{}\n[class.{CLASS}]\n{}\n",
+            config.template, config.class
         );
         lab.install_product(&Product::new(BINARY, config).with_file("/etc/token", "t", 0o400).stopped()).unwrap();
         let user = units::USER;
         lab.shell(&format!(
             "install -d -m 750 -o {user} -g {user} /run/{user} {HANDOVER_DIR}\n\
-             systemctl start gha-runner-sweep.service gha-runner-firewall.service"
+             systemctl start gha-runner-sweep.service gha-runner-firewall.service || {{ journalctl -u 'gha-runner-*'; exit 1; }}"
         ))
         .unwrap();
         Some(Self { lab })
@@ -58,15 +92,21 @@ impl Host {
 
     /// Hands a container over as the controller does.
     pub fn hand_over(&self, name: &str, subnet: u32) {
+        self.hand_over_for("octo-org/hello", name, subnet);
+    }
+
+    /// The same for this target.
+    pub fn hand_over_for(&self, target: &str, name: &str, subnet: u32) {
         let record = ContainerRecord {
             version: VERSION,
             name: name.parse().unwrap(),
             class: CLASS.into(),
             subnet: format!("192.168.{}.0/24", 100 + subnet).parse().unwrap(),
-            target: "octo-org/hello".into(),
+            target: target.into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
-            allow_forks: false,
+            // By its last letter: containers a test wants to have no trust are j0000000x.
+            allow_forks: name.ends_with('x'),
         };
         let files = [(".runner", "{}"), (".credentials", SECRET), (".credentials_rsaparams", "k")];
         let files: serde_json::Map<String, serde_json::Value> =
@@ -88,7 +128,7 @@ impl Host {
     /// Starts the container as the controller's user; returns when its unit is active or failed.
     pub fn start(&self, name: &str) -> Result<(), String> {
         let output = self.as_controller(&["systemctl", "--no-ask-password", "start", &unit(name)]);
-        if output.success() { Ok(()) } else { Err(output.errors()) }
+        if output.success() { Ok(()) } else { Err(format!("{}\n{}", output.errors(), self.journal(name))) }
     }
 
     /// Starts them all at once, as the controller's user.

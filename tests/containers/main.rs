@@ -1,7 +1,11 @@
 //! Real containers on a real systemd host: what the units promise, from start to nothing left.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod docker;
+mod fence;
 mod host;
+mod nix;
+mod room;
 
 use std::time::{Duration, Instant};
 
@@ -199,7 +203,7 @@ fn a_subnet_in_use_is_refused_and_the_one_who_has_it_does_not_notice() {
     host.hand_over("j0000402", 5);
     assert!(host.start("j0000402").is_err());
     let error = host.ending("j0000402").error.unwrap();
-    assert!(error.contains("collides with the host's address 192.168.105.9/24"), "{error}");
+    assert!(error.contains("collides with 192.168.105.9/24, which the host reaches by lo"), "{error}");
     host.lab.shell("nft delete table inet gha_runner").unwrap();
     host.hand_over("j0000403", 6);
     assert!(host.start("j0000403").is_err());

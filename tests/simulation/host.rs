@@ -261,6 +261,7 @@ async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
         exit_status: Some(end.status),
         error: end.error,
         memory_peak: None,
+        oom_kills: None,
         ended_at_ms,
         teardown_us: teardown.as_micros() as u64,
         left_behind: vec![],

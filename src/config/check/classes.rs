@@ -1,13 +1,14 @@
 //! Classes and the templates they boot.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
     super::{
-        Class, Template,
-        file::{ClassWritten, TemplateWritten, Written},
+        Class, Network, Root, Template, cache, docker,
+        file::{ClassWritten, LimitsWritten, TemplateWritten, Written},
+        is_store_path, limits, reach,
     },
-    DEFAULT, DEFAULT_LABELS,
+    DEFAULT, DEFAULT_LABELS, LEAST_DISK,
     found::Found,
 };
 
@@ -26,7 +27,14 @@ pub(super) fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWr
                 format!("{user:?} is not the name of an unprivileged user"),
                 "name the user inside the container who runs jobs, e.g. runner; not root",
             );
-            let path = found.absolute(&key("path"), template.path, "/var/lib/machines/gha-runner");
+            found.unless(
+                template.nix_store.is_none() || template.system.is_none(),
+                key("nix_store"),
+                "there is a system, which brings the host's store with it",
+                "remove it",
+            );
+            let nix_store = template.nix_store.map(|store| found.absolute(&key("nix_store"), Some(store), ""));
+            let root = root(found, &key, template.path, template.system, template.runner_dir);
             let runner = found.absolute(&key("runner"), template.runner, "/opt/actions-runner/bin/Runner.Listener");
             let runner_version = template.runner_version.inspect(|version| {
                 let numbers = version.split('.').collect::<Vec<_>>();
@@ -37,14 +45,49 @@ pub(super) fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWr
                     "write three numbers, e.g. 2.336.0, or leave it out where the template's tree tells it",
                 );
             });
-            (name, Template { path, runner, runner_version, user })
+            (name, Template { root, nix_store, runner, runner_version, user })
         })
         .collect()
+}
+
+fn root(
+    found: &mut Found,
+    key: &impl Fn(&str) -> String,
+    path: Option<PathBuf>,
+    system: Option<PathBuf>,
+    runner_dir: Option<PathBuf>,
+) -> Root {
+    let Some(system) = system else {
+        found.unless(
+            runner_dir.is_none(),
+            key("runner_dir"),
+            "only a system has it",
+            "put the runner into the tree, or name a system instead of a path",
+        );
+        return Root::Tree(found.absolute(&key("path"), path, "/var/lib/machines/gha-runner"));
+    };
+    found.unless(
+        path.is_none(),
+        key("path"),
+        "there is a system as well",
+        "name either the path of a directory tree or a NixOS system",
+    );
+    let closure = found.absolute(&key("system"), Some(system), "");
+    found.unless(
+        is_store_path(&closure),
+        key("system"),
+        format!("{} is not a path of the Nix store", closure.display()),
+        "name what config.system.build.toplevel of a NixOS configuration was built to, \
+         /nix/store/HASH-nixos-system-NAME",
+    );
+    let runner_dir = runner_dir.map(|directory| found.absolute(&key("runner_dir"), Some(directory), ""));
+    Root::System { closure, runner_dir }
 }
 
 pub(super) fn classes(
     found: &mut Found,
     written: &Written,
+    network: &Network,
     job_timeout: Duration,
     max_concurrent: usize,
 ) -> BTreeMap<String, Class> {
@@ -71,34 +114,25 @@ pub(super) fn classes(
             };
             let labels = labels.unwrap_or_else(|| DEFAULT_LABELS.map(str::to_owned).to_vec());
             found.labels(&key("labels"), &labels);
-            if let Some(cpus) = class.cpus {
-                found.unless(
-                    cpus.is_finite() && (0.01..=4096.0).contains(&cpus),
-                    key("cpus"),
-                    format!("{cpus} is not a number of CPUs"),
-                    "write how many CPUs a container may use, e.g. 2 or 0.5",
-                );
-            }
-            let memory = class.memory.and_then(|size| {
-                let bytes = size.bytes().filter(|bytes| (16 << 20..=1 << 50).contains(bytes));
-                found.unless(
-                    bytes.is_some(),
-                    key("memory"),
-                    format!("{size:?} is not a size of at least 16M"),
-                    "write bytes or a size such as 512M or 4G",
-                );
-                bytes
-            });
-            let tasks = class.tasks.inspect(|tasks| {
-                let tasks = usize::try_from(*tasks).unwrap_or(usize::MAX);
-                found.count(&key("tasks"), Some(tasks), 0, 32..=4_194_304);
-            });
+            let limits = LimitsWritten {
+                cpus: class.cpus,
+                memory: class.memory,
+                tasks: class.tasks,
+                io_weight: class.io_weight,
+            };
+            let limits = limits::check(found, &key, limits);
+            let caches = cache::check(found, &key, class.caches);
+            let disk = limits::size(found, &key("disk"), class.disk, LEAST_DISK);
             let class = Class {
                 labels,
                 template: class.template.unwrap_or_else(|| DEFAULT.to_owned()),
-                cpus: class.cpus,
-                memory,
-                tasks,
+                cpus: limits.cpus,
+                memory: limits.memory,
+                tasks: limits.tasks,
+                io_weight: limits.io_weight,
+                disk,
+                caches,
+                gpu: class.gpu.unwrap_or(false),
                 timeout: match class.timeout {
                     Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
                     None => job_timeout,
@@ -106,6 +140,9 @@ pub(super) fn classes(
                 max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
                 min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
                 intake: class.intake.unwrap_or_default(),
+                privileged: class.privileged.unwrap_or(false),
+                network: reach::reach(found, &name, class.network, &network.shared, &network.dns),
+                docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
                 name: name.clone(),
             };
             (name, class)

@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
+use ipnetwork::Ipv4Network;
+
 use super::{
     super::{Problem, pool::Pool},
-    DEFAULT_POOL,
+    DEFAULT_POOL, DOCKERS,
 };
 
 /// Collects problems while values are taken.
 #[derive(Default)]
-pub(super) struct Found {
+pub(in crate::config) struct Found {
     pub problems: Vec<Problem>,
 }
 
@@ -123,7 +125,17 @@ impl Found {
     pub fn pool(&mut self, span: &str, prefix: Option<u8>) -> Pool {
         let parsed = Pool::parse(span, prefix.unwrap_or(24));
         match parsed {
-            Ok(pool) => pool,
+            Ok(pool) => {
+                self.unless(
+                    !DOCKERS.iter().any(|(address, prefix)| {
+                        Ipv4Network::new(*address, *prefix).is_ok_and(|dockers| pool.touches(dockers))
+                    }),
+                    "network.pool",
+                    format!("{pool} reaches into 172.17.0.0-172.31.255.255, where Docker makes its networks"),
+                    "choose another private network, e.g. 10.213.0.0/16",
+                );
+                pool
+            }
             Err(error) => {
                 let remedy = "write a private network such as 10.77.0.0/16 or a range such as \
                               192.168.100.0-192.168.199.0, and network.prefix from 8 to 30";

@@ -65,6 +65,7 @@ impl<W: World> Daemon<'_, W> {
                 labels: class.labels.clone(),
                 active: live.iter().filter(|c| c.record.class == class.name).count(),
                 max_concurrent: class.max_concurrent,
+                privileged: class.privileged,
                 boot_failures: self.class_failures.get(&class.name).copied().unwrap_or_default(),
                 runner_version: runner.version,
                 runner_deprecated_in_days: runner.days_left,

@@ -5,7 +5,7 @@ mod tree;
 mod verdict;
 
 pub use self::{
-    tree::in_tree,
+    tree::{in_template, in_tree},
     verdict::{RETRY_REFUSED, Standing, WARN_DAYS, days_left, standing},
 };
 

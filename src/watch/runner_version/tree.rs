@@ -9,7 +9,10 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::guest::console::is_version;
+use crate::{
+    config::{RUNNER_MOUNT, Root, Template},
+    guest::console::is_version,
+};
 
 /// What .NET publishes beside the program: its own name and version, and those of what it needs.
 const FILE: &str = "Runner.Listener.deps.json";
@@ -25,6 +28,17 @@ const LIMIT: u64 = 4 * 1024 * 1024;
 #[derive(Deserialize)]
 struct Dependencies {
     libraries: serde_json::Map<String, Value>,
+}
+
+/// The version of the runner that a template starts: in its tree, in the store, or in the directory the host keeps.
+pub fn in_template(template: &Template) -> Option<String> {
+    match &template.root {
+        Root::Tree(path) => in_tree(path, &template.runner),
+        Root::System { closure, runner_dir } => match (runner_dir, template.runner.strip_prefix(RUNNER_MOUNT)) {
+            (Some(directory), Ok(inside)) => in_tree(directory, inside),
+            _ => in_tree(closure, &template.runner),
+        },
+    }
 }
 
 /// The version of `runner`, a path inside the container, in the tree at `root`. `None` where nothing tells: the

@@ -26,7 +26,7 @@ impl Cache {
     /// The cache in this directory, which is made if it is missing.
     pub fn at(root: impl Into<PathBuf>) -> Result<Self> {
         let cache = Self { root: root.into() };
-        for directory in [cache.trees(), cache.templates(), cache.labs()] {
+        for directory in [cache.trees(), cache.templates(), cache.images(), cache.labs()] {
             std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         }
         Ok(cache)
@@ -42,6 +42,12 @@ impl Cache {
     #[must_use]
     pub fn templates(&self) -> PathBuf {
         self.root.join("templates")
+    }
+
+    /// Where disk images of virtual machines lie.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
     }
 
     /// Where the directories of running labs lie.

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+/// Variable with the directory of a Nix store that the host is to have.
+const STORE: &str = "GHA_LAB_STORE";
+
 /// One boot of the host.
 #[derive(Debug)]
 pub struct Host {
@@ -33,7 +36,8 @@ impl Host {
             .chain([format!("--target={world}").into()])
             .collect();
         let script = include_str!("scripts/host.sh");
-        let arguments: [&std::ffi::OsStr; 7] = [
+        let store = std::env::var_os(STORE).unwrap_or_default();
+        let arguments: [&std::ffi::OsStr; 8] = [
             "sh".as_ref(),
             "-c".as_ref(),
             script.as_ref(),
@@ -41,6 +45,7 @@ impl Host {
             directory.as_ref(),
             group.as_ref(),
             templates.as_ref(),
+            store.as_ref(),
         ];
         let mut child = crate::exec::entering(&enter, &[], &arguments)
             .stdin(Stdio::null())

@@ -62,7 +62,7 @@ fn main() -> Result<ExitCode> {
 
 fn trees() -> Result<ExitCode> {
     let cache = Cache::open()?;
-    for recipe in [Recipe::HOST, Recipe::JOB] {
+    for recipe in [Recipe::HOST, Recipe::JOB, Recipe::DOCKER, Recipe::NIX, Recipe::MACHINE] {
         let start = Instant::now();
         let tree = Tree::ensure(&cache, &recipe)?;
         println!("{} {:.1?}", tree.path().display(), start.elapsed());

@@ -36,6 +36,28 @@ impl Recipe {
         script: include_str!("scripts/host-tree.sh"),
     };
 
+    /// The same as a virtual machine, with Debian's kernel.
+    pub const MACHINE: Self = Self {
+        name: "machine",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "systemd-container",
+            "dbus",
+            "polkitd",
+            "udev",
+            "iproute2",
+            "nftables",
+            "procps",
+            "util-linux",
+            "mount",
+            "jq",
+            "perl-base",
+            "linux-image-cloud-amd64",
+        ],
+        script: concat!(include_str!("scripts/host-tree.sh"), include_str!("scripts/machine-tree.sh")),
+    };
+
     /// The job template: what a job runs in.
     pub const JOB: Self = Self {
         name: "job",
@@ -54,6 +76,51 @@ impl Recipe {
             "sudo",
         ],
         script: include_str!("scripts/job-tree.sh"),
+    };
+
+    /// The same with Docker in it, started on first use, and what images can be made of without a registry.
+    pub const DOCKER: Self = Self {
+        name: "docker",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "dbus",
+            "bash",
+            "coreutils",
+            "iproute2",
+            "procps",
+            "util-linux",
+            "curl",
+            "ca-certificates",
+            "git",
+            "sudo",
+            "docker.io",
+            "docker-compose",
+            "busybox-static",
+        ],
+        script: concat!(include_str!("scripts/job-tree.sh"), include_str!("scripts/docker-tree.sh")),
+    };
+
+    /// The same with Nix in it; the host's store that its database knows lies at `/srv/host-nix/nix/store`.
+    pub const NIX: Self = Self {
+        name: "nix",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "dbus",
+            "bash",
+            "coreutils",
+            "iproute2",
+            "procps",
+            "util-linux",
+            "ca-certificates",
+            "git",
+            "sudo",
+            "nix-bin",
+            "nix-setup-systemd",
+            "busybox-static",
+        ],
+        script: concat!(include_str!("scripts/job-tree.sh"), include_str!("scripts/nix-tree.sh")),
     };
 
     /// Names what a tree is built from: the same recipe with the same release has the same one.

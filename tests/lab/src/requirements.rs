@@ -10,17 +10,19 @@ pub fn missing_requirement() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("the lab needs root".to_owned());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = |program: &str| {
-        std::env::split_paths(&path)
-            .chain(["/usr/sbin", "/sbin"].map(Into::into))
-            .any(|directory| directory.join(program).exists())
-    };
-    if let Some(program) = PROGRAMS.iter().find(|program| !found(program)) {
+    if let Some(program) = PROGRAMS.iter().find(|program| !is_there(program)) {
         return Some(format!("the lab needs {program}: run tests/setup.sh as root"));
     }
     if !Path::new("/proc/self/ns/cgroup").exists() {
         return Some("the lab needs a kernel with control group namespaces".to_owned());
     }
     None
+}
+
+/// Whether a program is where programs are.
+pub(crate) fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(Into::into))
+        .any(|directory| directory.join(program).exists())
 }

@@ -1,4 +1,4 @@
-//! Directories that are costly to make, kept for the next lab.
+//! Directories, and files, that are costly to make, kept for the next lab.
 
 use std::cmp::Reverse;
 use std::fs::{self, File};
@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::cache::{Cache, try_lock};
+
+const STAMP: &str = "used";
 
 /// Kept directories of one kind. What a directory is made from is in its key: it is never changed.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl Shelf<'_> {
                 // Under this shelf's lock nobody else is making one.
                 fs::remove_dir_all(&path)?;
             } else if name.starts_with(&prefix)
-                && path.is_dir()
+                && path.extension().is_none_or(|extension| extension != STAMP)
                 && let Some(lock) = try_lock(&stamp(&path))?
             {
                 idle.push((lock.metadata()?.modified()?, path, lock));
@@ -79,7 +81,8 @@ impl Shelf<'_> {
         }
         idle.sort_by_key(|found| Reverse(found.0));
         for (_, path, _lock) in idle.into_iter().skip(self.kept) {
-            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+                .with_context(|| format!("cannot remove {}", path.display()))?;
             fs::remove_file(stamp(&path))?;
         }
         Ok(())
@@ -88,7 +91,7 @@ impl Shelf<'_> {
 
 /// The file beside a directory that says when it was last used, and is locked while it is.
 fn stamp(path: &Path) -> PathBuf {
-    path.with_extension("used")
+    path.with_extension(STAMP)
 }
 
 #[cfg(test)]

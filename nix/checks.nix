@@ -1,0 +1,40 @@
+# What `nix flake check` builds: the program, its style, the module, and each scenario on a real NixOS.
+{
+  pkgs,
+  package,
+  laboratory,
+}:
+let
+  inherit (pkgs) lib;
+  scenarios = lib.filterAttrs (name: _: lib.hasSuffix ".nix" name) (
+    lib.removeAttrs (builtins.readDir ./tests) [ "common.nix" ]
+  );
+  cargo =
+    name: tool: command:
+    package.overrideAttrs (old: {
+      pname = "gha-runner-controller-${name}";
+      nativeBuildInputs = old.nativeBuildInputs ++ [ tool ];
+      buildPhase = command;
+      doCheck = false;
+      installPhase = "touch $out";
+      dontFixup = true;
+    });
+  module = import ./checks/module.nix { inherit pkgs package; };
+in
+{
+  inherit package;
+  clippy =
+    cargo "clippy" pkgs.clippy
+      "cargo clippy --release --offline --workspace --all-targets -- -D warnings";
+  fmt = cargo "fmt" pkgs.rustfmt "cargo fmt --all --check";
+  module = module.all;
+}
+// lib.mapAttrs' (
+  file: _:
+  lib.nameValuePair "nixos-${lib.removeSuffix ".nix" file}" (
+    pkgs.testers.runNixOSTest {
+      imports = [ ./tests/${file} ];
+      _module.args = { inherit package laboratory; };
+    }
+  )
+) scenarios

@@ -1,0 +1,220 @@
+# What every job container needs, whatever is in it: a boot without anything that serves no job, the guest that runs
+# one job and ends the container, and the forge's runner.
+{
+  config,
+  options,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.job;
+  inherit (lib)
+    mkDefault
+    mkForce
+    mkOption
+    types
+    ;
+  program = "${cfg.package}/bin/gha-runner-controller";
+
+  guestUnit = pkgs.runCommand "gha-runner-guest-unit" { } ''
+    mkdir -p "$out/lib/systemd/system"
+    ${program} units --guest-unit --binary ${program} >"$out/lib/systemd/system/gha-runner-guest.service"
+  '';
+
+  # What Nix in the container knows to be complete: the programs a job finds, with all they depend on, and whatever is
+  # added. Not the system itself, which would have to contain its own description.
+  registration = pkgs.closureInfo { rootPaths = [ config.system.path ] ++ cfg.storePaths; };
+in
+{
+  options.job = {
+    package = mkOption {
+      type = types.package;
+      description = "The controller's package; its guest runs in the container.";
+    };
+    user = mkOption {
+      type = types.str;
+      default = "runner";
+      description = "The user who runs the job.";
+    };
+    runner = {
+      package = mkOption {
+        type = types.nullOr types.package;
+        default = pkgs.github-runner;
+        defaultText = lib.literalExpression "pkgs.github-runner";
+        description = ''
+          The forge's runner program. `null` if the host keeps an unpacked release
+          ({option}`services.gha-runner-controller.templates.<name>.runnerDirectory`), for when nixpkgs lags behind the
+          version the forge enforces; it runs by nix-ld.
+        '';
+      };
+      program = mkOption {
+        type = types.str;
+        default =
+          if cfg.runner.package == null then
+            "/opt/actions-runner/bin/Runner.Listener"
+          else
+            "${cfg.runner.package}/bin/Runner.Listener";
+        defaultText = lib.literalExpression ''"''${config.job.runner.package}/bin/Runner.Listener"'';
+        description = "The runner's listener, as a path in the container.";
+      };
+      root = mkOption {
+        type = types.str;
+        default =
+          if cfg.runner.package == null then "/opt/actions-runner" else "/home/${cfg.user}/actions-runner";
+        defaultText = lib.literalExpression ''"/home/''${config.job.user}/actions-runner"'';
+        description = "Where the runner keeps its files and the job's workspace (`_work`).";
+      };
+    };
+    environment = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      example = {
+        CARGO_INCREMENTAL = "0";
+      };
+      description = "Variables every step of every job sees. Not for secrets: they are in the Nix store.";
+    };
+    storePaths = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+      example = lib.literalExpression "[ inputs.my-project.devShells.x86_64-linux.default ]";
+      description = "Further store paths that Nix in the container knows from the start, so that it builds none of them.";
+    };
+  };
+
+  config = lib.mkMerge [
+    {
+      assertions = [
+        {
+          assertion = config.users.users ? ${cfg.user} && config.users.users.${cfg.user}.uid != 0;
+          message = ''
+            job.user: there is no unprivileged user "${cfg.user}" in the container. Remedy: define
+            users.users.${cfg.user}, or name another user.
+          '';
+        }
+      ];
+
+      # --- the guest: starts with the first units there are, runs the job, and ends the container with it
+      systemd.packages = [ guestUnit ];
+      systemd.services.gha-runner-guest = {
+        overrideStrategy = "asDropin";
+        wantedBy = [ "basic.target" ];
+        environment = {
+          PATH = mkForce "/run/wrappers/bin:/etc/profiles/per-user/${cfg.user}/bin:/run/current-system/sw/bin";
+          RUNNER_ROOT = cfg.runner.root;
+        };
+      };
+      job.environment = {
+        NIX_REMOTE = mkDefault "daemon";
+        NIX_SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
+        SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
+      };
+      # The runner reads its variables from this file when it starts.
+      system.activationScripts.jobRunner = lib.stringAfter [ "users" ] ''
+        install -d -o ${cfg.user} -g ${
+          config.users.users.${cfg.user}.group
+        } ${lib.escapeShellArg cfg.runner.root}
+        install -m 644 ${
+          pkgs.writeText "job-environment" (
+            lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=${value}\n") cfg.environment)
+          )
+        } ${lib.escapeShellArg "${cfg.runner.root}/.env"}
+      '';
+
+      # --- Nix: the store is an overlay over the host's; the database begins empty and is filled on first use
+      nix.enable = mkDefault true;
+      nix.channel.enable = mkDefault false;
+      boot.nixStoreMountOpts = mkForce [
+        "nodev"
+        "nosuid"
+      ];
+      systemd.services.nix-daemon = lib.mkIf config.nix.enable {
+        preStart = ''
+          if [ ! -e /nix/var/nix/gha-runner-loaded ]; then
+            NIX_REMOTE=local ${config.nix.package}/bin/nix-store --load-db <${registration}/registration
+            touch /nix/var/nix/gha-runner-loaded
+          fi
+        '';
+      };
+
+      # --- the network is there before the first unit: the guest addresses it
+      networking = {
+        hostName = mkDefault "job";
+        useDHCP = false;
+        useHostResolvConf = false;
+        resolvconf.enable = false;
+        firewall.enable = mkDefault false;
+      };
+
+      # --- nothing that serves no job
+      boot.isContainer = true;
+      console.enable = false;
+      documentation.enable = mkDefault false;
+      environment.defaultPackages = mkDefault [ ];
+      environment.stub-ld.enable = mkDefault false;
+      fonts.fontconfig.enable = mkDefault false;
+      programs.bash.completion.enable = mkDefault false;
+      programs.command-not-found.enable = mkDefault false;
+      programs.nano.enable = mkDefault false;
+      programs.less.lessopen = mkDefault null;
+      security.polkit.enable = mkDefault false;
+      services.logrotate.enable = mkDefault false;
+      services.nscd.enable = mkDefault false;
+      system.nssModules = mkForce [ ];
+      services.openssh.enable = mkDefault false;
+      services.udev.enable = false;
+      system.disableInstallerTools = mkDefault true;
+      systemd.coredump.enable = mkDefault false;
+      system.switch.enable = mkDefault false;
+      system.stateVersion = mkDefault lib.trivial.release;
+      time.timeZone = mkDefault "UTC";
+      xdg.autostart.enable = mkDefault false;
+      xdg.icons.enable = mkDefault false;
+      xdg.mime.enable = mkDefault false;
+      xdg.sounds.enable = mkDefault false;
+      services.journald.extraConfig = ''
+        Storage=volatile
+        RuntimeMaxUse=16M
+      '';
+      # Of the kernel's configuration, which is the host's.
+      environment.etc."sysctl.d/55-nixos-aslr-entropy.conf".enable = mkForce false;
+      # Each costs 10 to 40 ms of the boot, or fails in a user namespace.
+      systemd.suppressedSystemUnits = [
+        "console-getty.service"
+        "container-getty@.service"
+        "autovt@.service"
+        "getty@.service"
+        "serial-getty@.service"
+        "getty.target"
+        "ldconfig.service"
+        "modprobe@.service"
+        "sys-fs-fuse-connections.mount"
+        "sys-kernel-config.mount"
+        "sys-kernel-debug.mount"
+        "sys-kernel-tracing.mount"
+        "dev-hugepages.mount"
+        "dev-mqueue.mount"
+        "proc-sys-fs-binfmt_misc.automount"
+        "proc-sys-fs-binfmt_misc.mount"
+        "systemd-binfmt.service"
+        "systemd-hwdb-update.service"
+        "systemd-journal-catalog-update.service"
+        "systemd-journal-flush.service"
+        "systemd-logind.service"
+        "systemd-machine-id-commit.service"
+        "systemd-modules-load.service"
+        "systemd-random-seed.service"
+        "systemd-sysctl.service"
+        "systemd-update-done.service"
+        "systemd-update-utmp.service"
+        "systemd-ask-password-console.path"
+        "systemd-ask-password-wall.path"
+        "systemd-tmpfiles-clean.timer"
+        "dbus-org.freedesktop.login1.service"
+        "systemd-udev-load-credentials.service"
+      ];
+    }
+    # Without it stage 2 mounts /proc, /dev and /run, which nspawn has done and a user namespace may not.
+    (lib.optionalAttrs ((options.boot or { }) ? isNspawnContainer) { boot.isNspawnContainer = true; })
+  ];
+}

@@ -1,0 +1,273 @@
+# The NixOS module: what people declare becomes the program's configuration file, and what the program renders from
+# that becomes part of the system.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.gha-runner-controller;
+  inherit (lib) mkDefault mkIf mkMerge;
+  pure = import ./settings.nix;
+
+  containers = lib.mapAttrs (
+    _: template:
+    import ./job-container.nix {
+      inherit pkgs;
+      inherit (cfg) package;
+      modules = [
+        template.configuration
+        # As the host's, before the container's own default.
+        { system.stateVersion = lib.mkOverride 900 config.system.stateVersion; }
+      ]
+      ++ lib.optional (template.runnerDirectory != null) { job.runner.package = null; };
+    }
+  ) (lib.filterAttrs (_: template: template.tree == null) cfg.templates);
+
+  settings = pure.make {
+    top = {
+      inherit (cfg)
+        tokenFile
+        maxConcurrent
+        pollInterval
+        jobTimeout
+        idleGrace
+        hostName
+        ;
+    };
+    inherit (cfg)
+      http
+      network
+      github
+      credentials
+      targets
+      classes
+      settings
+      ;
+    templates = lib.mapAttrs (
+      name: template:
+      if template.tree != null then
+        { path = template.tree; }
+      else
+        let
+          container = containers.${name}.config;
+        in
+        {
+          system = "${container.system.build.toplevel}";
+          runnerDir = template.runnerDirectory;
+          runner = container.job.runner.program;
+          inherit (container.job) user;
+        }
+    ) cfg.templates;
+  };
+
+  units = pkgs.callPackage ./units.nix {
+    inherit (cfg) package;
+    inherit settings;
+  };
+  classes = lib.attrNames (settings.class or { default = { }; });
+
+  secrets = {
+    inherit (cfg) tokenFile;
+  }
+  // lib.concatMapAttrs (name: credential: {
+    "credentials.${name}.tokenFile" = credential.tokenFile;
+    "credentials.${name}.privateKeyFile" = credential.privateKeyFile;
+  }) cfg.credentials
+  // lib.listToAttrs (
+    lib.imap0 (
+      index: target: lib.nameValuePair "targets[${toString index}].tokenFile" target.tokenFile
+    ) cfg.targets
+  );
+
+  option = "services.gha-runner-controller";
+  count = lib.count (value: value != null);
+in
+{
+  options.services.gha-runner-controller = import ./options.nix { inherit lib pkgs; } // {
+    units = lib.mkOption {
+      type = lib.types.package;
+      readOnly = true;
+      internal = true;
+      description = "What the program rendered.";
+    };
+    containers = lib.mkOption {
+      type = lib.types.attrsOf lib.types.raw;
+      readOnly = true;
+      internal = true;
+      description = "The evaluated configurations of templates.";
+    };
+  };
+
+  config = mkMerge [
+    {
+      # A class that left the configuration may still have jobs: its unit stays, where a reboot forgets it, and what
+      # the unit names stays with it. Also without the module's own `enable`: that is one way for a class to leave.
+      system.activationScripts.ghaRunnerRunningClasses = ''
+        for unit in /run/current-system/etc/systemd/system/gha-runner-*@.service; do
+          name=''${unit##*/}
+          if [ -e "$unit" ] && [ ! -e "$systemConfig/etc/systemd/system/$name" ]; then
+            mkdir -p /run/systemd/system /nix/var/nix/gcroots
+            ln -sfn "$(readlink -f "$unit")" "/run/systemd/system/$name"
+            ln -sfn "/run/systemd/system/$name" "/nix/var/nix/gcroots/$name"
+          fi
+        done
+      '';
+    }
+    (mkIf cfg.enable {
+      services.gha-runner-controller = {
+        inherit units containers;
+        templates.default.configuration = cfg.template;
+      };
+
+      assertions =
+        lib.mapAttrsToList (name: path: {
+          assertion = path == null || !pure.inStore path;
+          message = ''
+            ${option}.${name}: ${toString path} is in the Nix store, which every user and every job can read. Remedy:
+            name a file outside of it, for example one of sops-nix or agenix, or one only root can read; in quotes,
+            because a path without them is copied into the store.
+          '';
+        }) secrets
+        ++ lib.mapAttrsToList (name: credential: {
+          assertion =
+            (credential.tokenFile != null) != (credential.appId != null && credential.privateKeyFile != null);
+          message = ''
+            ${option}.credentials.${name}: neither a token nor an App, or both. Remedy: set tokenFile, or appId and
+            privateKeyFile.
+          '';
+        }) cfg.credentials
+        ++ lib.imap0 (index: target: {
+          assertion =
+            count [
+              target.repo
+              target.org
+              target.user
+              target.enterprise
+            ] == 1;
+          message = ''
+            ${option}.targets[${toString index}]: names none or several of repo, org, user and enterprise. Remedy: name
+            one in each target.
+          '';
+        }) cfg.targets
+        ++ lib.mapAttrsToList (name: template: {
+          assertion = template.tree == null || template.runnerDirectory == null;
+          message = ''
+            ${option}.templates.${name}: a tree brings its own runner. Remedy: put the runner into the tree, or leave
+            runnerDirectory out.
+          '';
+        }) cfg.templates
+        # What the container's own configuration says about itself.
+        ++ lib.concatLists (
+          lib.mapAttrsToList (
+            name: container:
+            map (
+              found: found // { message = "${option}.templates.${name}: ${found.message}"; }
+            ) container.config.assertions
+          ) containers
+        );
+
+      environment.systemPackages = [ cfg.package ];
+
+      # --- what the program rendered
+      systemd.packages = [ units ];
+      systemd.tmpfiles.packages = [ units ];
+      environment.etc = {
+        "gha-runner-controller/settings.json".source = "${units}/lib/gha-runner-controller/settings.json";
+        "polkit-1/rules.d/60-gha-runner-controller.rules".source =
+          "${units}/lib/polkit-1/rules.d/60-gha-runner-controller.rules";
+      };
+      security.polkit.enable = true;
+      users.users.gha-runner-controller = {
+        isSystemUser = true;
+        group = "gha-runner-controller";
+        home = "/var/lib/gha-runner-controller";
+        description = "Job container controller";
+      };
+      users.groups.gha-runner-controller = { };
+
+      # Only what a package's unit cannot say here: what starts it, where its programs are, when it starts anew. The
+      # rest is the package's.
+      systemd.services =
+        lib.genAttrs' classes (
+          class:
+          lib.nameValuePair "gha-runner-${class}@" {
+            overrideStrategy = "asDropin";
+            restartIfChanged = false;
+            stopIfChanged = false;
+          }
+        )
+        // {
+          # Containers live on without it, so it is simply replaced.
+          gha-runner-controller = {
+            overrideStrategy = "asDropin";
+            wantedBy = [ "multi-user.target" ];
+            restartTriggers = [ units ];
+          };
+          gha-runner-firewall = {
+            overrideStrategy = "asDropin";
+            wantedBy = [ "multi-user.target" ];
+            path = [ pkgs.nftables ];
+            reloadIfChanged = true;
+            # With reloadIfChanged these reload it too.
+            restartTriggers = [ units ];
+            # Another owner of the rule set may empty it.
+            unitConfig.ReloadPropagatedFrom = mkIf config.networking.nftables.enable "nftables.service";
+            partOf = mkIf config.networking.nftables.enable [ "nftables.service" ];
+          };
+          gha-runner-sweep = {
+            overrideStrategy = "asDropin";
+            wantedBy = [ "multi-user.target" ];
+          };
+          polkit.restartTriggers = [ units ];
+        };
+
+      # --- the kernel: what the fence, systemd-nspawn and Docker in a container need and cannot load themselves
+      boot.kernelModules = [
+        "veth"
+        "bridge"
+        "br_netfilter"
+        "overlay"
+        "fuse"
+        "tun"
+        "nf_tables"
+        "nft_chain_nat"
+        "nft_compat"
+        "nft_ct"
+        "nft_fib_inet"
+        "nft_masq"
+        "nf_nat"
+        "xt_addrtype"
+        "xt_conntrack"
+        "xt_MASQUERADE"
+      ];
+      boot.kernel.sysctl = {
+        "net.ipv4.ip_forward" = mkDefault 1;
+        # Docker joins a keyring for each process it starts.
+        "kernel.keys.maxkeys" = mkDefault 20000;
+        "kernel.keys.maxbytes" = mkDefault 2000000;
+        # One neighbour for each container.
+        "net.ipv4.neigh.default.gc_thresh3" = mkDefault 8192;
+      };
+
+      # --- others that manage links leave ours alone; a firewall that refuses what it does not know lets them pass: the
+      # fence has judged it before
+      networking.dhcpcd.denyInterfaces = [
+        "gj-*"
+        "gp-*"
+      ];
+      networking.networkmanager.unmanaged = [
+        "interface-name:gj-*"
+        "interface-name:gp-*"
+      ];
+      systemd.network.networks."05-gha-runner" = mkIf config.systemd.network.enable {
+        matchConfig.Name = "gj-* gp-*";
+        linkConfig.Unmanaged = true;
+      };
+      networking.firewall.extraForwardRules = mkIf config.networking.firewall.filterForward ''
+        iifname "gj-*" accept
+      '';
+    })
+  ];
+}

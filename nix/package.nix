@@ -1,0 +1,50 @@
+# The one program, with the names it answers to.
+{
+  lib,
+  rustPlatform,
+}:
+let
+  manifest = lib.importTOML ../Cargo.toml;
+in
+rustPlatform.buildRustPackage {
+  pname = "gha-runner-controller";
+  inherit (manifest.workspace.package) version;
+
+  # Only what the program is made of: a change of the Nix code compiles nothing.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../Cargo.toml
+      ../Cargo.lock
+      ../rustfmt.toml
+      ../README.md
+      ../docs
+      ../src
+      ../tests
+    ];
+  };
+  cargoLock.lockFile = ../Cargo.lock;
+
+  cargoBuildFlags = [ "--package=gha-runner-controller" ];
+  # The rest of the tests wants root and a machine of its own; see docs/testing.md.
+  cargoTestFlags = [
+    "--package=gha-runner-controller"
+    "--lib"
+  ];
+
+  postInstall = ''
+    for name in ${lib.escapeShellArgs (import ./names.nix)}; do
+      ln -s gha-runner-controller "$out/bin/$name"
+    done
+  '';
+
+  meta = {
+    description = "One freshly booted container for each CI job";
+    mainProgram = "gha-runner-controller";
+    license = with lib.licenses; [
+      mit
+      asl20
+    ];
+    platforms = lib.platforms.linux;
+  };
+}

@@ -1,0 +1,46 @@
+# The host. Copy your own /etc/nixos/hardware-configuration.nix over the one beside this file, name your repository
+# and your token, and it is complete.
+{ pkgs, ... }:
+{
+  imports = [ ./hardware-configuration.nix ];
+
+  services.gha-runner-controller = {
+    enable = true;
+
+    # A file only root can read. With sops-nix: config.sops.secrets.github-token.path; with agenix:
+    # config.age.secrets.github-token.path.
+    tokenFile = "/etc/secrets/github-token";
+    targets = [ { repo = "octo-org/hello"; } ];
+
+    # A job with `runs-on: [self-hosted, linux]` goes to the smallest class that has all its labels.
+    classes = {
+      small = {
+        labels = [
+          "self-hosted"
+          "linux"
+        ];
+        cpus = 2;
+        memory = "4G";
+      };
+      big = {
+        labels = [
+          "self-hosted"
+          "linux"
+          "big"
+        ];
+        cpus = 8;
+        memory = "16G";
+        maxConcurrent = 1;
+        timeout = "4h";
+      };
+    };
+
+    # Added to what job-container.nix of gha-runner-controller puts into every container.
+    template = {
+      environment.systemPackages = [ pkgs.nodejs ];
+    };
+  };
+
+  networking.hostName = "builder";
+  system.stateVersion = "26.05";
+}

@@ -1,0 +1,116 @@
+//! Every probe from inside a real container, from a privileged one, and from where there is no fence at all.
+//!
+//! A probe that cannot fail would prove nothing: without a fence each must succeed.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod house;
+
+use std::collections::BTreeMap;
+
+use breakout::{Found, Outcome, probes, targets};
+use house::House;
+use lab::Place;
+
+const FENCED: &str = "j0000002";
+const PRIVILEGED: &str = "j0000003";
+const REMEDY: &str = "BREAKOUT_UPDATE=1 make breakout";
+const TABLE_BEGINS: &str = "<!-- written by `make breakout` -->\n";
+const TABLE_ENDS: &str = "<!-- until here -->\n";
+
+#[test]
+fn nothing_that_a_job_tries_reaches_the_host_or_its_neighbours() {
+    let Some(house) = House::open() else { return };
+    let mut fenced = house.try_in("medium", FENCED, 1);
+    house.assert_unharmed("after the fenced container");
+    let mut privileged = house.try_in("root", PRIVILEGED, 2);
+    house.assert_unharmed("after the privileged container");
+    let open = house.try_without_fence();
+    // What the machine itself cannot do proves nothing here.
+    for (name, found) in open.iter().filter(|(_, found)| found.outcome == Outcome::Skipped) {
+        fenced.insert(name.clone(), found.clone());
+        privileged.insert(name.clone(), found.clone());
+    }
+
+    for probe in probes::all() {
+        println!("{}: {}", probe.name, probe.tried);
+        for (who, found) in [("fenced", &fenced), ("privileged", &privileged), ("no fence", &open)] {
+            let Found { outcome, seen } = &found[probe.name];
+            println!("    {who}: {}: {seen}", word(outcome));
+        }
+        if fenced[probe.name].outcome == Outcome::Skipped {
+            println!("skipped: {}: {}", probe.name, fenced[probe.name].seen);
+        }
+    }
+    let all = probes::all();
+    let escaped: Vec<&str> =
+        all.iter().map(|p| p.name).filter(|name| fenced[*name].outcome == Outcome::Succeeded).collect();
+    assert_eq!(escaped, Vec::<&str>::new(), "these got out");
+    let idle: Vec<&str> = all
+        .iter()
+        .map(|p| p.name)
+        .filter(|name| fenced[*name].outcome != Outcome::Skipped && open[*name].outcome != Outcome::Succeeded)
+        .collect();
+    assert_eq!(idle, Vec::<&str>::new(), "these prove nothing: they fail without a fence, too");
+    let proved = all.iter().filter(|probe| fenced[probe.name].outcome == Outcome::Refused).count();
+    println!("{proved} probes refused");
+    assert!(proved >= 40);
+    house.assert_unharmed("in the end");
+    compare_documentation(&fenced, &privileged);
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Refused => "refused",
+        Outcome::Succeeded => "succeeds",
+        Outcome::Skipped => "not tried here",
+        Outcome::Witness(_) => "unknown",
+    }
+}
+
+/// The table in docs/security.md is what was found, or is made so when BREAKOUT_UPDATE is set.
+fn compare_documentation(fenced: &BTreeMap<String, Found>, privileged: &BTreeMap<String, Found>) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut table = String::from("| probe | what is tried | container | privileged |\n|---|---|---|---|\n");
+    for probe in probes::all() {
+        let show = |found: &BTreeMap<String, Found>| match word(&found[probe.name].outcome) {
+            "succeeds" => "**succeeds**",
+            other => other,
+        };
+        table += &format!("| {} | {} | {} | {} |\n", probe.name, probe.tried, show(fenced), show(privileged));
+    }
+    let (before, rest) = text.split_once(TABLE_BEGINS).expect("docs/security.md has a place for the table");
+    let (documented, after) = rest.split_once(TABLE_ENDS).expect("and an end of it");
+    if std::env::var_os("BREAKOUT_UPDATE").is_some_and(|value| !value.is_empty()) {
+        std::fs::write(path, format!("{before}{TABLE_BEGINS}{table}{TABLE_ENDS}{after}")).unwrap();
+        return;
+    }
+    // Not every machine can try everything.
+    let tried = |line: &&str| !line.contains(word(&Outcome::Skipped));
+    let name = |line: &str| line.split(" | ").next().map(str::to_owned);
+    let documented: BTreeMap<_, &str> = documented.lines().map(|line| (name(line), line)).collect();
+    assert_eq!(documented.len(), table.lines().count(), "docs/security.md names other probes; {REMEDY}");
+    for line in table.lines().filter(tried) {
+        let known = documented.get(&name(line)).copied().unwrap_or_default();
+        assert!(known == line || !tried(&known), "docs/security.md says {known}, found was {line}; {REMEDY}");
+    }
+}
+
+#[test]
+fn every_stand_in_lies_inside_the_lab() {
+    for place in Place::ALL {
+        let address = targets::address(place);
+        assert!(!address.is_global_unicast_of_somebody(), "{address}");
+    }
+}
+
+/// Addresses that belong to nobody: private, link-local, or for documentation.
+trait Nobodys {
+    fn is_global_unicast_of_somebody(&self) -> bool;
+}
+
+impl Nobodys for std::net::Ipv4Addr {
+    fn is_global_unicast_of_somebody(&self) -> bool {
+        !(self.is_private() || self.is_link_local() || self.is_documentation())
+    }
+}

@@ -1,0 +1,210 @@
+//! The lab with the product on it, stand-ins in every place, a neighbouring job, and secrets to be found.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use breakout::{Found, Outcome, parse, targets};
+use gha_runner_controller::{
+    handover::{ContainerRecord, ENDINGS_DIR, GRANT_FILE, Grant, HANDOVER_DIR, RECORD_FILE, VERSION},
+    units,
+};
+use lab::{Lab, LabConfig, Place, Product, Running, Source, Template};
+
+const PROBE: &str = env!("CARGO_BIN_EXE_breakout-probe");
+const INSIDE: &str = "/usr/local/bin/breakout-probe";
+const HEARD: &str = "/var/tmp/heard";
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub struct House {
+    lab: Lab,
+    _stand_ins: Vec<Running>,
+}
+
+impl House {
+    pub fn open() -> Option<Self> {
+        if let Some(reason) = lab::missing_requirement() {
+            println!("skipped: {reason}");
+            return None;
+        }
+        let lab = Lab::boot(LabConfig { exec_timeout: Duration::from_secs(300), ..LabConfig::default() }).unwrap();
+        install(&lab);
+        let stand_ins = stand_ins(&lab);
+        plant(&lab);
+        let house = Self { lab, _stand_ins: stand_ins };
+        house.hand_over(targets::NEIGHBOUR_CLASS, targets::NEIGHBOUR, 0);
+        house.start(targets::NEIGHBOUR_CLASS, targets::NEIGHBOUR);
+        house.assert_unharmed("at first");
+        Some(house)
+    }
+
+    /// What the probes find in a container of this class.
+    pub fn try_in(&self, class: &str, name: &str, subnet: u32) -> BTreeMap<String, Found> {
+        self.hand_over(class, name, subnet);
+        self.start(class, name);
+        let ending = self.lab.host_path(format!("{ENDINGS_DIR}/{name}.json")).unwrap();
+        let unit = unit(class, name);
+        wait(&format!("the end of {name}"), || {
+            let text = fs::read_to_string(&ending).unwrap_or_default();
+            text.contains("\"left_behind\":[]")
+                && !self.lab.exec(Place::Host, &["systemctl", "status", &unit]).unwrap().success()
+        });
+        self.judge(&self.lab.journal(&unit).unwrap())
+    }
+
+    /// What they find as a service of the host: a container with nothing but its control group left.
+    pub fn try_without_fence(&self) -> BTreeMap<String, Found> {
+        let run = ["prlimit", "--nofile=4096", INSIDE, "try", "open"];
+        let found = self.judge(&self.lab.exec(Place::Host, &run).unwrap().check().unwrap().text());
+        self.lab.shell("systemctl stop gha-breakout-target.service").unwrap();
+        found
+    }
+
+    fn judge(&self, lines: &str) -> BTreeMap<String, Found> {
+        // What was sent last may still be on its way.
+        std::thread::sleep(Duration::from_millis(300));
+        let mut found: BTreeMap<String, Found> = lines.lines().filter_map(parse).collect();
+        assert!(found.len() > 40, "the probes did not run to their end:\n{lines}");
+        let heard = self.heard();
+        for found in found.values_mut() {
+            if let Outcome::Witness(word) = &found.outcome {
+                found.outcome = if heard.contains(word.as_str()) { Outcome::Succeeded } else { Outcome::Refused };
+            }
+        }
+        found
+    }
+
+    /// Everything that any stand-in, the host's mount table or a table of neighbours knows.
+    fn heard(&self) -> String {
+        let places = Place::ALL.into_iter().filter(|place| *place != Place::Host);
+        let logs = places.clone().map(|place| fs::read_to_string(self.log_of(place)).unwrap_or_default());
+        let neighbours = Place::ALL.into_iter().map(|place| self.lab.exec(place, &["ip", "neigh"]).unwrap().text());
+        let host =
+            format!("cat {HEARD} /proc/1/mountinfo /var/lib/gha-runner-sandbox/{}/root/var/heard", targets::NEIGHBOUR);
+        logs.chain(neighbours).chain([self.lab.shell(&host).unwrap()]).collect()
+    }
+
+    /// The neighbouring job runs, is still heard and still served, and so is the host.
+    pub fn assert_unharmed(&self, when: &str) {
+        let beats =
+            || fs::read_to_string(self.log_of(Place::Internet)).unwrap_or_default().matches(targets::HEARTBEAT).count();
+        let before = beats();
+        wait(&format!("a sign of life of the neighbour {when}"), || beats() > before + 2);
+        let unit = unit(targets::NEIGHBOUR_CLASS, targets::NEIGHBOUR);
+        let state = |unit: &str| self.lab.exec(Place::Host, &["systemctl", "is-active", unit]).unwrap().text();
+        assert_eq!(state(&unit), "active", "{when}");
+        assert_eq!(state("gha-breakout-target.service"), "inactive", "{when}");
+        for address in [targets::NEIGHBOUR_ADDRESS, Place::Host.address(), Place::Lan.address()] {
+            let ask = format!("exec 3<>/dev/tcp/{address}/80; head -c 4 <&3");
+            let answer = self.lab.exec(Place::Host, &["timeout", "5", "bash", "-c", &ask]).unwrap();
+            assert_eq!(answer.text(), "at y", "{address} {when}");
+        }
+        self.lab.shell(&format!("test -e {} && pgrep -x {}", targets::MARKER, targets::VICTIM)).unwrap();
+    }
+
+    fn log_of(&self, place: Place) -> std::path::PathBuf {
+        self.lab.shared().join(format!("{place}.heard"))
+    }
+
+    fn hand_over(&self, class: &str, name: &str, subnet: u32) {
+        let record = ContainerRecord {
+            version: VERSION,
+            name: name.parse().unwrap(),
+            class: class.into(),
+            subnet: format!("192.168.{}.0/24", 100 + subnet).parse().unwrap(),
+            target: "octo-org/hello".into(),
+            job_id: None,
+            runner_name: format!("lab-{name}"),
+            allow_forks: false,
+        };
+        let files = format!("{{\".runner\":\"{}\"}}", BASE64_STANDARD.encode("{}"));
+        let grant = Grant::GithubJit { encoded_jit_config: BASE64_STANDARD.encode(files) };
+        let directory = format!("{HANDOVER_DIR}/{name}");
+        let put =
+            |file: &str, bytes: Vec<u8>| self.lab.write_host(&format!("{directory}/{file}"), &bytes, 0o600).unwrap();
+        put(RECORD_FILE, serde_json::to_vec(&record).unwrap());
+        put(GRANT_FILE, serde_json::to_vec(&grant).unwrap());
+        self.lab.shell(&format!("chown -R {0}:{0} {directory}", units::USER)).unwrap();
+    }
+
+    fn start(&self, class: &str, name: &str) {
+        let unit = unit(class, name);
+        let started = self.lab.exec(Place::Host, &["systemctl", "start", &unit]).unwrap();
+        assert!(started.success(), "{}", self.lab.journal(&unit).unwrap());
+    }
+}
+
+fn unit(class: &str, name: &str) -> String {
+    units::container_unit(class, &name.parse().unwrap())
+}
+
+fn wait(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn install(lab: &Lab) {
+    let program = std::path::Path::new(PROBE).with_file_name("gha-runner-controller");
+    let runner = format!(
+        "#!/bin/sh\ncase $(hostname) in {}) exec sudo {INSIDE} neighbour;; *) sudo {INSIDE} try $(hostname);; esac\n",
+        targets::NEIGHBOUR
+    );
+    let template = Template::new()
+        .guest(&program)
+        .runner(Source::Bytes(runner.into_bytes()))
+        .file(INSIDE, Source::File(PROBE.into()), 0o755)
+        .unit("gha-runner-guest.service", units::guest::unit(units::guest::PROGRAM.as_ref()), "basic.target");
+    let template = lab.add_template(&template).unwrap();
+    let config = format!(
+        "token_file = \"{token}\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\ndisk = \"64M\"\n[class.root]\ndisk = \"64M\"\nprivileged = true\n\
+         [template.default]\npath = \"{template}\"\n[network]\ndns = [\"{lan}\"]\ndeny = [\"{forge}\"]\n\
+         connections = {connections}\n",
+        token = targets::SECRET_FILES[0].1,
+        lan = Place::Lan.address(),
+        forge = Place::Forge.address(),
+        connections = targets::CONNECTIONS,
+    );
+    let product = Product::new(program, config).with_file(targets::SECRET_FILES[0].1, targets::SECRET, 0o400).stopped();
+    lab.install_product(&product).unwrap();
+    lab.write_host(INSIDE, &fs::read(PROBE).unwrap(), 0o755).unwrap();
+    let user = units::USER;
+    lab.shell(&format!(
+        "install -d -m 750 -o {user} -g {user} /run/{user} {HANDOVER_DIR}
+         systemctl start gha-runner-sweep.service gha-runner-firewall.service"
+    ))
+    .unwrap();
+}
+
+fn stand_ins(lab: &Lab) -> Vec<Running> {
+    lab.exec(Place::Host, &["ip", "-6", "address", "add", "fd50::2/64", "dev", "eth0", "nodad"]).unwrap();
+    lab.exec(Place::Lan, &["ip", "-6", "address", "add", "fd50::10/64", "dev", "eth0", "nodad"]).unwrap();
+    let shared = lab.shared();
+    let serve = |place: Place| {
+        let log = shared.join(format!("{place}.heard")).display().to_string();
+        lab.spawn_in(place, &[PROBE, "serve", &log]).unwrap()
+    };
+    let elsewhere = Place::ALL.into_iter().filter(|place| *place != Place::Host).map(serve);
+    elsewhere.chain([lab.spawn_in(Place::Host, &[INSIDE, "host", HEARD]).unwrap()]).collect()
+}
+
+fn plant(lab: &Lab) {
+    for (_, path) in &targets::SECRET_FILES[1..] {
+        lab.write_host(path, targets::SECRET.as_bytes(), 0o600).unwrap();
+    }
+    lab.write_host(targets::MARKER, b"", 0o644).unwrap();
+    let target = "[Service]\nExecStart=/bin/sleep 1000\n";
+    lab.write_host("/etc/systemd/system/gha-breakout-target.service", target.as_bytes(), 0o644).unwrap();
+    lab.shell(&format!(
+        "echo {secret} | systemd-cat; journalctl --sync; systemctl daemon-reload
+         cp /bin/sleep /usr/local/bin/{victim}; systemd-run --quiet --unit=victim /usr/local/bin/{victim} 10000",
+        secret = targets::SECRET,
+        victim = targets::VICTIM,
+    ))
+    .unwrap();
+}

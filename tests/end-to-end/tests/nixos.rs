@@ -1,0 +1,83 @@
+//! A NixOS system as the template: an empty root, the store of the machine this runs on, and the system's own init.
+//! Only where a system was built; GHA_LAB_STORE names the store's directory, GHA_LAB_SYSTEM and GHA_LAB_RUNNER the
+//! system and the stand-in runner in it, as they are called inside (/nix/store/...).
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{env, time::Duration};
+
+use end_to_end::{SERVICE, Stage, StageConfig};
+use gha_runner_controller::{
+    config::NIX_STORE,
+    controller::{cause::Cause, phase::Phase},
+};
+use github_sim::world::Conclusion;
+use lab::Place;
+
+/// Where the lab installs them.
+const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
+const CONFIG: &str = "/etc/gha-runner-controller/config.toml";
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_job_runs_in_a_nixos_container_writes_to_its_store_and_leaves_the_hosts_as_it_was() {
+    let (Ok(system), Ok(runner), Ok(store)) =
+        (env::var("GHA_LAB_SYSTEM"), env::var("GHA_LAB_RUNNER"), env::var("GHA_LAB_STORE"))
+    else {
+        println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM, GHA_LAB_RUNNER)");
+        return;
+    };
+    let config = StageConfig {
+        classes: format!(
+            "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\ntemplate = \"nixos\"\n\
+             [template.nixos]\nsystem = \"{system}\"\nrunner = \"{runner}\"\n"
+        ),
+        ..StageConfig::default()
+    };
+    let Some(stage) = Stage::boot(&config).unwrap() else { return };
+    stage.lab.shell("mkdir -p /nix/var/nix/gcroots").unwrap();
+    let script = "grep -q ID=nixos /etc/os-release; readlink /run/current-system; id -un; test ! -w /nix/store; \
+                  until test -e /tmp/go; do sleep 0.1; done; ls /nix/store/made-by-a-job";
+    let (_, job) = stage.queue_small("nixos", script).unwrap();
+    let active = stage.wait_phase(job, Phase::Running, MINUTE).unwrap();
+    let held = stage.lab.shell("readlink /nix/var/nix/gcroots/gha-runner/*").unwrap();
+    assert_eq!(held.trim(), system, "the system is held while the container runs on it");
+    let unit = end_to_end::unit("small", &active.name);
+    let pid = stage.property(&unit, "MainPID").unwrap();
+    let inside = format!("nsenter -t $(cat /proc/{pid}/task/{pid}/children | cut -d' ' -f1) -U -m");
+    stage.lab.shell(&format!("{inside} {system}/sw/bin/touch /nix/store/made-by-a-job /tmp/go")).unwrap();
+    let done = stage.hub.wait_completed(job, MINUTE).unwrap();
+    let ended = stage.wait_finished(job, MINUTE).unwrap();
+    println!("{}\n{:?}", done.output, ended.timeline);
+    assert_eq!((done.conclusion, ended.cause), (Some(Conclusion::Success), Cause::Succeeded));
+    assert!(done.output.contains(&system), "{}", done.output);
+    assert!(!std::path::Path::new(&store).join("made-by-a-job").exists(), "the container wrote to the host's store");
+    stage.wait_until_clean(MINUTE).unwrap();
+    let left = stage.lab.exec(Place::Host, &["ls", "/nix/var/nix/gcroots/gha-runner", NIX_STORE]).unwrap().text();
+    assert!(!left.contains(&active.name) && !left.contains("made-by-a-job"), "{left}");
+}
+
+#[test]
+fn a_runner_the_host_keeps_runs_in_a_nixos_container_and_stays_as_it_was() {
+    let (Ok(system), Ok(_)) = (env::var("GHA_LAB_SYSTEM"), env::var("GHA_LAB_STORE")) else {
+        println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM)");
+        return;
+    };
+    let config = StageConfig { start: false, ..StageConfig::default() };
+    let Some(stage) = Stage::boot(&config).unwrap() else { return };
+    // The tree's own runner plays the unpacked release.
+    let shell = |script: &str| stage.lab.shell(script).unwrap();
+    shell(&format!(
+        "cp -a $(sed -n 's/^path = \"\\(.*\\)\"/\\1/p' {CONFIG})/opt/actions-runner /var/lib/actions-runner
+         printf '[template.nixos]\\nsystem = \"{system}\"\\nrunner_dir = \"/var/lib/actions-runner\"\\n' >> {CONFIG}
+         sed -i 's/^\\[class.small\\]/&\\ntemplate = \"nixos\"/' {CONFIG}
+         {PROGRAM} units --config {CONFIG} --output /etc && systemctl daemon-reload && systemctl start {SERVICE}"
+    ));
+    let list = "cd /var/lib/actions-runner && find . -exec ls -ld --time-style=full-iso {} +";
+    let before = shell(list);
+    let (_, job) = stage.queue_small("kept", "readlink /proc/[0-9]*/exe || true").unwrap();
+    let done = stage.hub.wait_completed(job, MINUTE).unwrap();
+    assert_eq!(done.conclusion, Some(Conclusion::Success), "{done:#?}");
+    assert!(done.output.contains("/opt/actions-runner/bin/Runner.Listener"), "{}", done.output);
+    stage.wait_until_clean(MINUTE).unwrap();
+    assert_eq!(shell(list), before);
+}

@@ -1,0 +1,203 @@
+# Everything of the project that takes a nixpkgs to evaluate, as one value a shell script can judge.
+#   part: which part of it; nixpkgs: a tree; snippets: files with Nix code of the documents, by place.
+{
+  nixpkgs,
+  part,
+  snippets ? { },
+}:
+let
+  pkgs = import nixpkgs {
+    system = "x86_64-linux";
+    config = { };
+    overlays = [ ];
+  };
+  inherit (pkgs) lib;
+  project = import ../.. { inherit pkgs; };
+  module = import ../../nix/checks/module.nix { inherit pkgs; };
+  named = prefix: lib.filterAttrs (name: _: lib.hasPrefix prefix name);
+
+  # What the host adds to a unit of the program, as drop-ins: never a unit of its own in its place.
+  additions = lib.mapAttrs (
+    _: system:
+    lib.mapAttrs (_: unit: {
+      inherit (unit) overrideStrategy;
+      keys = lib.unique (
+        map (line: lib.head (lib.splitString "=" line)) (
+          lib.filter (line: lib.hasInfix "=" line) (lib.splitString "\n" unit.text)
+        )
+      );
+    }) (named "gha-runner-" system.config.systemd.units)
+  ) module.accepted;
+  allowed = [
+    "Environment"
+    "PartOf"
+    "ReloadPropagatedFrom"
+    "WantedBy"
+    "X-ReloadIfChanged"
+    "X-Restart-Triggers"
+    "X-RestartIfChanged"
+    "X-StopIfChanged"
+  ];
+
+  fails = condition: text: lib.optional (!condition) text;
+  host =
+    name:
+    let
+      inherit (module.accepted.${name}) config;
+      cfg = config.services.gha-runner-controller;
+    in
+    fails (lib.elem cfg.units config.systemd.packages) "${name}: the rendered units are not installed"
+    ++ fails (
+      config.environment.etc."gha-runner-controller/settings.json".source
+      == "${cfg.units}/lib/gha-runner-controller/settings.json"
+    ) "${name}: the rendered settings are not installed"
+    ++ fails (
+      config.systemd.services.gha-runner-controller.wantedBy == [ "multi-user.target" ]
+    ) "${name}: nothing starts the controller"
+    ++ fails (lib.hasInfix "nftables" config.systemd.services.gha-runner-firewall.environment.PATH) "${name}: the fence does not find nft"
+    ++ fails config.security.polkit.enable "${name}: no polkit"
+    ++ lib.concatLists (
+      lib.mapAttrsToList (
+        unit: added:
+        fails (added.overrideStrategy == "asDropin") "${name}: ${unit} would replace the program's own"
+        ++ fails (
+          lib.subtractLists allowed added.keys == [ ]
+        ) "${name}: ${unit} is changed in ${toString added.keys}"
+      ) additions.${name}
+    );
+
+  container =
+    let
+      inherit (module.accepted.minimal.config.services.gha-runner-controller.containers.default) config;
+    in
+    fails (
+      config.systemd.services.docker.wantedBy == [ ]
+    ) "container: Docker starts without being asked"
+    ++ fails (
+      config.systemd.services.nix-daemon.wantedBy == [ ]
+    ) "container: the Nix daemon starts without being asked"
+    ++ fails (
+      config.systemd.sockets.nix-daemon.wantedBy == [ "sockets.target" ]
+    ) "container: nobody listens for Nix"
+    ++ fails (
+      config.virtualisation.docker.enable
+      && config.systemd.sockets.docker.wantedBy == [ "sockets.target" ]
+    ) "container: nobody listens for Docker"
+    ++ fails config.programs.nix-ld.enable "container: no nix-ld"
+    ++ fails (
+      config.systemd.services.gha-runner-guest.overrideStrategy == "asDropin"
+    ) "container: the guest's unit is replaced"
+    ++ fails (
+      config.systemd.services.gha-runner-guest.after == [ ]
+    ) "container: the guest waits for ${toString config.systemd.services.gha-runner-guest.after}";
+
+  # A snippet is a module of the host, a flake, or what stands in a template's place.
+  snippet =
+    place: file:
+    let
+      expression = import file;
+      evaluated = import (pkgs.path + "/nixos/lib/eval-config.nix") {
+        inherit lib;
+        system = null;
+        modules = [
+          ../../nix/module.nix
+          (
+            { ... }:
+            {
+              # What sops-nix and agenix would declare.
+              options = lib.genAttrs [ "sops" "age" ] (_: lib.mkOption { type = lib.types.raw; });
+              config = {
+                nixpkgs.pkgs = pkgs;
+                system.stateVersion = lib.trivial.release;
+                boot.loader.grub.enable = false;
+                fileSystems."/" = {
+                  device = "/dev/vda";
+                  fsType = "ext4";
+                };
+                services.gha-runner-controller = {
+                  enable = true;
+                  tokenFile = lib.mkDefault "/run/token";
+                };
+                sops.secrets.github-token.path = "/run/secrets/github-token";
+                age.secrets.github-token.path = "/run/agenix/github-token";
+              };
+            }
+          )
+          expression
+        ];
+      };
+      failed = lib.filter (found: !found.assertion) evaluated.config.assertions;
+    in
+    if expression ? outputs then
+      {
+        flake = lib.attrNames (
+          expression.outputs {
+            self = { };
+            nixpkgs = {
+              inherit lib;
+              legacyPackages.x86_64-linux = pkgs;
+            };
+            gha-runner-controller.nixosModules.default = ../../nix/module.nix;
+          }
+        );
+      }
+    else
+      {
+        failed = map (found: "${place}: ${found.message}") failed;
+        settings = builtins.fromJSON (
+          builtins.unsafeDiscardStringContext evaluated.config.services.gha-runner-controller.units.settings
+        );
+        system = builtins.unsafeDiscardStringContext evaluated.config.system.build.toplevel.drvPath;
+      };
+
+  # The host `nix flake init -t` gives, as it is, and what the walk-through's commands say of it.
+  template =
+    let
+      outputs = (import ../../templates/default/flake.nix).outputs {
+        nixpkgs.lib = lib // {
+          nixosSystem =
+            arguments:
+            import (pkgs.path + "/nixos/lib/eval-config.nix") (
+              arguments
+              // {
+                inherit lib;
+                system = null;
+                modules = arguments.modules ++ [ { nixpkgs.pkgs = pkgs; } ];
+              }
+            );
+        };
+        gha-runner-controller.nixosModules.default = ../../nix/module.nix;
+      };
+      inherit (outputs.nixosConfigurations.builder) config;
+      cfg = config.services.gha-runner-controller;
+      walk = builtins.readFile ../../docs/nixos.md;
+      says = text: fails (lib.hasInfix text walk) "docs/nixos.md does not say ${text}";
+    in
+    fails (lib.hasSuffix ".drv" config.system.build.toplevel.drvPath) "the template does not evaluate"
+    ++ fails (cfg.containers.default.config.system.build.toplevel ? drvPath) "nor does its container"
+    ++ fails (builtins.pathExists ../../templates/default/hardware-configuration.nix) "no file to replace"
+    ++ says "install -D -m 600 /dev/stdin ${toString cfg.tokenFile} "
+    ++ says "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"
+    ++ says "nixos-rebuild switch --flake .#${lib.head (lib.attrNames outputs.nixosConfigurations)}"
+    ++ says "runs-on: [${lib.concatStringsSep ", " cfg.classes.small.labels}]";
+in
+{
+  inherit template;
+  module = module.problems ++ lib.concatMap host (lib.attrNames module.accepted) ++ container;
+  inherit (module) settings;
+  options = import ../../nix/options-doc.nix { inherit pkgs; };
+  systems =
+    lib.mapAttrs (_: system: system.config.system.build.toplevel.drvPath) module.accepted
+    // lib.mapAttrs' (
+      name: container:
+      lib.nameValuePair "container-${name}" container.config.system.build.toplevel.drvPath
+    ) module.accepted.full.config.services.gha-runner-controller.containers;
+  checks = lib.mapAttrs (_: check: check.drvPath) project.checks;
+  drivers = lib.mapAttrs (_: test: {
+    driver = test.driver.drvPath;
+    script = builtins.unsafeDiscardStringContext test.config.testScriptString;
+    machines = lib.attrNames test.nodes;
+  }) (named "nixos-" project.checks);
+  snippets = lib.mapAttrs snippet snippets;
+}
+.${part}

@@ -1,0 +1,132 @@
+# Our functions that need no nixpkgs: an empty list, or what is not as it should be.
+let
+  settings = import ../../nix/settings.nix;
+  store = builtins.storeDir;
+
+  cases = {
+    a-name-is-written-as-in-the-file = {
+      got = map settings.snake [
+        "repo"
+        "tokenFile"
+        "maxConcurrentJobs"
+      ];
+      expected = [
+        "repo"
+        "token_file"
+        "max_concurrent_jobs"
+      ];
+    };
+    what-is-not-set-is-left-to-the-program = {
+      got = settings.make {
+        top = {
+          tokenFile = null;
+          maxConcurrent = 3;
+        };
+        http.port = null;
+        targets = [ ];
+      };
+      expected.max_concurrent = 3;
+    };
+    names-people-choose-stay = {
+      got = settings.make {
+        classes.bigOne.minIdle = 1;
+        credentials.myApp.appId = 7;
+        templates.debian.path = "/srv/debian";
+      };
+      expected = {
+        class.bigOne.min_idle = 1;
+        credential.myApp.app_id = 7;
+        template.debian.path = "/srv/debian";
+      };
+    };
+    a-target-keeps-its-place-and-its-keys = {
+      got = settings.make {
+        targets = [
+          {
+            repo = "a/b";
+            pushedWithin = "30d";
+            org = null;
+          }
+          { org = "c"; }
+        ];
+        settings.target = [ { repo = "d/e"; } ];
+      };
+      expected.target = [
+        {
+          repo = "a/b";
+          pushed_within = "30d";
+        }
+        { org = "c"; }
+        { repo = "d/e"; }
+      ];
+    };
+    whatever-else-is-written-passes-and-wins = {
+      got = settings.make {
+        top.maxConcurrent = 3;
+        classes.small.cpus = 2;
+        settings = {
+          max_concurrent = 4;
+          webhook.port = 1;
+          class.small.intake = "scale-set";
+        };
+      };
+      expected = {
+        max_concurrent = 4;
+        webhook.port = 1;
+        class.small = {
+          cpus = 2;
+          intake = "scale-set";
+        };
+      };
+    };
+    a-file-that-is-named-is-not-copied = {
+      got = (settings.make { top.tokenFile = /run/secrets/token; }).token_file;
+      expected = "/run/secrets/token";
+    };
+    a-file-in-the-store-is-told-from-one-outside = {
+      got = map settings.inStore [
+        "${store}/abc-token"
+        (/. + "${store}/abc-token")
+        "${store}-elsewhere/token"
+        "/run/secrets/token"
+      ];
+      expected = [
+        true
+        true
+        false
+        false
+      ];
+    };
+    a-lock-file-pins-one-input = {
+      got = builtins.attrNames (builtins.fromJSON (builtins.readFile ../../flake.lock)).nodes;
+      expected = [
+        "nixpkgs"
+        "root"
+      ];
+    };
+    both-flakes-want-the-same-nixpkgs = {
+      got =
+        let
+          wanted = (import ../../templates/default/flake.nix).inputs.nixpkgs.url;
+          locked = (builtins.fromJSON (builtins.readFile ../../flake.lock)).nodes.nixpkgs.original;
+        in
+        [
+          wanted
+          "github:${locked.owner}/${locked.repo}/${locked.ref}"
+        ];
+      expected = [
+        (import ../../flake.nix).inputs.nixpkgs.url
+        (import ../../flake.nix).inputs.nixpkgs.url
+      ];
+    };
+  };
+in
+builtins.filter (found: found != null) (
+  map (
+    name:
+    let
+      case = cases.${name};
+    in
+    if case.got == case.expected then null else { inherit name; } // case
+  ) (builtins.attrNames cases)
+)
