@@ -16,8 +16,10 @@ pub const STEP: &str = "run";
 /// The program, searched in `$PATH`.
 const PROGRAM: &str = "systemd-nspawn";
 
-/// Variables systemd-nspawn needs from the service manager; every other one is dropped.
-const KEPT_ENVIRONMENT: [&str; 5] = ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID"];
+/// Variables systemd-nspawn needs from the service manager, and one by which an operator's drop-in can leave the filter of
+/// system calls out (the benchmark does); every other one is dropped.
+const KEPT_ENVIRONMENT: [&str; 6] =
+    ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "SYSTEMD_SECCOMP"];
 /// And those whose name begins so: switches of systemd-nspawn itself, set by the unit.
 const KEPT_PREFIX: &str = "SYSTEMD_NSPAWN_";
 

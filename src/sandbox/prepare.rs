@@ -3,7 +3,7 @@
 //! A step that fails leaves what was made to *teardown*, which systemd runs in every case (`ExecStopPost=`). What an
 //! earlier try of the same name left behind is removed first.
 
-use std::{os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
+use std::{fmt::Write, os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
 
 use anyhow::{Context, bail, ensure};
 
@@ -120,6 +120,10 @@ pub fn prepare(request: Request<'_>) -> anyhow::Result<Plan> {
     result
 }
 
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
 /// What the steps hand each other.
 struct Work<'a> {
     request: Request<'a>,
@@ -148,11 +152,15 @@ impl<'a> Work<'a> {
 
     fn run(&mut self) -> anyhow::Result<Plan> {
         let begun = Instant::now();
+        let mut steps = String::new();
         for step in Step::ALL {
+            let step_begun = Instant::now();
             if step > Step::Record {
                 self.record.put_step(step.name())?;
             }
             self.perform(step).with_context(|| format!("step {}", step.name()))?;
+            // Writing to a String does not fail.
+            let _ = write!(steps, "{} {} {:.1}", if steps.is_empty() { ":" } else { "," }, step.name(), ms(step_begun));
             if self.request.fail_after == Some(step) {
                 bail!("step {} was told to be the last", step.name());
             }
@@ -162,11 +170,12 @@ impl<'a> Work<'a> {
         println!(
             "prepared {} in {:.1} ms: class {}, subnet {}, ids from {}",
             plan.name,
-            begun.elapsed().as_secs_f64() * 1e3,
+            ms(begun),
             plan.class,
             plan.subnet,
             plan.uid_base
         );
+        println!("steps in ms{steps}");
         Ok(plan)
     }
 

@@ -18,7 +18,7 @@ use github_sim::{
     ControlClient,
     world::{JobId, JobSpec, RunId},
 };
-use lab::{Inventory, Lab, LabConfig, Place, Product, Running, Source, Template};
+use lab::{Inventory, Lab, LabConfig, Place, Product, Recipe, Running, Source, Template};
 
 /// The repository every stage has.
 pub const REPO: &str = "octo-org/hello";
@@ -40,6 +40,12 @@ pub struct StageConfig {
     pub more_repos: Vec<String>,
     /// Configuration lines before the tables.
     pub top: String,
+    /// What the job's tree is made of.
+    pub tree: Recipe,
+    /// What is done in the host before the product is installed; `$template` is the template's path in it.
+    pub setup: String,
+    /// Keys of the one template.
+    pub template: String,
     /// `[class.…]` tables.
     pub classes: String,
     /// Further arguments of the simulator.
@@ -55,6 +61,9 @@ impl Default for StageConfig {
             more_repos: Vec::new(),
             top: "poll_interval = \"1s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"3s\"\n"
                 .to_owned(),
+            tree: Recipe::JOB,
+            setup: String::new(),
+            template: String::new(),
             classes: "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\n".to_owned(),
             simulator: vec!["--hurry".into(), "20".into()],
             start: true,
@@ -82,7 +91,7 @@ impl Stage {
             println!("skipped: {reason}");
             return Ok(None);
         }
-        let lab = Lab::boot(LabConfig::default())?;
+        let lab = Lab::boot(LabConfig { job: config.tree, ..LabConfig::default() })?;
         let socket = lab.shared().join("hub.sock");
         let simulator = Self::start_simulator(&lab, config, &socket)?;
         let hub = ControlClient::connect_within(&socket, Duration::from_secs(10))?;
@@ -93,13 +102,15 @@ impl Stage {
             .runner(Source::File(program("fakerunner")?))
             .unit("gha-runner-guest.service", guest, "basic.target");
         let template = lab.add_template(&template)?;
+        lab.shell(&format!("template={template}\n{}", config.setup))?;
         let repos: String = std::iter::once(REPO)
             .chain(config.more_repos.iter().map(String::as_str))
             .map(|repo| format!("[[target]]\nrepo = \"{repo}\"\n"))
             .collect();
         let text = format!(
             "{top}\ntoken_file = \"{TOKEN_FILE}\"\nhost_name = \"lab\"\n[github]\napi_url = \"http://{forge}\"\n\
-             [network]\ndns = []\n{repos}[template.default]\npath = \"{template}\"\n{classes}",
+             [network]\ndns = []\n{repos}[template.default]\npath = \"{template}\"\n{keys}{classes}",
+            keys = config.template,
             top = config.top,
             forge = Place::Forge.address(),
             classes = config.classes,
@@ -234,9 +245,9 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             "/run/gha-runner-events",
             "/var/lib/gha-runner-controller",
             "/var/lib/gha-runner-controller/containers",
+            "/var/lib/gha-runner-disks",
             "/var/lib/gha-runner-sandbox",
             "/var/lib/gha-runner-stores",
-            "/var/lib/gha-runner-disks",
         ]
         .contains(&name)
             || name.starts_with("/run/gha-runner-endings")

@@ -31,11 +31,11 @@ pub fn measure(stage: &Stage, containers: usize, through_controller: f64, report
     stage.lab.shell(&format!("systemctl stop {SERVICE}"))?;
     let (mut booted, mut runner) = (Sample::default(), Sample::default());
     for number in 0..=containers {
-        let (to_boot, to_runner) = one(stage, number)?;
+        let started = one(stage, "small", number)?;
         // The first one warms up.
         if number > 0 {
-            booted.add(to_boot);
-            runner.add(to_runner);
+            booted.add(started.booted);
+            runner.add(started.runner);
         }
     }
     let rows = [
@@ -55,12 +55,32 @@ pub fn measure(stage: &Stage, containers: usize, through_controller: f64, report
     Ok(())
 }
 
-fn one(stage: &Stage, number: usize) -> anyhow::Result<(f64, f64)> {
+/// How long one took, in milliseconds from the moment systemd started its unit.
+#[derive(Debug)]
+pub struct Started {
+    /// Until the guest ran.
+    pub booted: f64,
+    /// Until it started the runner program.
+    pub runner: f64,
+    /// What *prepare* said of its steps.
+    steps: String,
+}
+
+impl Started {
+    /// What a step of *prepare* took.
+    pub fn step(&self, name: &str) -> Option<f64> {
+        let found = self.steps.split([':', ',']).find_map(|step| step.trim().strip_prefix(name)?.strip_prefix(' '))?;
+        found.trim().parse().ok()
+    }
+}
+
+/// Starts one of this class, and waits for its end.
+pub fn one(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started> {
     let name = format!("j{number:07}");
     let record = ContainerRecord {
         version: VERSION,
         name: name.parse()?,
-        class: "small".into(),
+        class: class.into(),
         subnet: "192.168.100.0/24".parse()?,
         target: REPO.into(),
         job_id: None,
@@ -71,12 +91,13 @@ fn one(stage: &Stage, number: usize) -> anyhow::Result<(f64, f64)> {
     stage.lab.write_host(&format!("{directory}/{RECORD_FILE}"), &serde_json::to_vec(&record)?, 0o600)?;
     stage.lab.write_host(&format!("{directory}/{GRANT_FILE}"), GRANT.as_bytes(), 0o600)?;
     stage.lab.shell(&format!("chown -R {0}:{0} {directory}", units::USER))?;
-    let unit = units::container_unit("small", &name.parse()?);
+    let unit = units::container_unit(class, &name.parse()?);
     stage.lab.shell(&format!("exec systemctl --no-block start {unit}"))?;
     let (booted, runner) = story(stage, &name)?;
     // systemd's own word on when it began: getting a command into the host takes longer than the command.
-    let first = stage.lab.shell(&format!("journalctl -q -u {unit} -o short-unix | head -n 1"))?;
-    let begun = first.split_whitespace().next().and_then(|stamp| stamp.parse::<f64>().ok());
+    let journal = stage.lab.shell(&format!("journalctl -q -u {unit} -o short-unix --since=-1min"))?;
+    let begun = journal.lines().rfind(|line| line.contains(": Starting ")).unwrap_or_default();
+    let begun = begun.split_whitespace().next().and_then(|stamp| stamp.parse::<f64>().ok());
     // Milliseconds since the epoch are exact in 53 bits.
     let begun = (begun.context("the journal has no line of the unit")? * 1000.0).round() as u64;
     let deadline = Instant::now() + PATIENCE;
@@ -85,7 +106,9 @@ fn one(stage: &Stage, number: usize) -> anyhow::Result<(f64, f64)> {
         std::thread::sleep(Duration::from_millis(50));
     }
     stage.lab.shell(&format!("systemctl stop {unit}; rm -r {directory}"))?;
-    Ok((between(begun, booted), between(begun, runner)))
+    let steps = journal.lines().rfind(|line| line.contains("steps in ms")).unwrap_or_default();
+    let steps = steps.split_once("steps in ms").map(|(_, steps)| steps.to_owned()).unwrap_or_default();
+    Ok(Started { booted: between(begun, booted), runner: between(begun, runner), steps })
 }
 
 /// When the guest ran, and when it started the runner.

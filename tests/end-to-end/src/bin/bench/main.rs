@@ -1,9 +1,11 @@
 //! The benchmark: how long each step takes, how many jobs start a second, what the controller uses and asks.
 //!
-//! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less.
+//! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less,
+//! `--features` measures what each part of the isolation costs, and nothing else.
 
 mod burst;
 mod by_hand;
+mod features;
 mod footprint;
 mod report;
 mod sequence;
@@ -28,18 +30,23 @@ const QUICK: Amount = Amount { sequential: 8, burst: 20, by_hand: 5, idle: Durat
 
 fn main() -> ExitCode {
     let mut report = Report { markdown: false };
-    let mut amount = &FULL;
+    let (mut amount, mut features_only) = (&FULL, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--markdown" => report.markdown = true,
             "--quick" => amount = &QUICK,
+            "--features" => features_only = true,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick]");
+                eprintln!("usage: bench [--markdown] [--quick] [--features]");
                 return ExitCode::from(2);
             }
         }
     }
-    match measure(amount, report) {
+    let measured = match features_only {
+        true => features::measure(amount.by_hand, report),
+        false => measure(amount, report),
+    };
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
@@ -62,6 +69,8 @@ fn measure(amount: &Amount, report: Report) -> anyhow::Result<()> {
     by_hand::measure(&stage, amount.by_hand, total, report).context("containers by hand")?;
     println!();
     show::doing("Taking it down", || drop(stage));
+    features::measure(amount.by_hand, report).context("the parts of the isolation")?;
+    println!();
     let stage = boot("10s")?;
     println!("Watching an idle controller …");
     footprint::idle(&stage, amount.idle, report).context("an idle controller")?;

@@ -1,0 +1,109 @@
+//! What each part of the isolation costs a container that boots, side by side: the same container with and without it
+//! where it can be left out, the step that makes it where it cannot, and how long what starts on first use takes.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use end_to_end::{Stage, StageConfig, show};
+use gha_runner_controller::units;
+use lab::Recipe;
+
+use crate::{
+    by_hand::{self, Started},
+    report::{Report, TIMES, times},
+    stats::Sample,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const ALL_ON: &str = "everything on";
+/// Classes of one stage: what is different about each.
+const CLASSES: [(&str, &str, &str); 4] = [
+    ("small", ALL_ON, ""),
+    ("bare", "… without a user namespace (privileged)", "privileged = true\n"),
+    ("open", "… without seccomp", ""),
+    ("capped", "… with a disk of 1 GiB of its own", "disk = \"1G\"\n"),
+];
+/// Steps of *prepare* that are about isolation.
+const STEPS: [(&str, &str); 5] = [
+    ("fence", "fence: the table is compared"),
+    ("lower", "private users: the tree's ids are shifted"),
+    ("overlay", "overlay"),
+    ("link", "link"),
+    ("address", "address"),
+];
+
+/// Boots so many containers of each kind in turn, then uses Docker and Nix so often, and prints the tables.
+pub fn measure(rounds: usize, report: Report) -> anyhow::Result<()> {
+    let classes: String =
+        CLASSES.iter().map(|(name, _, keys)| format!("[class.{name}]\nlabels = [\"{name}\"]\n{keys}")).collect();
+    let stage = boot(&StageConfig { classes, ..StageConfig::default() })?;
+    // What only a bench wants to leave out, an operator leaves out by hand.
+    let drop_in = format!(
+        "/run/systemd/system/{}.d",
+        units::container_unit("open", &"j0000000".parse()?).replace("j0000000", "")
+    );
+    stage.lab.shell(&format!(
+        "mkdir -p {drop_in}; printf '[Service]\\nEnvironment=SYSTEMD_SECCOMP=0\\n' > {drop_in}/bench.conf
+         systemctl daemon-reload; systemctl stop {}",
+        end_to_end::SERVICE
+    ))?;
+    let mut started = [const { Vec::<Started>::new() }; CLASSES.len()];
+    for round in 0..=rounds {
+        for ((class, _, _), started) in CLASSES.iter().zip(&mut started) {
+            let one = by_hand::one(&stage, class, round).with_context(|| format!("class {class}"))?;
+            // The first warms up.
+            if round > 0 {
+                started.push(one);
+            }
+        }
+    }
+    let mut rows: Vec<Vec<String>> = CLASSES
+        .iter()
+        .zip(&started)
+        .map(|((_, what, _), started)| times(what, &started.iter().map(|one| one.runner).collect(), ""))
+        .collect();
+    rows.extend(STEPS.iter().map(|(step, what)| {
+        let found: Sample = started[0].iter().filter_map(|one| one.step(step)).collect();
+        times(&format!("of it, {what}"), &found, "")
+    }));
+    drop(stage);
+    rows.push(times("Docker ready: first answer of its daemon", &first_use(Recipe::DOCKER, rounds, DOCKER)?, ""));
+    rows.push(times("Nix ready: first answer of its daemon", &first_use(Recipe::NIX, rounds, NIX)?, ""));
+    let title =
+        format!("systemd starts the unit → runner program started, {rounds} of each in turn, and what is part of it");
+    report.table(&title, &TIMES, &rows, 1);
+    Ok(())
+}
+
+/// A tree's own class, and a command that waits for the daemon.
+const DOCKER: (&str, &str, &str) = ("", "[class.small.docker]\nenable = true\n", "docker version");
+const NIX: (&str, &str, &str) = ("nix_store = \"/var/lib/nix-store\"\n", "", "nix ping-store --store daemon");
+
+fn first_use(tree: Recipe, rounds: usize, (template, class, command): (&str, &str, &str)) -> anyhow::Result<Sample> {
+    let stage = boot(&StageConfig {
+        tree,
+        setup: "cp -a $template/srv/host-nix/nix/store /var/lib/nix-store 2>/dev/null || true".into(),
+        template: template.into(),
+        classes: format!("[class.small]\nlabels = [\"self-hosted\", \"linux\"]\n{class}"),
+        ..StageConfig::default()
+    })?;
+    let script = format!(
+        "begin=$(date +%s%N); {command} > /tmp/said 2>&1 || {{ cat /tmp/said; exit 1; }}; end=$(date +%s%N); \
+         echo \"ready: $(( (end - begin) / 10000 ))\""
+    );
+    let mut sample = Sample::default();
+    for round in 0..rounds {
+        let (_, job) = stage.queue_small(&format!("first use {round}"), &script)?;
+        let done = stage.hub.wait_completed(job, MINUTE)?;
+        let hundredths =
+            done.output.split("ready: ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let hundredths: f64 = hundredths.with_context(|| format!("{command}: {}", done.output))?;
+        sample.add(hundredths / 100.0);
+    }
+    ensure!(sample.len() == rounds, "not every job said how long it took");
+    Ok(sample)
+}
+
+fn boot(config: &StageConfig) -> anyhow::Result<Stage> {
+    show::doing("Booting a host", || Stage::boot(config))?.context("the host cannot be booted here")
+}
