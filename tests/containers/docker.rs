@@ -1,9 +1,12 @@
 //! Docker inside: what a job does with it works, two do it at once, and nothing of it is left, or just what is to be.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use gha_runner_controller::guest::event::{JobResult, What};
-use lab::Recipe;
+use lab::{Cache, Place, Recipe, Tree};
 
 use crate::{
     assert_nothing_left,
@@ -177,4 +180,70 @@ fn kept_images_are_found_by_the_next_job_of_the_target_and_by_nobody_else() {
         .shell("rm -r /var/lib/gha-runner-stores; losetup --all | grep gha-runner-stores && exit 1 || true")
         .unwrap();
     assert_nothing_left(&host, &before);
+}
+
+/// A registry with one image, `library/hello`, in the internet of the lab. `$1`: a directory, `$2`: a program for it.
+const REGISTRY: &str = r#"
+set -eu
+mkdir -p "$1/image/bin"; cp "$2" "$1/image/bin/busybox"; ln -s busybox "$1/image/bin/echo"
+cd "$1"
+put() { sum=$(sha256sum new | cut -d' ' -f1); size=$(stat -c %s new); mv new "_v2_library_hello_blobs_sha256:$sum"; }
+tar -C image -c . > new; put; layer=$sum layer_size=$size
+printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$layer" > new
+put
+type=application/vnd.docker
+printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"%s","size":%s,"digest":"sha256:%s"},"layers":[{"mediaType":"%s","size":%s,"digest":"sha256:%s"}]}' \
+    $type.distribution.manifest.v2+json $type.container.image.v1+json "$size" "$sum" \
+    $type.image.rootfs.diff.tar.gzip "$layer_size" "$layer" > new
+put
+# By its tag and by its digest.
+mv "_v2_library_hello_blobs_sha256:$sum" "_v2_library_hello_manifests_sha256:$sum"
+ln "_v2_library_hello_manifests_sha256:$sum" _v2_library_hello_manifests_latest
+: > _v2_
+"#;
+const REGISTRY_SERVER: &str = r#"
+use IO::Socket::INET;
+$SIG{CHLD} = "IGNORE";
+my $s = IO::Socket::INET->new(Listen => 20, LocalPort => 5000, ReuseAddr => 1) or die;
+while (my $c = $s->accept) {
+    next if fork;
+    my ($method, $path) = split ' ', scalar <$c>;
+    while (<$c>) { last if /^\r?\n$/ }
+    $path =~ s{/}{_}g;
+    my $type = $path =~ /manifests/ ? 'vnd.docker.distribution.manifest.v2+json' : 'octet-stream';
+    my ($code, $body) = ('404 Not Found', '');
+    if (open my $file, '<', "$ARGV[0]/$path") { local $/; ($code, $body) = ('200 OK', scalar <$file> // '') }
+    print $c "HTTP/1.1 $code\r\nContent-Type: application/$type\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n";
+    print $c $body unless $method eq 'HEAD';
+    exit;
+}
+"#;
+
+#[test]
+fn images_come_from_the_mirror_that_the_class_names() {
+    let Some(host) = docker_host(
+        r#"
+        say "Listening for Jobs"
+        docker run --rm hello /bin/echo 'said by an image of the mirror'
+        "#,
+        // No resolver: asking one that is not there would take longer than the test.
+        &format!("mirror = \"http://{}:5000\"\n[network]\ndns = []", Place::Internet.address()),
+    ) else {
+        return;
+    };
+    let files = host.lab.shared().join("registry");
+    let tree = Tree::ensure(&Cache::open().unwrap(), &Recipe::DOCKER).unwrap();
+    let made = Command::new("sh")
+        .args(["-c", REGISTRY, "registry"])
+        .args([&files, &tree.path().join("bin/busybox")])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let _registry =
+        host.lab.spawn_in(Place::Internet, &["perl", "-e", REGISTRY_SERVER, files.to_str().unwrap()]).unwrap();
+    host.hand_over("j0000821", 1);
+    host.start("j0000821").unwrap_or_else(|error| panic!("{error}"));
+    host.ending("j0000821");
+    let journal = host.journal("j0000821");
+    assert!(journal.contains("said by an image of the mirror"), "{journal}");
 }

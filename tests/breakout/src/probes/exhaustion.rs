@@ -35,8 +35,20 @@ pub const PROBES: &[Probe] = &[
     },
     Probe { name: "tasks", tried: "more tasks than the class may have", run: |_| limited("pids") },
     Probe { name: "memory", tried: "more memory than the class may have", run: |_| limited("memory") },
-    Probe { name: "disk", tried: "more disk than the class may have", run: |_| ceiling() },
-    Probe { name: "inodes", tried: "more files than the class may have", run: |_| ceiling() },
+    Probe {
+        name: "disk",
+        tried: "more disk than the class may have",
+        run: |_| shell("head -c 100M /dev/zero > /var/tmp/gha-fill; r=$?; rm -f /var/tmp/gha-fill; exit $r"),
+    },
+    Probe {
+        name: "inodes",
+        tried: "more files than the class may have",
+        run: |_| {
+            shell(
+                "mkdir /var/tmp/gha-many && cd /var/tmp/gha-many && seq 20000 | xargs touch; r=$?; rm -rf /var/tmp/gha-many; exit $r",
+            )
+        },
+    },
 ];
 
 fn open_files() -> Found {

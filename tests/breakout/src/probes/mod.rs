@@ -17,7 +17,7 @@ pub fn all() -> Vec<Probe> {
 
 /// Succeeds when the script does.
 fn shell(script: &str) -> Found {
-    match Command::new("timeout").args(["5", "bash", "-c", script]).output() {
+    match Command::new("timeout").args(["20", "bash", "-c", script]).output() {
         Err(error) => Found::skipped(error),
         Ok(output) => {
             let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });

@@ -162,7 +162,7 @@ fn install(lab: &Lab) {
         .unit("gha-runner-guest.service", units::guest::unit(units::guest::PROGRAM.as_ref()), "basic.target");
     let template = lab.add_template(&template).unwrap();
     let config = format!(
-        "token_file = \"{token}\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\ndisk = \"64M\"\n[class.root]\ndisk = \"64M\"\nprivileged = true\n\
+        "token_file = \"{token}\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\ndisk = \"64M\"\n[class.root]\nprivileged = true\n\
          [template.default]\npath = \"{template}\"\n[network]\ndns = [\"{lan}\"]\ndeny = [\"{forge}\"]\n\
          connections = {connections}\n",
         token = targets::SECRET_FILES[0].1,
