@@ -47,6 +47,7 @@ fn class(name: &str, version: Option<&str>, days: Option<i64>, outdated: bool) -
         runner_version: version.map(str::to_owned),
         runner_deprecated_in_days: days,
         outdated,
+        privileged: false,
     }
 }
 

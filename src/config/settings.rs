@@ -201,14 +201,15 @@ pub struct Class {
     /// Docker inside, if jobs of this class may use it.
     pub docker: Option<Docker>,
 }
+
 /// How a class's jobs are found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intake {
     /// By a scale set where the credential allows it, by polling elsewhere.
-    #[default]
     Auto,
-    /// By polling repositories.
+    /// By polling repositories: works everywhere, and with nothing that GitHub calls a preview.
+    #[default]
     Polling,
     /// By a runner scale set of each scope.
     ScaleSet,

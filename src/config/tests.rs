@@ -27,7 +27,7 @@ fn two_variables_and_no_file_are_enough() {
     let settings = load(None, env(&LEAST)).unwrap();
     assert_eq!(settings.targets[0].name, "octo-org/hello");
     assert_eq!(settings.targets[0].kind, TargetKind::Repository);
-    assert_eq!(settings.classes["default"].intake, Intake::Auto);
+    assert_eq!(settings.classes["default"].intake, Intake::Polling);
     assert_eq!((settings.max_concurrent, settings.poll_interval.as_secs()), (7, 10));
     assert_eq!((settings.job_timeout.as_secs(), settings.http.port), (7200, 8080));
     assert_eq!(settings.state_dir, PathBuf::from("/var/lib/gha-runner-controller"));
@@ -114,6 +114,7 @@ const FULL: &str = r#"
     [[target]]
     enterprise = "octo"
     credential = "classic"
+    classes = ["big"]
     [class.default]
     [class.big]
     labels = ["x"]
@@ -369,7 +370,9 @@ fn every_key_and_variable_is_documented() {
         .step_by(2)
         .flat_map(|span| span.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
         .collect();
-    let names = ["default", "big", "main", "classic", "token-1", "token-2"];
+    let names = [
+        "default", "big", "bare", "main", "classic", "token-1", "token-2", "db", "ccache", "other", "debian", "nixos",
+    ];
     for key in keys.iter().map(String::as_str).filter(|key| !names.contains(key)) {
         assert!(code.contains(key), "{key} is not in docs/configuration.md");
     }

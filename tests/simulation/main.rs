@@ -70,6 +70,7 @@ fn settings() -> Settings {
         [class.small]
         labels = ["self-hosted", "linux"]
         memory = "1G"
+        intake = "auto"
         [class.big]
         labels = ["self-hosted", "linux", "big"]
         memory = "8G"

@@ -95,7 +95,7 @@ mod tests {
     fn the_target_of_that_name_comes_before_its_owners_and_an_enterprise_last() {
         let settings = settings(
             "token_file = \"/t\"\n[[target]]\nenterprise = \"octo\"\n[[target]]\norg = \"acme\"\n[[target]]\n\
-             repo = \"Acme/Web\"\n[[target]]\nuser = \"octocat\"\n",
+             repo = \"Acme/Web\"\n[[target]]\nuser = \"octocat\"\n[class.default]\nintake = \"auto\"\n",
         );
         let (_, routes) = Routes::plan(&settings);
         for (name, target) in [
