@@ -74,9 +74,7 @@ impl FromStr for Destination {
             return Err(format!("{network} has bits set beyond its prefix"));
         }
         if network.prefix() == 0 {
-            return Err(
-                "that is everything; internet = true allows every public address".to_owned()
-            );
+            return Err("that is everything; internet = true allows every public address".to_owned());
         }
         let ports = ports.map_or(Ok(Vec::new()), parse_ports)?;
         Ok(Self { network, ports })
