@@ -151,6 +151,10 @@ fn webhook(found: &mut Found, written: WebhookWritten) -> Webhook {
 }
 
 fn network(found: &mut Found, written: &NetworkWritten) -> Network {
+    for denied in written.deny.iter().flatten().filter(|denied| denied.prefix() == 0) {
+        let remedy = "write class.NAME.network.internet = false for classes without internet";
+        found.push("network.deny", format!("{denied} is everything"), remedy);
+    }
     let connections = found.count("network.connections", written.connections, 8192, 64..=1_000_000);
     Network {
         pool: found.pool(written.pool.as_deref().unwrap_or(DEFAULT_POOL), written.prefix),

@@ -73,6 +73,9 @@ impl FromStr for Destination {
         if network.ip() != network.network() {
             return Err(format!("{network} has bits set beyond its prefix"));
         }
+        if network.prefix() == 0 {
+            return Err("that is everything; internet = true allows every public address".to_owned());
+        }
         let ports = ports.map_or(Ok(Vec::new()), parse_ports)?;
         Ok(Self { network, ports })
     }
@@ -200,6 +203,7 @@ mod tests {
             ("db.example", "no IPv4 address"),
             ("::1", "no IPv4 address"),
             ("10.0.0.1/8", "beyond its prefix"),
+            ("0.0.0.0/0", "everything"),
             ("10.0.0.1:0", "no port"),
             ("10.0.0.1:http", "no port"),
             ("10.0.0.1:", "no port"),

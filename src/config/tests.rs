@@ -255,6 +255,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[ids]\nfirst = 655361", "ids.first", "no ids for containers"),
         ("[ids]\nfirst = 65536", "ids.first", "no ids for containers"),
         ("[ids]\nfirst = 1879048192", "ids.first", "no ids for containers"),
+        ("[network]\ndeny = [\"0.0.0.0/0\"]", "network.deny", "is everything"),
         ("[network]\nconnections = 1", "network.connections", "out of range"),
         ("[network.shared.db]\ndestination = \"db\"", "network.shared.db.destination", "no IPv4 address"),
         ("[network.shared.db]\ndestination = \"10.0.0.1\"\ninterface = \"a b\"", "db.interface", "no link's name"),

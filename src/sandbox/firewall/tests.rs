@@ -16,7 +16,7 @@ const CONFIG: &str = r#"
     repo = "o/r"
     [network]
     dns = ["192.168.1.1", "9.9.9.9"]
-    deny = ["203.0.113.0/24", "10.1.0.0/16"]
+    deny = ["203.0.113.0/24", "10.1.0.0/16", "128.0.0.0/1", "8.8.8.8", "9.0.0.0/9"]
     shared.db = { destination = "10.8.0.0/24:5432", interface = "br-db" }
     [class.medium]
     [class.one-resolver.network]
