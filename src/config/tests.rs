@@ -371,9 +371,8 @@ fn every_key_and_variable_is_documented() {
         .step_by(2)
         .flat_map(|span| span.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
         .collect();
-    let names = [
-        "default", "big", "bare", "main", "classic", "token-1", "token-2", "db", "ccache", "other", "debian", "nixos",
-    ];
+    let names =
+        ["default", "big", "bare", "main", "classic", "token-1", "token-2", "db", "ccache", "other", "debian", "nixos"];
     for key in keys.iter().map(String::as_str).filter(|key| !names.contains(key)) {
         assert!(code.contains(key), "{key} is not in docs/configuration.md");
     }
