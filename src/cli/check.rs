@@ -1,13 +1,16 @@
 //! `check`: tries everything that serving jobs needs.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::json;
 
 use super::{ConfigFile, complain};
 use crate::{
-    check::{Finding, Severity, forge, labels, worst},
-    config::{Problems, Settings},
+    check::{Finding, Severity, forge, labels, runner, worst},
+    config::{PRIVILEGED_COST, Problems, Settings},
     controller::open_forge::open_forge,
     units,
 };
@@ -50,6 +53,10 @@ pub(super) fn main(args: Args) -> ExitCode {
 fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>> {
     let mut findings = vec![Finding::fine("configuration", "every key is known and every value is sound")];
     findings.extend(labels::clashes(settings));
+    for class in settings.classes.values().filter(|class| class.privileged) {
+        let remedy = "give the class a user namespace (privileged = false) unless it needs none by its nature";
+        findings.push(Finding::warning(format!("class.{}.privileged", class.name), PRIVILEGED_COST, remedy));
+    }
     if is_static {
         return Ok(findings);
     }
@@ -60,10 +67,12 @@ fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>
     findings.push(Finding::fine("host", "credentials can be read and templates are there"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let forge = open_forge(settings)?;
+        let github = open_forge(settings)?;
         for target in &settings.targets {
-            findings.extend(forge.probe(&target.name).await.into_iter().map(forge::told));
+            findings.extend(github.probe(&target.name).await.into_iter().map(forge::told));
         }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        findings.extend(runner::versions(settings, &github, now).await);
         anyhow::Ok(())
     })?;
     Ok(findings)

@@ -15,7 +15,7 @@ use crate::{
     controller::{
         ghosts::{Found, find},
         host_name::host_name,
-        ledger::claimed_runners,
+        ledger::records_in,
         open_forge::open_forge,
     },
     forge::{Deletion, Forge},
@@ -76,7 +76,7 @@ async fn clean(args: &Args) -> anyhow::Result<bool> {
     let forge = open_forge(&settings)?;
     let state_dir = args.state_dir.as_ref().unwrap_or(&settings.state_dir);
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let Found { ghosts, scopes, errors } = find(&forge, &settings, &host, || claimed_runners(state_dir), now)
+    let Found { ghosts, scopes, errors } = find(&forge, &settings, &host, || records_in(state_dir), now)
         .await
         .context("which registrations have a container cannot be told. Remedy: run this as root")?;
     let mut good = errors.is_empty();

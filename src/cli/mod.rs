@@ -3,6 +3,7 @@
 mod check;
 mod cleanup;
 mod guest;
+mod plan;
 mod run;
 mod sandbox;
 pub mod status;
@@ -42,6 +43,8 @@ enum Command {
     Guest(guest::Args),
     /// Try everything that serving jobs needs, and name what is missing.
     Check(check::Args),
+    /// Show what would be started now for what is queued now, and why not for the rest. Starts nothing.
+    Plan(plan::Args),
     /// Remove what was left behind.
     #[command(subcommand)]
     Cleanup(cleanup::Command),
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(command) => sandbox::main(command),
         Command::Guest(args) => guest::main(args),
         Command::Check(args) => check::main(args),
+        Command::Plan(args) => plan::main(args),
         Command::Cleanup(command) => cleanup::main(command),
         Command::Units(args) => units::main(args),
     }

@@ -186,7 +186,7 @@ fn seconds(seconds: u64) -> String {
 }
 
 /// Columns as wide as their widest cell; control characters, which job names may hold, are dropped.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let plain = |cell: String| cell.chars().filter(|c| !c.is_control()).take(60).collect::<String>();
     let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect())
         .chain(rows.map(|row| row.into_iter().map(plain).collect()))

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{edges::EdgeError, runner_name::ghosts};
+use super::{edges::EdgeError, record::Record, runner_name::ghosts};
 use crate::{
     config::{Settings, Target},
     forge::{Forge, ForgeError, Runner, selection::serves},
@@ -19,13 +19,13 @@ pub struct Found {
     pub errors: Vec<ForgeError>,
 }
 
-/// Looks through every scope of every target. `claimed` is asked for after a scope was listed: a registration is only
+/// Looks through every scope of every target. `records` are read after a scope was listed: a registration is only
 /// made once its record is written, so that one made meanwhile is claimed. `now` since the Unix epoch.
 pub async fn find(
     forge: &impl Forge,
     settings: &Settings,
     host: &str,
-    claimed: impl Fn() -> Result<BTreeSet<String>, EdgeError>,
+    records: impl Fn() -> Result<Vec<Record>, EdgeError>,
     now: Duration,
 ) -> Result<Found, EdgeError> {
     let mut found = Found::default();
@@ -42,8 +42,8 @@ pub async fn find(
             found.scopes += 1;
             match forge.list_runners(&scope).await {
                 Ok(runners) => {
-                    let claimed = claimed()?;
-                    let claimed = claimed.iter().map(String::as_str).collect();
+                    let records = records()?;
+                    let claimed = records.iter().map(|record| record.runner_name.as_str()).collect();
                     found
                         .ghosts
                         .extend(ghosts(runners, host, &claimed).into_iter().map(|ghost| (scope.clone(), ghost)));

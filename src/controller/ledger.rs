@@ -1,7 +1,6 @@
 //! The controller's files: its records under the state directory, the hand-over under `/run`, the endings it reads.
 
 use std::{
-    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -71,14 +70,13 @@ impl Ledger {
     }
 }
 
-/// Names of the runners that records in `state_dir` claim, read without changing anything. No directory = none.
-pub fn claimed_runners(state_dir: &Path) -> Result<BTreeSet<String>, EdgeError> {
+/// The records in `state_dir`, read without changing anything; those that cannot be read are left out. No directory =
+/// none.
+pub fn records_in(state_dir: &Path) -> Result<Vec<Record>, EdgeError> {
     let dir = state_dir.join("containers");
     match dir.try_exists() {
-        Ok(false) => Ok(BTreeSet::new()),
-        Ok(true) => {
-            Ok(json_files(&dir)?.iter().filter_map(|path| Some(read_json::<Record>(path).ok()?.runner_name)).collect())
-        }
+        Ok(false) => Ok(Vec::new()),
+        Ok(true) => Ok(json_files(&dir)?.iter().filter_map(|path| read_json(path).ok()).collect()),
         Err(error) => Err(failed(&dir, &error)),
     }
 }

@@ -4,6 +4,7 @@
 //! simulation; the real edges ([`ledger`], [`guests`], [`systemd`]) are thin. [`run`] puts them together.
 
 pub mod cause;
+pub mod clock;
 pub mod container;
 pub mod daemon;
 pub mod edges;
@@ -17,6 +18,7 @@ pub mod pace;
 pub mod phase;
 pub mod plan;
 pub mod record;
+pub mod rehearsal;
 pub mod run;
 pub mod runner_name;
 pub mod status;

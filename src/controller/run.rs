@@ -5,7 +5,7 @@ use std::{
     path::Path,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
@@ -18,8 +18,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
+    clock::RealClock,
     daemon::{Command, Daemon},
-    edges::{Clock, World},
+    edges::World,
     guests::GuestSockets,
     host_name::host_name,
     ledger::Ledger,
@@ -156,7 +157,7 @@ impl RealWorld {
     async fn open(settings: &Settings, host: &str) -> anyhow::Result<Self> {
         let forge = Rc::new(open_forge(settings)?);
         Ok(Self {
-            clock: RealClock { start: Instant::now() },
+            clock: RealClock::start(),
             sets: ScaleSets::new(forge.clone(), Https::new()?, host),
             forge,
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
@@ -204,19 +205,5 @@ impl World for RealWorld {
 
     fn random(&self) -> u64 {
         super::random()
-    }
-}
-
-struct RealClock {
-    start: Instant,
-}
-
-impl Clock for RealClock {
-    fn monotonic(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    fn wall(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }

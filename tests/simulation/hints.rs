@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use gha_runner_controller::controller::{
-    daemon::{Command, Daemon},
-    status::Status,
+use gha_runner_controller::{
+    config::Intake,
+    controller::{
+        daemon::{Command, Daemon},
+        status::Status,
+    },
 };
 use github_sim::{
     Call,
@@ -25,6 +28,10 @@ fn beside_a_slow_controller<T>(story: impl AsyncFnOnce(&Simulation, mpsc::Sender
         let mut simulation = Simulation::new(1);
         simulation.settings.poll_interval = 600 * SECOND;
         simulation.settings.idle_poll_interval = 600 * SECOND;
+        for class in simulation.settings.classes.values_mut() {
+            // A scale set would tell of every job by itself.
+            class.intake = Intake::Polling;
+        }
         let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &simulation.settings, 1);
         let (commands, inbox) = mpsc::channel(8);
         let (outbox, _status) = watch::channel(Status::default());

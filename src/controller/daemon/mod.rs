@@ -10,6 +10,7 @@ mod launch;
 mod look;
 mod observe;
 mod publish;
+mod rehearse;
 mod repositories;
 mod scopes;
 mod sets;

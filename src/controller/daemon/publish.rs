@@ -30,7 +30,7 @@ impl<W: World> Daemon<'_, W> {
         self.status.send_replace(status);
     }
 
-    fn current(&self) -> Status {
+    pub(super) fn current(&self) -> Status {
         let wall_ms = self.wall_ms();
         let (ended, live): (Vec<_>, Vec<_>) = self.containers.values().partition(|c| c.has_ended());
         let active_containers = live
