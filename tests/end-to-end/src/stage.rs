@@ -107,8 +107,12 @@ impl Stage {
             .chain(config.more_repos.iter().map(String::as_str))
             .map(|repo| format!("[[target]]\nrepo = \"{repo}\"\n"))
             .collect();
+        // A quiet repository is looked at as often as a busy one, unless the stage is about that.
+        let pace = config.top.lines().find_map(|line| line.strip_prefix("poll_interval"));
+        let pace = pace.filter(|_| !config.top.contains("idle_poll_interval"));
+        let idle = pace.map(|pace| format!("idle_poll_interval{pace}\n")).unwrap_or_default();
         let text = format!(
-            "{top}\ntoken_file = \"{TOKEN_FILE}\"\nhost_name = \"lab\"\n[github]\napi_url = \"http://{forge}\"\n\
+            "{top}\n{idle}token_file = \"{TOKEN_FILE}\"\nhost_name = \"lab\"\n[github]\napi_url = \"http://{forge}\"\n\
              [network]\ndns = []\n{repos}[template.default]\npath = \"{template}\"\n{keys}{classes}",
             keys = config.template,
             top = config.top,
