@@ -249,6 +249,7 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             "/run/gha-runner-events",
             "/var/lib/gha-runner-controller",
             "/var/lib/gha-runner-controller/containers",
+            "/var/lib/gha-runner-controller/sets",
             "/var/lib/gha-runner-disks",
             "/var/lib/gha-runner-sandbox",
             "/var/lib/gha-runner-stores",
