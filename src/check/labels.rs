@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Finding;
-use crate::config::{Class, Settings, Target};
+use crate::config::{Class, Settings};
 
 /// How labels of runners begin that GitHub hosts itself: a job that names one of them runs there as well as here.
 const HOSTED: [&str; 3] = ["ubuntu-", "windows-", "macos-"];
@@ -23,7 +23,7 @@ pub fn clashes(settings: &Settings) -> Vec<Finding> {
     let classes: Vec<&Class> = settings.classes.values().collect();
     for (i, one) in classes.iter().enumerate() {
         for other in &classes[i + 1..] {
-            if settings.targets.iter().any(|target| serves(target, one) && serves(target, other)) {
+            if settings.targets.iter().any(|target| target.has_class(&one.name) && target.has_class(&other.name)) {
                 findings.extend(clash(one, other));
             }
         }
@@ -54,10 +54,6 @@ fn clash(one: &Class, other: &Class) -> Option<Finding> {
         ),
         "nothing, if a larger container for a small job does no harm; else leave one common label out",
     ))
-}
-
-fn serves(target: &Target, class: &Class) -> bool {
-    target.classes.is_empty() || target.classes.contains(&class.name)
 }
 
 fn labels(class: &Class) -> BTreeSet<String> {

@@ -1,17 +1,14 @@
 //! `check`: tries everything that serving jobs needs.
 
-use std::{
-    process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{ConfigFile, complain};
+use super::{ConfigFile, REFUSED, block_on, conclude};
 use crate::{
     check::{Finding, Severity, forge, labels, runner, worst},
     config::{PRIVILEGED_COST, Problems, Settings},
-    controller::open_forge::open_forge,
+    controller::{clock::RealClock, edges::Clock, open_forge::open_forge},
     units,
 };
 
@@ -35,19 +32,13 @@ pub(super) fn main(args: Args) -> ExitCode {
         Err(problems) => {
             let findings = refused(&problems);
             print(&findings, args.json);
-            return ExitCode::from(2);
+            return ExitCode::from(REFUSED);
         }
     };
-    match findings(&settings, args.is_static) {
-        Ok(findings) => {
-            print(&findings, args.json);
-            if worst(&findings) == Severity::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    conclude(findings(&settings, args.is_static).map(|findings| {
+        print(&findings, args.json);
+        if worst(&findings) == Severity::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }))
 }
 
 fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>> {
@@ -65,14 +56,12 @@ fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>
         return Ok(findings);
     }
     findings.push(Finding::fine("host", "credentials can be read and templates are there"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    block_on(async {
         let github = open_forge(settings)?;
         for target in &settings.targets {
             findings.extend(github.probe(&target.name).await.into_iter().map(forge::told));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        findings.extend(runner::versions(settings, &github, now).await);
+        findings.extend(runner::versions(settings, &github, RealClock::start().wall()).await);
         anyhow::Ok(())
     })?;
     Ok(findings)

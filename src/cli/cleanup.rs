@@ -1,18 +1,15 @@
 //! `cleanup runners`, also `cleanup-github-runners`: removes registrations of this host that no container claims.
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use serde_json::json;
 
-use super::{ConfigFile, complain};
+use super::{ConfigFile, block_on, conclude};
 use crate::{
-    config::Problems,
     controller::{
+        clock::RealClock,
+        edges::Clock,
         ghosts::{Found, find},
         host_name::host_name,
         ledger::records_in,
@@ -49,25 +46,7 @@ pub(super) struct Args {
 /// refused.
 pub(super) fn main(command: Command) -> ExitCode {
     let Command::Runners(args) = command;
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&error.into());
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(clean(&args)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) if error.is::<Problems>() => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    conclude(block_on(clean(&args)).map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
 
 async fn clean(args: &Args) -> anyhow::Result<bool> {
@@ -75,7 +54,7 @@ async fn clean(args: &Args) -> anyhow::Result<bool> {
     let host = host_name(&settings);
     let forge = open_forge(&settings)?;
     let state_dir = args.state_dir.as_ref().unwrap_or(&settings.state_dir);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let now = RealClock::start().wall();
     let Found { ghosts, scopes, errors } = find(&forge, &settings, &host, || records_in(state_dir), now)
         .await
         .context("which registrations have a container cannot be told. Remedy: run this as root")?;

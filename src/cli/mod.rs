@@ -93,6 +93,28 @@ impl ConfigFile {
     }
 }
 
+/// Exit status for a configuration that is refused.
+const REFUSED: u8 = 2;
+
+/// The exit status of a command: its own, [`REFUSED`] with every problem printed, or 1 with the error.
+fn conclude(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| match error.downcast_ref::<Problems>() {
+        Some(problems) => {
+            eprintln!("{problems}");
+            ExitCode::from(REFUSED)
+        }
+        None => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Runs to its end what waits for a forge or a socket.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
 /// Prints an error with its causes on one line, as the journal likes it.
 fn complain(error: &anyhow::Error) {
     eprintln!("{error:#}");

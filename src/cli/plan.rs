@@ -6,18 +6,15 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::{
-    ConfigFile, complain,
+    ConfigFile, block_on, conclude,
     status::{table, waiting_shown},
 };
-use crate::{
-    config::Problems,
-    controller::{
-        host_name::host_name,
-        ledger::records_in,
-        open_forge::open_forge,
-        rehearsal::{Boot, Rehearsal, rehearse},
-        status::WaitingFor,
-    },
+use crate::controller::{
+    host_name::host_name,
+    ledger::records_in,
+    open_forge::open_forge,
+    rehearsal::{Boot, Rehearsal, rehearse},
+    status::WaitingFor,
 };
 
 /// How long repositories are looked at, at most.
@@ -35,20 +32,10 @@ pub(super) struct Args {
 
 /// Exit status 0 = everything was looked at, 1 = something could not be, 2 = the configuration is refused.
 pub(super) fn main(args: Args) -> ExitCode {
-    match decide(&args) {
-        Ok(rehearsal) => {
-            print(&rehearsal, args.json);
-            if rehearsal.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Err(error) if error.is::<Problems>() => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    conclude(decide(&args).map(|rehearsal| {
+        print(&rehearsal, args.json);
+        if rehearsal.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }))
 }
 
 fn decide(args: &Args) -> anyhow::Result<Rehearsal> {
@@ -56,8 +43,7 @@ fn decide(args: &Args) -> anyhow::Result<Rehearsal> {
     let host = host_name(&settings);
     let records = records_in(&settings.state_dir)
         .context("which containers there are cannot be told. Remedy: run this as root")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Ok(rehearse(open_forge(&settings)?, settings, host, records, PATIENCE).await) })
+    block_on(async { Ok(rehearse(open_forge(&settings)?, settings, host, records, PATIENCE).await) })
 }
 
 fn print(rehearsal: &Rehearsal, json: bool) {

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{config::Problems, controller};
+use crate::controller;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -17,17 +17,7 @@ pub struct Args {
 /// Runs until SIGTERM or SIGINT. Exit status 2 = the configuration is refused.
 pub fn main(args: Args) -> ExitCode {
     log();
-    match controller::run::run(args.config.as_deref()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Problems>() => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            super::complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    super::conclude(controller::run::run(args.config.as_deref()).map(|()| ExitCode::SUCCESS))
 }
 
 /// To the journal with its fields when it listens to our standard error, else as lines. `RUST_LOG` filters.

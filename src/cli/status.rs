@@ -52,8 +52,7 @@ pub fn main(args: Args) -> ExitCode {
 
 fn print(args: &Args) -> anyhow::Result<bool> {
     let at = SocketAddr::from((args.address, args.port));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = runtime.block_on(async {
+    let body = super::block_on(async {
         tokio::time::timeout(TIMEOUT, get(at, "/status")).await.unwrap_or_else(|_| bail!("no answer within 5 s"))
     });
     let body = body.with_context(|| {

@@ -5,9 +5,9 @@ use std::{env, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::Args as Arguments;
 
-use super::complain;
+use super::conclude;
 use crate::{
-    config::{self, PRIVILEGED_COST, Problems},
+    config::{self, PRIVILEGED_COST},
     units::{self, Places},
 };
 
@@ -34,23 +34,8 @@ pub(super) struct Args {
     guest_unit: bool,
 }
 
-/// Exit status for a configuration that is refused.
-const REFUSED: u8 = 2;
-
 pub(super) fn main(args: Args) -> ExitCode {
-    match write(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<Problems>() {
-            Some(problems) => {
-                eprintln!("{problems}");
-                ExitCode::from(REFUSED)
-            }
-            None => {
-                complain(&error);
-                ExitCode::FAILURE
-            }
-        },
-    }
+    conclude(write(args).map(|()| ExitCode::SUCCESS))
 }
 
 fn write(args: Args) -> anyhow::Result<()> {

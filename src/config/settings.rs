@@ -140,6 +140,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// The class serves it.
+    pub fn has_class(&self, class: &str) -> bool {
+        self.classes.is_empty() || self.classes.iter().any(|served| served == class)
+    }
+
     /// Its runners are registered with each of its repositories, not with its organisation or enterprise.
     pub fn registers_with_repositories(&self) -> bool {
         match self.kind {

@@ -242,9 +242,8 @@ fn serving(found: &mut Found, key: &str, target: &Target, classes: &BTreeMap<Str
         return;
     }
     for class in classes.values() {
-        let serves = target.classes.is_empty() || target.classes.contains(&class.name);
         found.unless(
-            !serves || class.intake != Intake::Polling,
+            !target.has_class(&class.name) || class.intake != Intake::Polling,
             key,
             format!("an enterprise cannot be polled, and class {} only polls", class.name),
             "give the class intake = \"scale-set\" or \"auto\", or name other classes",

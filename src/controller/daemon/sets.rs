@@ -96,7 +96,7 @@ impl<'w, W: World> Daemon<'w, W> {
                 Intake::Auto => !place.discovered,
                 Intake::ScaleSet => true,
             };
-            if !wanted || !(target.classes.is_empty() || target.classes.contains(&class.name)) {
+            if !wanted || !target.has_class(&class.name) {
                 continue;
             }
             let group = target.runner_group.clone().filter(|_| !target.registers_with_repositories());
@@ -137,11 +137,7 @@ impl<'w, W: World> Daemon<'w, W> {
     /// Repositories of this place are polled for queued jobs: not all its classes are served by sets.
     pub(super) fn is_polled(&self, scope: &str) -> bool {
         let Some(target) = self.target_of(scope) else { return true };
-        let mut classes = self
-            .settings
-            .classes
-            .keys()
-            .filter(|class| target.settings.classes.is_empty() || target.settings.classes.contains(class));
+        let mut classes = self.settings.classes.keys().filter(|class| target.settings.has_class(class));
         classes.any(|class| {
             let key = SetKey { class: class.clone(), scope: scope.to_owned() };
             self.sets.get(&key).is_none_or(|set| set.mode != Mode::Open)

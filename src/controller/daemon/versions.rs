@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, Outcome, ROUND};
+use super::{Daemon, Outcome};
 use crate::{
     controller::edges::{Clock, World},
     forge::{Forge, ForgeError, RunnerDeprecation},
@@ -75,16 +75,13 @@ impl<W: World> Daemon<'_, W> {
             if version.standing.replace(stands) != Some(stands) {
                 tell(class, version.known(), stands, days_left(known, wall));
             }
-            let held = match (stands, version.refused_at.map(|at| at + RETRY_REFUSED)) {
-                (Standing::Outdated, Some(retry)) if known.runtime.is_none_or(|end| end > wall) => Some(retry),
-                // Looked at again in each round, for as long as it is so.
-                (Standing::Outdated, _) => Some(now + 2 * ROUND),
-                _ => None,
+            let closed = match (stands, version.refused_at.map(|at| at + RETRY_REFUSED)) {
+                // One more try shows whether it still is so.
+                (Standing::Outdated, Some(retry)) if known.runtime.is_none_or(|end| end > wall) => now < retry,
+                (stands, _) => stands == Standing::Outdated,
             };
-            if let Some(until) = held.filter(|until| *until > now)
-                && let Some(view) = self.classes.iter_mut().find(|view| view.name == *class)
-            {
-                view.held_until = view.held_until.max(Some(until));
+            if let Some(view) = self.classes.iter_mut().find(|view| view.name == *class) {
+                view.outdated = closed;
             }
         }
     }
@@ -97,12 +94,8 @@ impl<W: World> Daemon<'_, W> {
             let written = runner_version::known(tree.as_deref(), template.runner_version.as_deref(), None);
             if written.is_some() && written != version.written.as_deref() {
                 info!(class = class.name, version = written, "runner version");
-                // Another program: what was said of the last one, and the wait for it, count no more.
-                if version.refused_at.take().is_some()
-                    && let Some(view) = self.classes.iter_mut().find(|view| view.name == class.name)
-                {
-                    view.held_until = None;
-                }
+                // Another program: what was said of the last one counts no more.
+                version.refused_at = None;
             }
             version.written = written.map(str::to_owned);
         }

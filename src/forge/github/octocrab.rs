@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use http::{HeaderValue, Request, header};
-use http_body_util::{BodyExt, Limited};
 use octocrab::Octocrab;
 
-use super::transport::{Answer, BODY_LIMIT, CALL_TIMEOUT, Call, Exchange, NoAnswer};
+use super::transport::{Answer, CALL_TIMEOUT, Call, Exchange, NoAnswer};
 use crate::config::token_file::Token;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,12 +51,7 @@ impl OctocrabExchange {
         }
         let request = self.client.build_request(builder, call.body.as_ref()).map_err(|error| no_answer(&error))?;
         let response = self.client.execute(request).await.map_err(|error| no_answer(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, BODY_LIMIT)
-            .collect()
-            .await
-            .map_err(|error| NoAnswer(format!("the answer broke off: {error}")))?;
-        Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
+        Answer::read(response).await
     }
 }
 

@@ -1,8 +1,10 @@
 //! The seams below the GitHub client: one HTTP exchange relative to the API root, and the same authenticated.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
 
 use crate::config::token_file::Token;
 
@@ -38,6 +40,20 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The whole of a response, if its body is not too large and does not break off.
+    pub(super) async fn read<B>(response: http::Response<B>) -> Result<Self, NoAnswer>
+    where
+        B: Body,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, BODY_LIMIT)
+            .collect()
+            .await
+            .map_err(|error| NoAnswer(format!("the answer broke off: {error}")))?;
+        Ok(Self { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
+    }
+
     /// An answer nobody gave: of a layer that did not let the call through.
     pub(super) fn made_up(status: StatusCode, message: &str) -> Self {
         let body = serde_json::json!({ "message": message }).to_string().into_bytes();

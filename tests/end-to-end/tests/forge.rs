@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use end_to_end::{SERVICE, Stage, StageConfig, TOKEN};
-use gha_runner_controller::controller::{cause::Cause, phase::Phase};
+use gha_runner_controller::controller::{cause::Cause, phase::Phase, status::WaitingFor};
 use github_sim::{
     control::Command,
     rest::Call,
@@ -151,6 +151,7 @@ fn a_class_whose_runner_is_refused_as_too_old_is_told_and_not_booted_in_a_loop()
     std::thread::sleep(Duration::from_secs(8));
     let status = stage.status().unwrap();
     assert!(status.active_containers.is_empty() && status.finished.len() == 1, "{status:#?}");
+    assert_eq!(status.queue[0].waiting, WaitingFor::RunnerVersion, "{status:#?}");
 
     // A new runner is in the template; a restart tries it.
     stage.systemctl(&["restart", SERVICE]).unwrap();

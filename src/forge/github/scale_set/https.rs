@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -16,7 +16,7 @@ use hyper_util::{
 use rustls::crypto::ring;
 
 use super::wire::{Answer, NoAnswer, Request, Wire};
-use crate::forge::github::{octocrab::chain, transport::BODY_LIMIT};
+use crate::forge::github::octocrab::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A poll is silent for most of a minute; this finds out sooner than its timeout that nobody is there any more.
@@ -62,12 +62,7 @@ impl Https {
         *built.uri_mut() = request.url.as_str().parse().map_err(|error| no_answer(&error))?;
         *built.headers_mut() = request.headers;
         let response = self.client.request(built).await.map_err(|error| no_answer(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, BODY_LIMIT)
-            .collect()
-            .await
-            .map_err(|error| NoAnswer(format!("the answer broke off: {error}")))?;
-        Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
+        Answer::read(response).await
     }
 }
 
