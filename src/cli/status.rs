@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::{
     api::{self, Health},
     config::PRIVILEGED_COST,
-    controller::status::{Finished, Status, WaitingFor},
+    controller::status::{Finished, IntakeStatus, SetStatus, Status, WaitingFor},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,6 +110,9 @@ pub fn for_people(status: &Status, health: &Health) -> String {
             .map_or(String::new(), |limit| format!(", {} of {} calls left", limit.remaining, limit.limit));
         let _ = writeln!(text, "  {}: {} queued, {polled}{limit}", target.repo, target.queued);
     }
+    for set in &status.sets {
+        let _ = writeln!(text, "{}", set_shown(set));
+    }
     if !status.active_containers.is_empty() {
         let rows = status.active_containers.iter().map(|container| {
             vec![
@@ -144,6 +147,20 @@ pub fn for_people(status: &Status, health: &Health) -> String {
         text.push_str(&table(&["ENDED", "CAUSE", "CLASS", "REPOSITORY", "JOB", "RAN", "NAME"], rows));
     }
     text
+}
+
+/// How the jobs of a class are found where it could have a scale set, and why not by that.
+fn set_shown(set: &SetStatus) -> String {
+    let intake = match (set.intake, &set.reason) {
+        (IntakeStatus::ScaleSet, _) => {
+            format!("by scale set, {} assigned, {} of them running", set.assigned, set.running)
+        }
+        (IntakeStatus::Polling, None) => "by polling until its scale set is open".to_owned(),
+        (IntakeStatus::Polling, Some(_)) => "by polling".to_owned(),
+        (IntakeStatus::None, _) => "not: it has no scale set".to_owned(),
+    };
+    let reason = set.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("  class {} in {}: jobs are found {intake}{reason}", set.class, set.scope)
 }
 
 fn finished_row(ended: &Finished) -> Vec<String> {

@@ -42,6 +42,7 @@ impl<'w, W: World> Daemon<'w, W> {
             return;
         };
         let seen = job.as_ref().and_then(|(repository, job)| self.repositories.get(repository)?.seen.get(job));
+        let assigned = if set { self.next_of_set(class, scope) } else { None };
         let record = Record {
             // Unique to the attempt: a leftover of an earlier one can never answer 409 to this (PROTOCOLS B.6).
             runner_name: runner_name(&self.host, class, &name, random),
@@ -58,8 +59,11 @@ impl<'w, W: World> Daemon<'w, W> {
             stage: Stage::Minting,
             boot_id: self.boot_id.clone(),
             timeline: Timeline {
-                queued_ms: seen.and_then(|seen| seen.queued_ms),
-                visible_ms: seen.map(|seen| seen.visible_ms),
+                queued_ms: match assigned {
+                    Some(job) => job.queued_at.map(millis),
+                    None => seen.and_then(|seen| seen.queued_ms),
+                },
+                visible_ms: assigned.map(|job| millis(job.heard_at)).or(seen.map(|seen| seen.visible_ms)),
                 recorded_ms: Some(wall_ms),
                 ..Timeline::default()
             },
@@ -243,4 +247,8 @@ impl<'w, W: World> Daemon<'w, W> {
             self.systemd_error = Some(error.0);
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@ use super::{Daemon, Outcome, backoff};
 use crate::{
     config::{Intake, TargetKind},
     controller::{
+        container::Container,
         edges::{Clock, Records, World},
         gate,
         phase::Phase,
@@ -22,6 +23,7 @@ use crate::{
             assignments::{Assignment, AssignmentState, Assignments},
         },
     },
+    handover::ContainerName,
 };
 
 /// Pauses after a set could not be opened, first and longest.
@@ -303,6 +305,20 @@ impl<'w, W: World> Daemon<'w, W> {
         }
     }
 
+    /// The job that a container of this set about to be booted is for: the one that has waited longest and has none on
+    /// its way. GitHub may give the container another; this one is why it is booted.
+    pub(super) fn next_of_set(&self, class: &str, scope: &str) -> Option<&Assignment> {
+        let key = SetKey { class: class.to_owned(), scope: scope.to_owned() };
+        let spare = |container: &&Container| {
+            let record = &container.record;
+            (record.class.as_str(), record.scope.as_str(), record.set) == (class, scope, true)
+                && matches!(container.use_(), Use::Coming | Use::Idle(_))
+        };
+        let spare = self.containers.values().filter(spare).count();
+        let waiting = self.sets.get(&key)?.assignments.waiting();
+        waiting.into_iter().filter(|job| !self.is_refused(&key, job)).nth(spare)
+    }
+
     /// Waiting assignments that are not to be run.
     pub(super) fn refused_of(&self, key: &SetKey, set: &Set) -> usize {
         let waiting = |job: &&Assignment| job.state == AssignmentState::Waiting;
@@ -372,6 +388,16 @@ impl<'w, W: World> Daemon<'w, W> {
             },
             _ => None,
         }
+    }
+
+    /// How the job of this container ended is still to be told by its scale set, and by nobody else.
+    pub(super) fn is_untold(&self, name: &ContainerName) -> bool {
+        let Some(container) = self.containers.get(name) else { return false };
+        let record = &container.record;
+        let key = SetKey { class: record.class.clone(), scope: record.scope.clone() };
+        let is_open = self.sets.get(&key).is_some_and(|set| set.mode == Mode::Open);
+        let unknown = record.set && record.took.is_none() && container.had_job() && !container.concluded;
+        unknown && is_open && self.set_conclusion(&key, &record.runner_name).is_none()
     }
 
     /// The controller stops: no more news is waited for, and the sessions are given back.

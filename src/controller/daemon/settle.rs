@@ -21,6 +21,8 @@ use crate::{
 const BUSY_PAUSE: Duration = Duration::from_secs(45);
 /// Pauses after failed calls, first and longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// A scale set tells how a job ended about when its container is gone; so long, and so often, is waited for that.
+const TOLD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(250));
 /// After so many tries a registration is given up to the forge, which removes it after a day.
 const TRIES: u32 = 200;
 
@@ -66,7 +68,12 @@ impl<'w, W: World> Daemon<'w, W> {
     /// After the end: first how the job ended, then the registration.
     pub(super) fn settle(&mut self, name: &ContainerName) {
         let now = self.now();
+        let untold = self.is_untold(name);
         let Some(container) = self.containers.get_mut(name) else { return };
+        if untold && now.saturating_sub(container.phase_since) < TOLD.0 {
+            container.not_before = now + TOLD.1;
+            return;
+        }
         let job = container.record.took.or(container.record.job_id);
         let lingers_until = container.phase_since + self.settings.registration_linger;
         if !container.concluded {
@@ -165,7 +172,8 @@ impl<'w, W: World> Daemon<'w, W> {
             info!(container = %name, cause = %certain, "the forge made the cause certain");
         }
         let elsewhere = job.as_ref().is_some_and(|job| !ours && job.runner_name.is_some());
-        let finished = Finished::new(container, job.as_ref().filter(|_| ours), elsewhere, wall_ms);
+        let mut finished = Finished::new(container, job.as_ref().filter(|_| ours), elsewhere, wall_ms);
+        finished.conclusion = finished.conclusion.or_else(|| told.map(str::to_owned));
         // It ended while nobody listened and looked like a failed boot, and yet its runner had a job.
         let came_up = (before.is_boot_failure() && !certain.is_boot_failure()).then(|| container.record.class.clone());
         self.finished.push_back(finished.into());

@@ -38,6 +38,10 @@ pub fn unit(class: &str, name: &str) -> String {
 pub struct StageConfig {
     /// Repositories besides [`REPO`].
     pub more_repos: Vec<String>,
+    /// Tables of targets, credentials and the webhook, in place of one target for each repository.
+    pub targets: String,
+    /// Files they name: path, content, mode.
+    pub files: Vec<(String, Vec<u8>, u32)>,
     /// Configuration lines before the tables.
     pub top: String,
     /// What the job's tree is made of.
@@ -59,6 +63,8 @@ impl Default for StageConfig {
     fn default() -> Self {
         Self {
             more_repos: Vec::new(),
+            targets: String::new(),
+            files: Vec::new(),
             top: "poll_interval = \"1s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"3s\"\n"
                 .to_owned(),
             tree: Recipe::JOB,
@@ -103,23 +109,25 @@ impl Stage {
             .unit("gha-runner-guest.service", guest, "basic.target");
         let template = lab.add_template(&template)?;
         lab.shell(&format!("template={template}\n{}", config.setup))?;
-        let repos: String = std::iter::once(REPO)
+        let each: String = std::iter::once(REPO)
             .chain(config.more_repos.iter().map(String::as_str))
             .map(|repo| format!("[[target]]\nrepo = \"{repo}\"\n"))
             .collect();
+        let targets = if config.targets.is_empty() { &each } else { &config.targets };
         // A quiet repository is looked at as often as a busy one, unless the stage is about that.
         let pace = config.top.lines().find_map(|line| line.strip_prefix("poll_interval"));
         let pace = pace.filter(|_| !config.top.contains("idle_poll_interval"));
         let idle = pace.map(|pace| format!("idle_poll_interval{pace}\n")).unwrap_or_default();
         let text = format!(
             "{top}\n{idle}token_file = \"{TOKEN_FILE}\"\nhost_name = \"lab\"\n[github]\napi_url = \"http://{forge}\"\n\
-             [network]\ndns = []\n{repos}[template.default]\npath = \"{template}\"\n{keys}{classes}",
+             [network]\ndns = []\n{targets}[template.default]\npath = \"{template}\"\n{keys}{classes}",
             keys = config.template,
             top = config.top,
             forge = Place::Forge.address(),
             classes = config.classes,
         );
         let mut product = Product::new(program("gha-runner-controller")?, text).with_file(TOKEN_FILE, TOKEN, 0o400);
+        product.files.extend(config.files.iter().cloned());
         product.start = config.start;
         lab.install_product(&product)?;
         Ok(Some(Self { hub, simulator, before, lab }))
@@ -260,6 +268,8 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
         ]
         .contains(&name)
             || name.starts_with("/run/gha-runner-endings")
+            // What each scale set told, kept for as long as there is the set.
+            || name.starts_with("/var/lib/gha-runner-controller/sets/")
             // systemd's own, made by the first container of any kind.
             || ["/run/systemd/nspawn", "/run/systemd/nspawn/locks", "/run/systemd/nspawn/propagate"].contains(&name)
         }

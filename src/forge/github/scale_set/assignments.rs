@@ -46,8 +46,14 @@ pub struct Assignment {
     pub workflow_ref: String,
     /// `runs-on`.
     pub labels: Vec<String>,
+    /// When GitHub queued it.
+    #[serde(default)]
+    pub queued_at: Option<Duration>,
     /// When it was assigned, at the latest when we heard of it.
     pub assigned_at: Duration,
+    /// When we first heard of this assignment.
+    #[serde(default)]
+    pub heard_at: Duration,
     /// Where it is.
     pub state: AssignmentState,
     /// Since when it has been over, as far as we know.
@@ -118,6 +124,14 @@ impl Assignments {
         self.jobs.iter().filter(|(_, job)| job.is_open())
     }
 
+    /// Jobs that wait, those first that were heard of first.
+    pub fn waiting(&self) -> Vec<&Assignment> {
+        let mut waiting: Vec<&Assignment> =
+            self.jobs.values().filter(|job| job.state == AssignmentState::Waiting).collect();
+        waiting.sort_by_key(|job| (job.heard_at, job.newest));
+        waiting
+    }
+
     /// The counts last reconciled with.
     pub fn statistics(&self) -> Statistics {
         self.statistics
@@ -149,7 +163,9 @@ impl Assignments {
             event_name: String::new(),
             workflow_ref: String::new(),
             labels: Vec::new(),
+            queued_at: None,
             assigned_at: now,
+            heard_at: now,
             state: AssignmentState::Waiting,
             over_since: None,
             doubted_since: None,
@@ -171,6 +187,10 @@ impl Assignments {
         job.labels.clone_from(&message.labels);
         // GitHub's own time tells a replayed assignment from a new one; its clock may be ahead of ours.
         job.assigned_at = message.assigned_at.unwrap_or(now).min(now);
+        if state == AssignmentState::Waiting {
+            job.queued_at = message.queued_at;
+            job.heard_at = now;
+        }
         job.over_since = matches!(state, AssignmentState::Finished(_)).then_some(now);
         job.doubted_since = None;
         job.state = state;

@@ -38,6 +38,27 @@ fn seconds(count: u64) -> Duration {
 }
 
 #[test]
+fn what_waits_is_told_in_the_order_it_was_heard_of_and_by_when_that_was() {
+    let mut set = Assignments::default();
+    let message = |id| JobMessage { queued_at: Some(NOW), ..job(id, JobEvent::Assigned) };
+    let heard = |set: &Assignments| -> Vec<(u64, Duration)> {
+        set.waiting().iter().map(|job| (job.run_id - 9000, job.heard_at - NOW)).collect()
+    };
+    set.apply(1, &[message(2)], NOW + seconds(1));
+    set.apply(2, &[message(1), message(3)], NOW + seconds(2));
+    // Told again, as after a restart.
+    set.apply(1, &[message(2)], NOW + seconds(9));
+    assert_eq!(heard(&set), [(2, seconds(1)), (1, seconds(2)), (3, seconds(2))]);
+    assert!(set.waiting().iter().all(|job| job.queued_at == Some(NOW)));
+    set.apply(3, &[job(2, started("r"))], NOW + seconds(10));
+    assert_eq!(heard(&set), [(1, seconds(2)), (3, seconds(2))]);
+    // Taken from a runner that never came, and assigned anew.
+    set.apply(4, &[job(1, completed("")), message(1)], NOW + seconds(20));
+    set.apply(5, &[message(1)], NOW + seconds(21));
+    assert_eq!(heard(&set), [(3, seconds(2)), (1, seconds(21))]);
+}
+
+#[test]
 fn a_job_goes_from_waiting_through_running_to_finished() {
     let mut all = Assignments::default();
     all.apply(1, &[job(1, JobEvent::Available)], NOW);
