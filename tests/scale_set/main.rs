@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod host;
+mod tls;
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@
 mod edges;
 mod hints;
 mod host;
+mod pace;
 mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};

@@ -11,8 +11,9 @@ use crate::{
     forge::{ErrorKind, Forge, ForgeError, RateLimit},
 };
 
-/// Calls of a look counted against the limit, before any was observed.
-const COST: f64 = 2.0;
+/// Calls of a look counted against the limit, before any was observed: nothing has happened in most repositories, and
+/// what is unchanged is free. If that is wrong, some looks show it, and the governor keeps the limit meanwhile.
+const COST: f64 = 0.1;
 /// Weight of one look in the cost observed.
 const WEIGHT: f64 = 0.05;
 
@@ -34,11 +35,13 @@ impl Default for Credential {
 }
 
 impl Credential {
-    /// A look ended, and the limit is this now: whatever was counted since the last one, it cost.
-    fn observe(&mut self, limit: Option<RateLimit>) {
+    /// A look ended, and the limit is this now: whatever was counted since the last one, it cost. The first look at a
+    /// repository says nothing of those to come: none of its answers could be known to be unchanged.
+    fn observe(&mut self, limit: Option<RateLimit>, first: bool) {
         let last = std::mem::replace(&mut self.last, limit);
         if let (Some(last), Some(limit)) = (last, limit)
             && last.reset == limit.reset
+            && !first
         {
             let counted = last.remaining.saturating_sub(limit.remaining) as f64;
             self.cost += (counted.min(100.0) - self.cost) * WEIGHT;
@@ -72,9 +75,10 @@ impl<W: World> Daemon<'_, W> {
     /// A look at a repository of `target` ended.
     pub(super) fn observe_cost(&mut self, target: &str, repository: &str) {
         let limit = self.world.forge().rate_limit(repository);
+        let first = self.repositories.get(repository).is_none_or(|found| found.looked_at.is_none());
         let name = self.credential_of(target).map(str::to_owned);
         if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name)) {
-            credential.observe(limit);
+            credential.observe(limit, first);
         }
     }
 

@@ -13,6 +13,9 @@ use super::transport::{Answer, CALL_TIMEOUT, Call, Exchange, NoAnswer};
 use crate::config::token_file::Token;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What to do where the server has a certificate of an authority of one's own.
+const UNKNOWN_ISSUER: &str = ". Remedy: add the authority that signed the server's certificate to those this host \
+                              trusts, then restart the controller";
 
 /// One API root.
 #[derive(Debug, Clone)]
@@ -77,6 +80,9 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
             text = format!("{text}: {said}");
         }
         next = cause.source();
+    }
+    if text.contains("UnknownIssuer") {
+        text.push_str(UNKNOWN_ISSUER);
     }
     text
 }

@@ -16,14 +16,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// When all of them end, counted from when they are queued: long after the last has begun.
 const END_AFTER: Duration = Duration::from_secs(15);
 
+/// A job's script that ends at this time, in milliseconds since the epoch.
+pub fn until(end: u64) -> String {
+    format!(
+        "ms=$(( {end} - $(date +%s%3N) )); if [ $ms -gt 0 ]; then sleep $((ms / 1000)).$(printf %03d $((ms % 1000))); fi"
+    )
+}
+
 /// Queues them, waits for all, prints the tables.
 pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<()> {
     let controller = Controller::find(stage)?;
     let before = controller.used()?;
     let end = ms(SystemTime::now().duration_since(UNIX_EPOCH)? + END_AFTER);
-    let script = format!(
-        "ms=$(( {end} - $(date +%s%3N) )); if [ $ms -gt 0 ]; then sleep $((ms / 1000)).$(printf %03d $((ms % 1000))); fi"
-    );
+    let script = until(end);
     let specs = (0..jobs)
         .map(|number| JobSpec::new(&format!("burst {number}"), &["self-hosted", "linux"], &[&script]))
         .collect();

@@ -1,12 +1,14 @@
 //! The benchmark: how long each step takes, how many jobs start a second, what the controller uses and asks.
 //!
 //! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less,
-//! `--features` measures what each part of the isolation costs, and nothing else.
+//! `--features` measures what each part of the isolation costs, and nothing else; `--paths` the ways a job comes here, and
+//! nothing else.
 
 mod burst;
 mod by_hand;
 mod features;
 mod footprint;
+mod paths;
 mod report;
 mod sequence;
 mod stats;
@@ -23,28 +25,51 @@ struct Amount {
     burst: usize,
     by_hand: usize,
     idle: Duration,
+    paths: paths::Amount,
 }
 
-const FULL: Amount = Amount { sequential: 30, burst: 20, by_hand: 15, idle: Duration::from_secs(30) };
-const QUICK: Amount = Amount { sequential: 8, burst: 20, by_hand: 5, idle: Duration::from_secs(10) };
+/// What is measured of a run.
+#[derive(Clone, Copy)]
+enum Part {
+    All,
+    Features,
+    Paths,
+}
+
+const FULL: Amount = Amount {
+    sequential: 30,
+    burst: 20,
+    by_hand: 15,
+    idle: Duration::from_secs(30),
+    paths: paths::Amount { idle: Duration::from_secs(75), jobs: 20, quiet: 10 },
+};
+const QUICK: Amount = Amount {
+    sequential: 8,
+    burst: 20,
+    by_hand: 5,
+    idle: Duration::from_secs(10),
+    paths: paths::Amount { idle: Duration::from_secs(20), jobs: 8, quiet: 3 },
+};
 
 fn main() -> ExitCode {
     let mut report = Report { markdown: false };
-    let (mut amount, mut features_only) = (&FULL, false);
+    let (mut amount, mut part) = (&FULL, Part::All);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--markdown" => report.markdown = true,
             "--quick" => amount = &QUICK,
-            "--features" => features_only = true,
+            "--features" => part = Part::Features,
+            "--paths" => part = Part::Paths,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick] [--features]");
+                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths]");
                 return ExitCode::from(2);
             }
         }
     }
-    let measured = match features_only {
-        true => features::measure(amount.by_hand, report),
-        false => measure(amount, report),
+    let measured = match part {
+        Part::All => measure(amount, report),
+        Part::Features => features::measure(amount.by_hand, report),
+        Part::Paths => paths::measure(&amount.paths, report),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +99,9 @@ fn measure(amount: &Amount, report: Report) -> anyhow::Result<()> {
     let stage = boot("10s")?;
     println!("Watching an idle controller …");
     footprint::idle(&stage, amount.idle, report).context("an idle controller")?;
+    show::doing("Taking it down", || drop(stage));
+    println!();
+    paths::measure(&amount.paths, report).context("the ways a job comes here")?;
     Ok(())
 }
 
