@@ -3,6 +3,7 @@
 use crate::control::{self, Command};
 use crate::rest::Reply;
 use crate::runner_protocol;
+use crate::scale_set::{self, Held};
 use crate::world::World;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -117,7 +118,12 @@ impl Shared {
 
     /// Waits as a reply says.
     async fn settle(&self, mut reply: Reply) -> io::Result<Response<Vec<u8>>> {
+        let mut poll = Poll { world: self, held: None };
         loop {
+            poll.held = match &reply {
+                Reply::Held(held) => Some(held.clone()),
+                _ => None,
+            };
             match reply {
                 Reply::Answer(response) => return Ok(response),
                 Reply::Slow(after, response) => {
@@ -145,6 +151,20 @@ impl Shared {
         match self.lock().command(now(), command) {
             Ok(value) => plain(StatusCode::OK, &value.to_string()),
             Err(error) => plain(StatusCode::CONFLICT, &error.to_string()),
+        }
+    }
+}
+
+/// A poll that is being held; dropped as such, it was given up.
+struct Poll<'a> {
+    world: &'a Shared,
+    held: Option<Held>,
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            scale_set::gave_up(&mut self.world.lock(), now(), &held);
         }
     }
 }

@@ -163,7 +163,12 @@ fn request_line(request: &Request<Vec<u8>>) -> (String, String) {
     (request.method().to_string(), path.to_owned())
 }
 
-/// A poll that is held is counted when it is answered.
+/// The client of a held poll went away before the answer, as one does whose capacity changed.
+pub(crate) fn gave_up(world: &mut World, now: Duration, held: &Held) {
+    record(world, now, held.request_line.clone(), Call::GetMessage, &Reply::Hang);
+}
+
+/// A poll that is held is counted when it is answered or given up.
 fn record(world: &mut World, now: Duration, (method, path): (String, String), call: Call, reply: &Reply) {
     let status = match reply {
         Reply::Answer(response) | Reply::Slow(_, response) => response.status().as_u16(),

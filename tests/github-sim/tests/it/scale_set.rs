@@ -7,10 +7,12 @@ use github_sim::world::{
     AccountSpec, Assignment, Conclusion, Fault, JobId, JobSpec, RepoSpec, RunnerFault, RunnerGroupSpec, RunnerResult,
     RunnerWhat, ScaleSetId, ScaleSetRules, Scope, What,
 };
-use github_sim::{Call, Config, Reply};
+use github_sim::{Call, Config, Reply, server};
 use http::Request;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -247,6 +249,32 @@ fn what_a_request_may_not_leave_out() {
     let answer = hub.in_set("GET", "", None);
     assert!(answer.header("activityid").is_some());
     assert!(answer.header("x-github-request-id").is_some());
+}
+
+#[tokio::test]
+async fn a_poll_that_its_client_gives_up_is_counted_and_answered_by_nobody() {
+    let ever = 1_000_000 * HOUR;
+    let rules = ScaleSetRules { session_ttl: ever, queue_token_ttl: ever, ..ScaleSetRules::default() };
+    let Listener { hub, queue, token, .. } = Listener::with_rules(rules);
+    let world = server::Shared::new(hub.world);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(world.clone().serve_tcp(listener, server::Doors::Public));
+    let path = queue.split_once("/actions-service").unwrap().1;
+    let request = format!("GET /actions-service{path} HTTP/1.1\r\nhost: sim\r\nauthorization: Bearer {token}\r\n\r\n");
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let polls = || world.lock().traffic().of(Call::GetMessage);
+    assert_eq!(polls().requests, 0, "it is held");
+    drop(client);
+    let counted = async {
+        while polls().unanswered == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(10 * SECOND, counted).await.unwrap();
+    assert_eq!(polls().requests, 1);
 }
 
 #[test]

@@ -41,13 +41,14 @@ const ACTIVE_EVERY: usize = 7;
 /// Time between two jobs of a path: no divisor of the poll interval, so that polls are met at all their moments.
 const APART: Duration = Duration::from_millis(3100);
 const BURST: usize = 20;
-/// When the jobs of a burst end, counted from when they are queued: long after the slowest path has begun the last.
-const END_AFTER: Duration = Duration::from_secs(20);
 /// The simulator's name of the App's installation in the organisation.
 const INSTALLATION: &str = "installation of acme";
 /// Of an App in an organisation of this size: 5,000, and 50 for each repository above 20, 12,500 at most (PROTOCOLS A.8).
 const RATE_LIMIT: u32 = 12_500;
 const SECRET: &str = "bench-webhook-secret";
+/// In these nothing ever happens: polled, and with a scale set.
+const QUIET: [(&str, &str); 2] =
+    [("octo-org/quiet", "bench-quiet-token"), ("octo-org/quiet-set", "bench-quiet-set-token")];
 
 /// A way jobs come.
 #[derive(Debug)]
@@ -57,24 +58,53 @@ struct Path {
     label: &'static str,
     /// Whose calls are its.
     token: &'static str,
+    /// When the jobs of its burst end, counted from when they are queued: after the last has begun.
+    end_after: Duration,
 }
 
 const PATHS: [Path; 3] = [
-    Path { name: "polling", repo: REPO, label: "linux", token: TOKEN },
-    Path { name: "webhook", repo: "octo-org/hooked", label: "linux", token: "bench-hooked-token" },
-    Path { name: "scale set", repo: "octo-org/set", label: "set", token: "bench-set-token" },
+    Path { name: "polling", repo: REPO, label: "linux", token: TOKEN, end_after: Duration::from_secs(18) },
+    Path {
+        name: "webhook",
+        repo: "octo-org/hooked",
+        label: "linux",
+        token: "bench-hooked-token",
+        end_after: Duration::from_secs(11),
+    },
+    Path {
+        name: "scale set",
+        repo: "octo-org/set",
+        label: "set",
+        token: "bench-set-token",
+        end_after: Duration::from_secs(11),
+    },
 ];
 
 impl Path {
-    /// The Actions service of scale sets has credentials of its own, and one set uses them here.
-    fn is_its(&self, entry: &LogEntry) -> bool {
-        entry.credential == self.token || self.label == "set" && !is_rest(entry)
+    /// The Actions service of scale sets has credentials of its own: all its calls are this set's but the polls of the
+    /// quiet one.
+    fn is_its(&self, entry: &LogEntry, quiet_session: &str) -> bool {
+        entry.credential == self.token
+            || self.label == "set" && !is_rest(entry) && session(entry) != Some(quiet_session)
     }
 
     fn queue(&self, stage: &Stage, number: usize) -> Result<JobId> {
         let job = JobSpec::new(&format!("{} {number}", self.name), &[self.label], &["true"]);
         Ok(stage.hub.queue_job(self.repo, job)?.1)
     }
+}
+
+/// The session of a scale set's poll.
+fn session(entry: &LogEntry) -> Option<&str> {
+    entry.path.split_once("sessionId=").map(|(_, rest)| rest.split('&').next().unwrap_or(rest))
+}
+
+/// The session that was never told anything.
+fn quiet_session(log: &[LogEntry]) -> Result<String> {
+    let polls = || log.iter().filter(|entry| entry.call == Call::GetMessage);
+    let told: BTreeSet<&str> = polls().filter(|entry| entry.status == 200).filter_map(session).collect();
+    let quiet = polls().filter_map(session).find(|session| !told.contains(session));
+    quiet.map(str::to_owned).context("no scale set was left in peace")
 }
 
 /// Calls of the REST API, which its rate limit is about.
@@ -85,43 +115,51 @@ fn is_rest(entry: &LogEntry) -> bool {
 /// Measures all of it, on a stage of its own.
 pub fn measure(amount: &Amount, report: Report) -> Result<()> {
     let stage = boot()?;
-    let begun = now_ms()?;
-    show::doing("Looking at 200 repositories for the first time", || first_looks(&stage))?;
-    let settled = now_ms()?;
-    show::doing("Watching while nothing happens", || std::thread::sleep(amount.idle));
-    let busy = now_ms()?;
-    let quiet = stage.hub.traffic()?.log;
-    let jobs = show::doing("Jobs one after the other by each path, and in 3 of the 200", || sequence(&stage, amount))?;
-    let over = now_ms()?;
-    let log = stage.hub.traffic()?.log;
-    let mut idle_rows = vec![
-        hourly("the organisation, idle", &log, settled, busy, |entry| entry.credential == INSTALLATION),
-        hourly("… with a job every 22 s in each of 3", &log, busy, over, |entry| entry.credential == INSTALLATION),
-    ];
-    for path in &PATHS {
-        // What it takes to begin is not idleness.
-        let from = begun + 5000;
-        idle_rows
-            .push(hourly(&format!("one repository by {}, idle", path.name), &quiet, from, busy, |e| path.is_its(e)));
-    }
-    let head = ["calls an hour", "REST", "304 (free)", "counted", "of 12500", "Actions service"];
-    let title = format!(
-        "{REPOSITORIES} repositories by one GitHub App, default intervals (10 s, 60 s); {} s idle and {} s busy measured",
-        (busy - settled) / 1000,
-        (over - busy) / 1000
-    );
-    report.table(&title, &head, &idle_rows, 1);
-
-    let sleepers = queue_quiet(&stage, amount.quiet)?;
+    // The repositories of the organisation are looked at for the first time meanwhile, one after the other.
     let mut bursts = Vec::new();
     for path in &PATHS {
         bursts.push(show::doing(&format!("{BURST} jobs at once by {}", path.name), || one_burst(&stage, path))?);
     }
-    let journal = show::doing("Waiting for the looks at quiet repositories", || heard_of(&stage, &sleepers))?;
-    let status = stage.status()?;
-    latencies(&stage, &jobs, &sleepers, &journal, report)?;
-    from_message_to_start(&status, report);
+    let unchanged = now_ms()?;
+    show::doing("Looking at 200 repositories for the first time", || first_looks(&stage))?;
+    let settled = now_ms()?;
+    show::doing("Watching while nothing happens", || std::thread::sleep(amount.idle));
+    let busy = now_ms()?;
+    let jobs = show::doing("Jobs one after the other by each path, and in 3 of the 200", || sequence(&stage, amount))?;
+    let over = now_ms()?;
+    let sleepers = queue_quiet(&stage, amount.quiet)?;
+    let heard = show::doing("Jobs in quiet repositories", || heard_of(&stage, &sleepers))?;
+    let end = now_ms()?;
+    let log = stage.hub.traffic()?.log;
+
+    latencies(&stage, &jobs, busy, &sleepers, &heard, report)?;
+    from_message_to_start(&stage.status()?, report);
     print_bursts(&bursts, report);
+    let quiet_session = quiet_session(&log)?;
+    let hours = [
+        Hour::of("200 repositories polled, idle", &log, settled, busy, |entry| entry.credential == INSTALLATION),
+        Hour::of("… with a job every 22 s in each of 3", &log, busy, over, |entry| entry.credential == INSTALLATION),
+        Hour::between_first_and_last("one repository by polling or webhook, idle", &log, settled, end, |entry| {
+            entry.credential == QUIET[0].1
+        }),
+        // While nothing is booted anywhere: a change of the capacity begins each set's poll anew.
+        Hour::between_first_and_last("one repository by scale set, idle", &log, unchanged, busy, |entry| {
+            entry.credential == QUIET[1].1 || session(entry) == Some(&quiet_session)
+        }),
+    ];
+    let head = ["calls an hour", "measured s", "REST", "304 (free)", "counted", "of 12500", "Actions service"];
+    let title = "Calls, scaled to an hour, at the default intervals (10 s, idle 60 s)";
+    report.table(title, &head, &hours.map(|hour| hour.row()), 1);
+    let rows: Vec<Vec<String>> = bursts
+        .iter()
+        .map(|burst| (format!("{}, {BURST} at once", burst.path.name), burst.begun, burst.settled, burst.path, BURST))
+        .chain(PATHS.iter().map(|path| (format!("{}, one every 3.1 s", path.name), busy, over, path, amount.jobs)))
+        .map(|(what, from, to, path, jobs)| {
+            Calls::of(&log, from, to, |entry| path.is_its(entry, &quiet_session)).row(what, jobs)
+        })
+        .collect();
+    let head = ["calls a job, looks included", "REST", "of them counted", "Actions service"];
+    report.table("What a job costs", &head, &rows, 1);
     Ok(())
 }
 
@@ -131,20 +169,25 @@ fn boot() -> Result<Stage> {
         ("hook", SECRET),
         ("hooked", PATHS[1].token),
         ("set", PATHS[2].token),
+        ("quiet", QUIET[0].1),
+        ("quiet-set", QUIET[1].1),
     ];
     let directory = "/etc/gha-runner-controller";
     let mut simulator: Vec<String> = vec!["--hurry".into(), "20".into(), "--rate-limit".into(), RATE_LIMIT.to_string()];
-    simulator.extend(PATHS[1..].iter().flat_map(|path| ["--token".to_owned(), path.token.to_owned()]));
+    let more = || PATHS[1..].iter().map(|path| (path.repo, path.token)).chain(QUIET);
+    simulator.extend(more().flat_map(|(_, token)| ["--token".to_owned(), token.to_owned()]));
     let config = StageConfig {
-        more_repos: PATHS[1..].iter().map(|path| path.repo.to_owned()).collect(),
+        more_repos: more().map(|(repo, _)| repo.to_owned()).collect(),
         targets: format!(
             "[webhook]\naddress = \"0.0.0.0\"\nsecret_file = \"{directory}/hook\"\n\
              [credential.app]\napp_id = 7\nprivate_key_file = \"{directory}/app.pem\"\n\
              [[target]]\norg = \"{ORGANISATION}\"\ncredential = \"app\"\nclasses = [\"small\"]\n\
              [[target]]\nrepo = \"{REPO}\"\nclasses = [\"small\"]\n\
              [[target]]\nrepo = \"{}\"\ntoken_file = \"{directory}/hooked\"\nclasses = [\"small\"]\n\
-             [[target]]\nrepo = \"{}\"\ntoken_file = \"{directory}/set\"\nclasses = [\"set\"]\n",
-            PATHS[1].repo, PATHS[2].repo
+             [[target]]\nrepo = \"{}\"\ntoken_file = \"{directory}/set\"\nclasses = [\"set\"]\n\
+             [[target]]\nrepo = \"{}\"\ntoken_file = \"{directory}/quiet\"\nclasses = [\"small\"]\n\
+             [[target]]\nrepo = \"{}\"\ntoken_file = \"{directory}/quiet-set\"\nclasses = [\"set\"]\n",
+            PATHS[1].repo, PATHS[2].repo, QUIET[0].0, QUIET[1].0
         ),
         files: files.map(|(name, text)| (format!("{directory}/{name}"), text.into(), 0o400)).into(),
         top: format!(
@@ -165,7 +208,10 @@ fn boot() -> Result<Stage> {
         rules.poll_hold = Duration::from_secs(50);
         rules.session_ttl = Duration::from_secs(120);
     })?;
+    // Seen by the first look: from then on the polled repository is an active one.
+    let first = PATHS[0].queue(&stage, 0)?;
     stage.systemctl(&["start", SERVICE])?;
+    stage.hub.wait_completed(first, PATIENCE)?;
     let hooked = stage.hub.set_hook(HookSpec {
         scope: Scope::Repo(repo_id(&stage, PATHS[1].repo)?),
         url: format!("http://{}:8081/webhook", Place::Host.address()),
@@ -223,20 +269,52 @@ fn sequence(stage: &Stage, amount: &Amount) -> Result<Jobs> {
     Ok(jobs)
 }
 
-/// A row of calls in this time, scaled to an hour.
-fn hourly(what: &str, log: &[LogEntry], from: u64, to: u64, wanted: impl Fn(&LogEntry) -> bool) -> Vec<String> {
-    let calls = Calls::of(log, from, to, wanted);
+/// Calls of somebody in some time, to be scaled to an hour.
+struct Hour {
+    what: &'static str,
+    calls: Calls,
+    /// Milliseconds.
+    measured: u64,
+}
+
+impl Hour {
+    fn of(what: &'static str, log: &[LogEntry], from: u64, to: u64, wanted: impl Fn(&LogEntry) -> bool) -> Self {
+        Self { what, calls: Calls::of(log, from, to, wanted), measured: to - from }
+    }
+
+    /// From the first of rare calls to the last, which is not counted: whole intervals, whenever the watch began.
+    fn between_first_and_last(
+        what: &'static str,
+        log: &[LogEntry],
+        from: u64,
+        to: u64,
+        wanted: impl Fn(&LogEntry) -> bool,
+    ) -> Self {
+        let times =
+            || log.iter().filter(|entry| wanted(entry)).map(|entry| ms(entry.at)).filter(|at| (from..to).contains(at));
+        let (first, last) = times().min().zip(times().max()).unwrap_or_default();
+        // A look is more than one call.
+        let calls = Calls::of(log, first, last.saturating_sub(1000).max(first), wanted);
+        Self { what, calls, measured: last - first }
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let hour = |count: usize| count as f64 * 3_600_000.0 / (to - from).max(1) as f64;
-    let share = hour(calls.counted()) * 100.0 / f64::from(RATE_LIMIT);
-    vec![
-        what.to_owned(),
-        format!("{:.0}", hour(calls.rest)),
-        format!("{:.0}", hour(calls.unchanged)),
-        format!("{:.0}", hour(calls.counted())),
-        format!("{share:.1} %"),
-        format!("{:.0}", hour(calls.service)),
-    ]
+    fn row(&self) -> Vec<String> {
+        if self.measured < 1000 {
+            return vec![self.what.to_owned(), "too short".to_owned()];
+        }
+        let hour = |count: usize| count as f64 * 3_600_000.0 / self.measured as f64;
+        let share = hour(self.calls.counted()) * 100.0 / f64::from(RATE_LIMIT);
+        vec![
+            self.what.to_owned(),
+            format!("{}", self.measured / 1000),
+            format!("{:.0}", hour(self.calls.rest)),
+            format!("{:.0}", hour(self.calls.unchanged)),
+            format!("{:.0}", hour(self.calls.counted())),
+            format!("{share:.1} %"),
+            format!("{:.0}", hour(self.calls.service)),
+        ]
+    }
 }
 
 /// Calls of somebody in some time.
@@ -265,6 +343,12 @@ impl Calls {
 
     fn counted(self) -> usize {
         self.rest - self.unchanged
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+    fn row(self, what: String, jobs: usize) -> Vec<String> {
+        let a_job = |count: usize| format!("{:.1}", count as f64 / jobs.max(1) as f64);
+        vec![what, a_job(self.rest), a_job(self.counted()), a_job(self.service)]
     }
 }
 
@@ -318,7 +402,7 @@ fn journal(stage: &Stage) -> Result<Heard> {
     Ok(heard)
 }
 
-fn latencies(stage: &Stage, jobs: &Jobs, quiet: &[JobId], heard: &Heard, report: Report) -> Result<()> {
+fn latencies(stage: &Stage, jobs: &Jobs, since: u64, quiet: &[JobId], heard: &Heard, report: Report) -> Result<()> {
     let queued: BTreeMap<JobId, f64> =
         stage.hub.jobs()?.iter().filter_map(|job| Some((job.id, job.queued_at?.as_secs_f64() * 1000.0))).collect();
     let by_id = |jobs: &[JobId]| -> Sample {
@@ -326,8 +410,13 @@ fn latencies(stage: &Stage, jobs: &Jobs, quiet: &[JobId], heard: &Heard, report:
     };
     let of = |path: &Path| jobs.get(path.name).map(Vec::as_slice).unwrap_or_default();
     // One at a time, so messages come in the order of the jobs.
-    let assigned: Sample =
-        heard.assigned.iter().zip(of(&PATHS[2])).filter_map(|(at, job)| Some(at - queued.get(job)?)).collect();
+    let assigned: Sample = heard
+        .assigned
+        .iter()
+        .filter(|at| **at >= between(0, since))
+        .zip(of(&PATHS[2]))
+        .filter_map(|(at, job)| Some(at - queued.get(job)?))
+        .collect();
     let samples = [
         ("polling, active repository (10 s)", by_id(of(&PATHS[0]))),
         ("polling, quiet one of 200", by_id(quiet)),
@@ -367,17 +456,18 @@ fn from_message_to_start(status: &Status, report: Report) {
 /// What a burst came to.
 #[derive(Debug)]
 struct Burst {
-    name: &'static str,
+    path: &'static Path,
+    begun: u64,
+    settled: u64,
     known: f64,
     run: f64,
     together: bool,
     gone: f64,
-    calls: Calls,
 }
 
-fn one_burst(stage: &Stage, path: &Path) -> Result<Burst> {
+fn one_burst(stage: &Stage, path: &'static Path) -> Result<Burst> {
     let begun = now_ms()?;
-    let end = begun + ms(END_AFTER);
+    let end = begun + ms(path.end_after);
     let script = burst::until(end);
     let specs = (0..BURST).map(|n| JobSpec::new(&format!("burst {n}"), &[path.label], &[&script])).collect();
     let ids = stage.hub.queue_run(path.repo, RunSpec::push(specs))?.job_ids;
@@ -400,56 +490,36 @@ fn one_burst(stage: &Stage, path: &Path) -> Result<Burst> {
             && status.active_containers.is_empty()
             && status.settling.is_empty()
     })?;
-    let log = stage.hub.traffic()?.log;
     let ended: Vec<_> = status.finished.iter().filter(|ended| names.contains(&ended.runner_name.as_str())).collect();
     let known = ended.iter().filter_map(|ended| ended.timeline.visible_ms).min().context("nobody saw it")?;
     let gone = ended.iter().filter_map(|ended| ended.timeline.ended_ms).max().context("nothing ended")?;
     let last = views.iter().filter_map(|job| job.started_at).map(ms).max().context("nothing started")?;
     let queued = views.iter().filter_map(|job| job.queued_at).map(ms).min().context("nothing was queued")?;
     Ok(Burst {
-        name: path.name,
+        path,
+        begun,
+        settled: now_ms()?,
         known: between(queued, known) / 1000.0,
         run: between(known, last) / 1000.0,
         together: last < end,
         gone: between(end.max(last), gone) / 1000.0,
-        calls: Calls::of(&log, begun, now_ms()?, |entry| path.is_its(entry)),
     })
 }
 
 fn print_bursts(bursts: &[Burst], report: Report) {
-    #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
-    let a_job = |count: usize| format!("{:.1}", count as f64 / BURST as f64);
     let row = |burst: &Burst| {
         vec![
-            burst.name.to_owned(),
+            burst.path.name.to_owned(),
             format!("{:.2}", burst.known),
             format!("{:.2}", burst.run),
             format!("{:.2}", burst.known + burst.run),
             if burst.together { "yes" } else { "no" }.to_owned(),
             format!("{:.2}", burst.gone),
-            a_job(burst.calls.rest),
-            a_job(burst.calls.counted()),
-            a_job(burst.calls.service),
         ]
     };
-    let head = [
-        "by",
-        "queued → known s",
-        "known → all run s",
-        "queued → all run s",
-        "together",
-        "end → all gone s",
-        "REST a job",
-        "counted a job",
-        "Actions service a job",
-    ];
+    let head = ["by", "queued → known s", "known → all run s", "queued → all run s", "together", "end → all gone s"];
     let rows: Vec<Vec<String>> = bursts.iter().map(row).collect();
-    report.table(
-        &format!("The same {BURST} jobs at once by each path; calls from the first job to the last trace"),
-        &head,
-        &rows,
-        1,
-    );
+    report.table(&format!("The same {BURST} jobs at once by each path"), &head, &rows, 1);
 }
 
 fn repo_id(stage: &Stage, name: &str) -> Result<github_sim::world::RepoId> {
