@@ -41,7 +41,7 @@ const FULL: Amount = Amount {
     burst: 20,
     by_hand: 15,
     idle: Duration::from_secs(30),
-    paths: paths::Amount { idle: Duration::from_secs(80), jobs: 16, quiet: 10 },
+    paths: paths::Amount { idle: Duration::from_secs(76), jobs: 14, quiet: 8 },
 };
 const QUICK: Amount = Amount {
     sequential: 8,
