@@ -1,6 +1,9 @@
 //! Scale sets: where the forge itself counts the jobs and tells of each at once. Polling stays where it refuses.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::future::{AbortHandle, abortable};
 use tokio::sync::watch;
@@ -13,7 +16,7 @@ use crate::{
         edges::{Clock, Records, World},
         gate,
         phase::Phase,
-        plan::{SetView, Use},
+        plan::{SetView, Use, Waiting},
     },
     forge::{
         ErrorKind, ForgeError, SetKey, SetRequest, Sets,
@@ -30,8 +33,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_sec
 const REFUSED: Duration = Duration::from_secs(3600);
 /// A container that ended with its job may still be counted for so long.
 const STILL_COUNTED: Duration = Duration::from_secs(60);
-/// An assignment older than this is looked after by REST, so often.
+/// An assignment older than this is looked after by REST, so often; so long also one that the forge dropped.
 const OLD: Duration = Duration::from_secs(120);
+const DROPPED: Duration = Duration::from_secs(900);
 const LOOK_AFTER: Duration = Duration::from_secs(60);
 /// Refused jobs that are let in beside the others at most, so that they take nobody's place.
 const REFUSED_BESIDE: usize = 50;
@@ -70,6 +74,8 @@ pub(super) struct Set {
     pub capacity: watch::Sender<u32>,
     /// When containers of it ended with a job that the counts may still contain.
     pub ended: Vec<Duration>,
+    /// Since when the forge has been told of more room than it makes use of.
+    pub room_since: Option<Duration>,
     failures: u32,
     next_try: Duration,
     opening: bool,
@@ -81,6 +87,19 @@ impl Set {
     pub fn due(&self) -> Option<Duration> {
         let waits = matches!(self.mode, Mode::Opening | Mode::Refused(_) | Mode::Unavailable(_)) && !self.opening;
         waits.then_some(self.next_try)
+    }
+
+    /// Jobs that are its and that no runner has.
+    fn waiting(&self) -> impl Iterator<Item = &Assignment> {
+        self.assignments.open().map(|(_, job)| job).filter(|job| job.state == AssignmentState::Waiting)
+    }
+
+    /// The forge was heard and told that so many jobs may be the set's at once.
+    fn told(&mut self, capacity: u32, now: Duration) {
+        let heard = self.mode == Mode::Open && self.as_of.is_some() && self.failing_since.is_none();
+        let room = heard && capacity > self.assignments.statistics().assigned_jobs;
+        self.room_since = room.then(|| self.room_since.unwrap_or(now));
+        self.capacity.send_if_modified(|told| std::mem::replace(told, capacity) != capacity);
     }
 }
 
@@ -115,6 +134,7 @@ impl<'w, W: World> Daemon<'w, W> {
                 failing_since: None,
                 capacity: watch::channel(0).0,
                 ended: Vec::new(),
+                room_since: None,
                 failures: 0,
                 next_try: Duration::ZERO,
                 opening: false,
@@ -305,8 +325,7 @@ impl<'w, W: World> Daemon<'w, W> {
 
     /// Waiting assignments that are not to be run.
     pub(super) fn refused_of(&self, key: &SetKey, set: &Set) -> usize {
-        let waiting = |job: &&Assignment| job.state == AssignmentState::Waiting;
-        set.assignments.open().map(|(_, job)| job).filter(waiting).filter(|job| self.is_refused(key, job)).count()
+        set.waiting().filter(|job| self.is_refused(key, job)).count()
     }
 
     /// The sets as planning sees them.
@@ -316,6 +335,10 @@ impl<'w, W: World> Daemon<'w, W> {
             let counted = set.assignments.wanted(0, u32::MAX, wall).launch_up_to as usize;
             let heard = set.as_of.is_some();
             let oldest = set.assignments.open().map(|(_, job)| job.assigned_at).min();
+            let mut waiting = BTreeMap::<u64, usize>::new();
+            for job in set.waiting() {
+                *waiting.entry(job.run_id).or_default() += 1;
+            }
             SetView {
                 class: key.class.clone(),
                 scope: key.scope.clone(),
@@ -324,6 +347,8 @@ impl<'w, W: World> Daemon<'w, W> {
                 oldest: oldest.map(|at| now.saturating_sub(wall.saturating_sub(at))),
                 as_of: set.as_of,
                 ended: set.ended.iter().filter(|at| now.saturating_sub(**at) < STILL_COUNTED).count(),
+                waiting,
+                room_since: set.room_since,
             }
         };
         self.sets.iter().filter(|(_, set)| set.mode == Mode::Open).map(view).collect()
@@ -331,23 +356,35 @@ impl<'w, W: World> Daemon<'w, W> {
 
     /// Tells the forge how many jobs of each set we can take, as soon as that changes.
     pub(super) fn promise(&mut self) {
+        let now = self.now();
+        let mut told = Vec::new();
         for (key, set) in &self.sets {
             let room = self.plan.capacity.get(&(key.class.clone(), key.scope.clone())).copied().unwrap_or_default();
             // A refused job takes nobody's place.
             let beside = if room > 0 { self.refused_of(key, set).min(REFUSED_BESIDE) } else { 0 };
-            let capacity = u32::try_from(room + beside).unwrap_or(u32::MAX);
-            set.capacity.send_if_modified(|told| std::mem::replace(told, capacity) != capacity);
+            told.push(u32::try_from(room + beside).unwrap_or(u32::MAX));
+        }
+        for (set, capacity) in self.sets.values_mut().zip(told) {
+            set.told(capacity, now);
         }
     }
 
-    /// REST behind the sets: what messages lost shows where jobs are assigned for long or run.
+    /// REST behind the sets: what messages lost shows where jobs are assigned for long or run, and what was dropped
+    /// where one was, or where a job waits to be assigned.
     pub(super) fn look_after_sets(&mut self) {
         let wall = self.world.clock().wall();
         let old = |job: &&Assignment| wall.saturating_sub(job.assigned_at) > OLD;
         let assigned = self.sets.values().flat_map(|set| set.assignments.open().map(|(_, job)| job).filter(old));
         let busy = self.containers.values().filter(|c| c.record.set && !c.has_ended() && c.use_() == Use::Busy);
-        let names: std::collections::BTreeSet<String> = assigned
+        let dropped = self.sets.values().flat_map(|set| {
+            let recent = |job: &&Assignment| job.void_since().is_some_and(|at| wall.saturating_sub(at) < DROPPED);
+            set.assignments.jobs().values().filter(recent)
+        });
+        let left_out = self.plan.waiting.iter().filter(|(_, why)| **why == Waiting::NotAdmitted);
+        let names: BTreeSet<String> = assigned
+            .chain(dropped)
             .map(|job| job.repository.clone())
+            .chain(left_out.map(|((repository, _), _)| repository.clone()))
             .chain(busy.filter_map(|container| container.record.repository().map(str::to_owned)))
             .collect();
         for name in names {

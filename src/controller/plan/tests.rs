@@ -32,12 +32,22 @@ fn scope(name: &str, target: &str) -> ScopeView {
 }
 
 fn set(scope: &str, assigned: usize) -> SetView {
-    SetView { class: "small".into(), scope: scope.into(), assigned, oldest: None, as_of: Some(NOW), ended: 0 }
+    SetView {
+        class: "small".into(),
+        scope: scope.into(),
+        assigned,
+        oldest: None,
+        as_of: Some(NOW),
+        ended: 0,
+        waiting: BTreeMap::new(),
+        room_since: None,
+    }
 }
 
 fn job(id: u64, labels: &[&str]) -> JobView {
     JobView {
         id,
+        run_id: id,
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         repository: "o/r".into(),
         scope: "o/r".into(),
@@ -297,6 +307,28 @@ fn a_scale_set_gets_what_the_forge_counts_and_listed_jobs_are_not_counted_again(
 }
 
 #[test]
+fn a_job_that_its_set_is_not_assigned_with_room_for_it_is_served_without_the_set() {
+    let bound = Duration::from_secs(300);
+    let waits = |room_since: Option<Duration>, run: &[(u64, usize)], jobs: &[u64]| {
+        let jobs = jobs.iter().map(|id| JobView { run_id: 7, ..job(*id, &["linux"]) }).collect();
+        let mut found = snapshot(jobs, vec![]);
+        found.sets = vec![SetView { room_since, waiting: run.iter().copied().collect(), ..set("o/r", 0) }];
+        plan(&found)
+    };
+    let own =
+        |id| Action::Boot { class: "small".into(), scope: "o/r".into(), set: false, job: Some(("o/r".into(), id)) };
+    assert_eq!(waits(Some(NOW - bound), &[], &[1]).actions, [own(1)]);
+    for (room_since, runs) in
+        [(None, &[][..]), (Some(NOW - bound + Duration::from_secs(1)), &[]), (Some(NOW - bound), &[(7, 1)])]
+    {
+        let left = waits(room_since, runs, &[1]);
+        assert_eq!((left.actions, left.waiting[&("o/r".into(), 1)]), (vec![], Waiting::NotAdmitted));
+    }
+    assert_eq!(waits(Some(NOW - bound), &[(7, 1)], &[1, 2]).actions, [own(2)], "one of the two is assigned");
+    assert_eq!(waits(Some(NOW - bound), &[], &[900]).actions, [], "seen for the first time a moment ago");
+}
+
+#[test]
 fn a_container_that_ended_since_the_forge_counted_is_not_replaced_for_the_same_job() {
     let mut ended = snapshot(vec![], vec![]);
     ended.sets = vec![SetView { ended: 1, ..set("o/r", 2) }];
@@ -345,7 +377,8 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let jobs = proptest::collection::vec((1u64..60, labels, 0u64..1000, 0usize..4, blocked), 0..30);
     let containers = proptest::collection::btree_map(1u64..60, (any_use(), 0usize..2, 0usize..4, any::<bool>()), 0..12);
     let pickups = proptest::collection::vec((0usize..2, 0usize..4, 0u64..1000), 0..4);
-    let sets = proptest::collection::btree_map((0usize..2, 0usize..4), (0usize..6, 0usize..3), 0..3);
+    let room_since = proptest::option::of(0u64..1000);
+    let sets = proptest::collection::btree_map((0usize..2, 0usize..4), (0usize..6, 0usize..3, room_since), 0..3);
     (jobs, containers, pickups, sets, any_numbers(), 0usize..10, 0usize..10, proptest::bool::weighted(0.9)).prop_map(
         |(jobs, containers, pickups, sets, (classes, targets, looked), capacity, free_subnets, intake)| {
             let mut views = vec![class("small", &["linux"], 0), class("big", &["linux", "big"], 0)];
@@ -390,9 +423,10 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 jobs,
                 sets: sets
                     .into_iter()
-                    .map(|((class, at), (assigned, ended))| SetView {
+                    .map(|((class, at), (assigned, ended, room_since))| SetView {
                         class: CLASSES[class].into(),
                         ended,
+                        room_since: room_since.map(Duration::from_secs),
                         ..set(SCOPES[at].0, assigned)
                     })
                     .collect(),
