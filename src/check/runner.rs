@@ -1,10 +1,10 @@
 //! Whether the runner in each template is still served by the forge.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::Finding;
 use crate::{
-    config::{Settings, Target},
+    config::Settings,
     forge::{Forge, ForgeError, RunnerDeprecation},
     watch::runner_version::{Standing, WARN_DAYS, days_left, in_template, known, standing},
 };
@@ -23,24 +23,13 @@ pub async fn versions(settings: &Settings, forge: &impl Forge, now: Duration) ->
             ));
             continue;
         };
-        let asked = one_of_each_forge(settings);
+        let asked = settings.one_target_of_each_forge();
         for (api_url, target) in &asked {
             let about = if asked.len() > 1 { format!("{about} at {api_url}") } else { about.clone() };
             findings.push(finding(about, version, forge.runner_deprecation(&target.name, version).await, now));
         }
     }
     findings
-}
-
-/// By API root, the first target of each: a forge does not ask who asks, but two forges may serve different versions.
-fn one_of_each_forge(settings: &Settings) -> BTreeMap<&str, &Target> {
-    let mut found = BTreeMap::new();
-    for target in &settings.targets {
-        if let Some(credential) = settings.credentials.get(&target.credential) {
-            found.entry(credential.api_url.as_str()).or_insert(target);
-        }
-    }
-    found
 }
 
 /// What a forge's answer about `version` means.
