@@ -44,6 +44,37 @@ pub(super) const HELD: Duration = Duration::from_secs(300);
 /// Longest wait for the end of the sessions when stopping.
 pub(super) const RELEASE: Duration = Duration::from_secs(5);
 
+/// A class with this intake gets a set in a place. `discovered` = the place is one of many that the forge listed.
+fn wants_set(intake: Intake, discovered: bool) -> bool {
+    match intake {
+        Intake::Polling => false,
+        Intake::Auto => !discovered,
+        Intake::ScaleSet => true,
+    }
+}
+
+/// What a set is after its `failures`th failure in a row to be opened, and how long until the next try.
+fn after_failure(error: &ForgeError, failures: u32) -> (Mode, Duration) {
+    match error.kind {
+        ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Quarantined => {
+            (Mode::Refused(error.message.clone()), REFUSED)
+        }
+        ErrorKind::Unavailable | ErrorKind::RateLimited(_) | ErrorKind::Paced(_) | ErrorKind::Conflict => {
+            (Mode::Unavailable(error.message.clone()), backoff(RETRY.0, failures, RETRY.1))
+        }
+    }
+}
+
+/// REST's word for how a job ended, from that of a set's messages; both are not known in full (PROTOCOLS J).
+fn conclusion(result: &str) -> Option<&'static str> {
+    match result.to_ascii_lowercase().as_str() {
+        "succeeded" => Some("success"),
+        "failed" => Some("failure"),
+        "canceled" | "cancelled" => Some("cancelled"),
+        _ => None,
+    }
+}
+
 /// How the jobs of a class are found in a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -83,6 +114,25 @@ pub(super) struct Set {
 }
 
 impl Set {
+    /// One to be opened, of whose jobs so much is remembered.
+    fn new(request: SetRequest, assignments: Assignments) -> Self {
+        Self {
+            request,
+            mode: Mode::Opening,
+            assignments,
+            as_of: None,
+            last_error: None,
+            failing_since: None,
+            capacity: watch::channel(0).0,
+            ended: Vec::new(),
+            room_since: None,
+            failures: 0,
+            next_try: Duration::ZERO,
+            opening: false,
+            listening: None,
+        }
+    }
+
     /// When something is due for it.
     pub fn due(&self) -> Option<Duration> {
         let waits = matches!(self.mode, Mode::Opening | Mode::Refused(_) | Mode::Unavailable(_)) && !self.opening;
@@ -110,12 +160,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let Some(place) = self.scopes.get(scope) else { return };
         let Some(target) = self.targets.get(&place.target).map(|target| &target.settings) else { return };
         for class in self.settings.classes.values() {
-            let wanted = match class.intake {
-                Intake::Polling => false,
-                Intake::Auto => !place.discovered,
-                Intake::ScaleSet => true,
-            };
-            if !wanted || !target.has_class(&class.name) {
+            if !wants_set(class.intake, place.discovered) || !target.has_class(&class.name) {
                 continue;
             }
             let group = target.runner_group.clone().filter(|_| !target.registers_with_repositories());
@@ -125,22 +170,34 @@ impl<'w, W: World> Daemon<'w, W> {
                 runner_group: group,
             };
             let key = SetKey { class: class.name.clone(), scope: scope.to_owned() };
-            let set = Set {
-                request,
-                mode: Mode::Opening,
-                assignments: self.kept_assignments.remove(&key).unwrap_or_default(),
-                as_of: None,
-                last_error: None,
-                failing_since: None,
-                capacity: watch::channel(0).0,
-                ended: Vec::new(),
-                room_since: None,
-                failures: 0,
-                next_try: Duration::ZERO,
-                opening: false,
-                listening: None,
-            };
-            self.sets.entry(key).or_insert(set);
+            let kept = self.kept_assignments.remove(&key).unwrap_or_default();
+            self.sets.entry(key).or_insert(Set::new(request, kept));
+        }
+    }
+
+    /// Forgets what was remembered of sets that nothing configured can have any more. One of a repository that is
+    /// still to be discovered waits for it.
+    pub(super) fn forget_kept_sets(&mut self) {
+        let targets = &self.settings.targets;
+        let may_come = |scope: &str| {
+            let owner = scope.split_once('/').map(|(owner, _)| owner);
+            targets.iter().any(|target| target.registers_with_repositories() && Some(target.name.as_str()) == owner)
+        };
+        let wanted = |key: &SetKey| {
+            let class = self.settings.classes.get(&key.class);
+            class.is_some_and(|class| class.intake != Intake::Polling) && may_come(&key.scope)
+        };
+        let gone: Vec<SetKey> = self.kept_assignments.keys().filter(|key| !wanted(key)).cloned().collect();
+        for key in gone {
+            info!(class = key.class, scope = key.scope, "{key}: not configured any more, forgotten");
+            self.kept_assignments.remove(&key);
+            self.forget_on_disk(&key);
+        }
+    }
+
+    fn forget_on_disk(&self, key: &SetKey) {
+        if let Err(error) = self.world.records().remove_set(key) {
+            warn!(%error, "{key}: what was remembered of it is not removed");
         }
     }
 
@@ -151,6 +208,7 @@ impl<'w, W: World> Daemon<'w, W> {
             if let Some(listening) = self.sets.remove(&key).and_then(|set| set.listening) {
                 listening.abort();
             }
+            self.forget_on_disk(&key);
         }
     }
 
@@ -199,15 +257,7 @@ impl<'w, W: World> Daemon<'w, W> {
     fn set_failed(&mut self, key: &SetKey, error: &ForgeError, now: Duration) {
         let Some(set) = self.sets.get_mut(key) else { return };
         set.failures += 1;
-        let lasting = matches!(
-            error.kind,
-            ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Quarantined
-        );
-        let (mode, pause) = if lasting {
-            (Mode::Refused(error.message.clone()), REFUSED)
-        } else {
-            (Mode::Unavailable(error.message.clone()), backoff(RETRY.0, set.failures, RETRY.1))
-        };
+        let (mode, pause) = after_failure(error, set.failures);
         if set.mode != mode {
             warn!(class = key.class, scope = key.scope, %error, "{key}: polling instead, where allowed: {error}");
         }
@@ -401,12 +451,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let jobs = self.sets.get(key)?.assignments.jobs();
         let job = jobs.values().find(|job| job.runner_name() == Some(runner))?;
         match &job.state {
-            AssignmentState::Finished(result) => match result.to_ascii_lowercase().as_str() {
-                "succeeded" => Some("success"),
-                "failed" => Some("failure"),
-                "canceled" | "cancelled" => Some("cancelled"),
-                _ => None,
-            },
+            AssignmentState::Finished(result) => conclusion(result),
             _ => None,
         }
     }
@@ -441,3 +486,6 @@ impl<'w, W: World> Daemon<'w, W> {
         class == Some(Intake::ScaleSet) || enterprise
     }
 }
+
+#[cfg(test)]
+mod tests;
