@@ -336,7 +336,10 @@ impl<'a> Planning<'a> {
                 matches!(action, Action::Boot { class, scope, set: true, .. } if *class == set.class && *scope == set.scope)
             });
             let there = self.snapshot.containers.iter().filter(here).count() + boots.count();
-            let capacity = self.room.left(class, scope).map_or(0, |left| there + left);
+            // GitHub assigns a full host nothing, and what is not assigned waits for no place: others' jobs would get
+            // each that becomes free.
+            let due = usize::from(self.room.is_due(class, scope));
+            let capacity = self.room.left(class, scope).map_or(0, |left| there + left.max(due));
             self.plan.capacity.insert((set.class.clone(), set.scope.clone()), capacity);
         }
     }

@@ -329,6 +329,25 @@ fn a_job_that_its_set_is_not_assigned_with_room_for_it_is_served_without_the_set
 }
 
 #[test]
+fn a_set_is_promised_the_next_place_of_a_full_host_while_its_target_has_less_than_its_share() {
+    let promised = |own: usize, waiting: usize, priority: i32| {
+        let busy = |n, at: &str| ContainerView { scope: at.into(), set: at == "o/r", ..container(n, Use::Busy) };
+        let there = (0..4).map(|n| busy(n + 1, if (n as usize) < own { "o/r" } else { "o/hog" })).collect();
+        let mut full = snapshot((1..=waiting as u64).map(|id| job_of(id, "o/hog")).collect(), there);
+        full.capacity = 4;
+        full.targets = vec![target("o/r"), TargetView { priority, ..target("o/hog") }];
+        full.scopes = vec![scope("o/r", "o/r"), scope("o/hog", "o/hog")];
+        full.sets = vec![set("o/r", own)];
+        plan(&full).capacity[&("small".into(), "o/r".into())]
+    };
+    assert_eq!(promised(0, 9, 0), 1, "it has nothing");
+    assert_eq!(promised(1, 9, 0), 2, "two of four are its share");
+    assert_eq!(promised(2, 9, 0), 2, "it has its share");
+    assert_eq!(promised(0, 9, 1), 0, "jobs of a higher priority come first");
+    assert_eq!(promised(0, 0, 1), 1, "and those that run now are no jobs that wait");
+}
+
+#[test]
 fn a_container_that_ended_since_the_forge_counted_is_not_replaced_for_the_same_job() {
     let mut ended = snapshot(vec![], vec![]);
     ended.sets = vec![SetView { ended: 1, ..set("o/r", 2) }];
