@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(90 + 300 + 30);
 
 #[test]
 fn a_job_of_a_quiet_target_starts_within_a_bound_while_a_busy_one_floods_the_host() {
-    for seed in seeds().into_iter().take(6) {
+    for seed in seeds().into_iter().take(4) {
         replayable(seed, || beside(seed, equal, async |story| flooded(story, seed).await));
     }
 }
@@ -35,17 +35,16 @@ async fn flooded(story: &Story, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let busy = *TARGETS.choose(&mut rng).unwrap();
     let mut quiet: Vec<JobId> = Vec::new();
-    for minute in 0..180 {
+    for minute in 0..90 {
         let views = story.simulation.hub.borrow().job_views();
         for _ in views.iter().filter(|job| job.status == JobStatus::Queued).count()..30 {
             story.queue(busy);
         }
         // One at a time for each of the others, so that its share is free.
-        if minute >= 10 && minute % 10 == 0 {
-            for repo in TARGETS.into_iter().filter(|repo| *repo != busy) {
-                if rng.random_bool(0.7) {
-                    quiet.push(story.queue(repo));
-                }
+        for repo in TARGETS.into_iter().filter(|repo| *repo != busy) {
+            let mut own = quiet.iter().map(|job| story.view(*job)).filter(|view| view.repo == repo);
+            if minute >= 10 && own.all(|view| view.status == JobStatus::Completed) && rng.random_bool(0.3) {
+                quiet.push(story.queue(repo));
             }
         }
         sleep(MINUTE).await;
