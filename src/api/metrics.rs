@@ -10,7 +10,7 @@ use super::health;
 use crate::{
     controller::{
         phase::Phase,
-        status::{ClassStatus, Status, TargetStatus},
+        status::{ClassStatus, CredentialStatus, PausedBy, Status, TargetStatus},
     },
     webhook::Counts,
 };
@@ -34,6 +34,7 @@ pub fn render(status: Status, now_ms: u64) -> Result<String, std::fmt::Error> {
     containers(&mut registry, &status);
     classes(&mut registry, &status);
     targets(&mut registry, &status);
+    credentials(&mut registry, &status);
     if let Some(counts) = status.webhook {
         deliveries(&mut registry, counts);
     }
@@ -103,22 +104,41 @@ fn targets(registry: &mut Registry, status: &Status) {
     };
     gauges(
         registry,
-        "rate_limit_remaining",
-        "Calls left to the target's credential in the forge's current window",
-        by_target(&|target| Some(target.rate_limit?.remaining)),
-    );
-    gauges(
-        registry,
-        "rate_limit",
-        "Calls the target's credential has in a window",
-        by_target(&|target| Some(target.rate_limit?.limit)),
-    );
-    gauges(
-        registry,
         "poll_age_seconds",
         "Seconds since the target's last successful poll; absent before the first",
         by_target(&|target| target.last_poll_age_seconds),
     );
+}
+
+fn credentials(registry: &mut Registry, status: &Status) {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let by_credential = |value: &dyn Fn(&CredentialStatus) -> Option<u64>| {
+        let values = status
+            .credentials
+            .iter()
+            .filter_map(|credential| Some((vec![("credential", credential.name.clone())], number(value(credential)?))));
+        values.collect::<Vec<_>>()
+    };
+    gauges(
+        registry,
+        "rate_limit_remaining",
+        "Calls left to the credential in the forge's current window; of an App's installations, the fewest",
+        by_credential(&|credential| Some(credential.rate_limit?.remaining)),
+    );
+    gauges(
+        registry,
+        "rate_limit",
+        "Calls the credential has in a window",
+        by_credential(&|credential| Some(credential.rate_limit?.limit)),
+    );
+    let paused = status.credentials.iter().flat_map(|credential| {
+        [("forge", PausedBy::Forge), ("share", PausedBy::Share)].map(|(word, by)| {
+            let labels = vec![("credential", credential.name.clone()), ("by", word.to_owned())];
+            (labels, i64::from(credential.paused_by == Some(by)))
+        })
+    });
+    let help = "1 while nothing is asked with the credential: the forge's limit is reached, or the controller's share";
+    gauges(registry, "credential_paused", help, paused);
 }
 
 fn deliveries(registry: &mut Registry, counts: Counts) {

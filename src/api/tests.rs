@@ -12,7 +12,9 @@ use super::*;
 use crate::controller::{
     phase::Phase,
     record::Timeline,
-    status::{ActiveContainer, ClassStatus, RateLimitStatus, TargetKindStatus, TargetStatus},
+    status::{
+        ActiveContainer, ClassStatus, CredentialStatus, PausedBy, RateLimitStatus, TargetKindStatus, TargetStatus,
+    },
 };
 
 /// The answer's head, and its body.
@@ -97,6 +99,15 @@ fn status() -> Status {
             container("j0000003", Phase::Idle),
         ],
         targets: vec![target("o/r", Some(now - 42_500), Some(limit)), target("o/new", None, None)],
+        credentials: vec![CredentialStatus {
+            name: "main".to_owned(),
+            share: 0.5,
+            rate_limit: Some(limit),
+            paused_until_ms: Some(now + 1000),
+            paused_by: Some(PausedBy::Share),
+            repositories: 2,
+            calls_per_look: 1.0,
+        }],
         classes: vec![class("small", Some("2.336.0"), Some(9), false), class("old", Some("2.300.0"), Some(-3), true)],
         ..Status::default()
     }
@@ -115,8 +126,10 @@ async fn a_scrape_tells_versions_limits_polls_and_containers() {
         (r#"gha_runner_runner_version_days_left{class="old",version="2.300.0"}"#, -3.0),
         (r#"gha_runner_class_outdated{class="small",version="2.336.0"}"#, 0.0),
         (r#"gha_runner_class_outdated{class="old",version="2.300.0"}"#, 1.0),
-        (r#"gha_runner_rate_limit_remaining{target="o/r"}"#, 4321.0),
-        (r#"gha_runner_rate_limit{target="o/r"}"#, 5000.0),
+        (r#"gha_runner_rate_limit_remaining{credential="main"}"#, 4321.0),
+        (r#"gha_runner_rate_limit{credential="main"}"#, 5000.0),
+        (r#"gha_runner_credential_paused{credential="main",by="share"}"#, 1.0),
+        (r#"gha_runner_credential_paused{credential="main",by="forge"}"#, 0.0),
         (r#"gha_runner_containers{class="small",phase="running"}"#, 2.0),
         (r#"gha_runner_containers{class="small",phase="idle"}"#, 1.0),
         (r#"gha_runner_containers{class="old",phase="running"}"#, 0.0),

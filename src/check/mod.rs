@@ -1,11 +1,12 @@
 //! `check`: whether what is configured can work, before a job finds out.
 //!
 //! A [`Finding`] names the thing, what is wrong with it and the remedy. What follows from the settings alone is pure
-//! ([`labels`]); what the forge must be asked is beside it ([`forge`], [`runner`]).
+//! ([`labels`], [`selection`]); what the forge must be asked is beside it ([`forge`], [`runner`]).
 
 pub mod forge;
 pub mod labels;
 pub mod runner;
+pub mod selection;
 
 use std::fmt;
 

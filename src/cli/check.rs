@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{ConfigFile, REFUSED, block_on, conclude};
 use crate::{
-    check::{Finding, Severity, forge, labels, runner, worst},
+    check::{Finding, Severity, forge, labels, runner, selection, worst},
     config::{PRIVILEGED_COST, Problems, Settings},
     controller::{clock::RealClock, edges::Clock, open_forge::open_forge},
     units,
@@ -44,6 +44,7 @@ pub(super) fn main(args: Args) -> ExitCode {
 fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>> {
     let mut findings = vec![Finding::fine("configuration", "every key is known and every value is sound")];
     findings.extend(labels::clashes(settings));
+    findings.extend(selection::left_out(settings));
     for class in settings.classes.values().filter(|class| class.privileged) {
         let remedy = "give the class a user namespace (privileged = false) unless it needs none by its nature";
         findings.push(Finding::warning(format!("class.{}.privileged", class.name), PRIVILEGED_COST, remedy));

@@ -59,6 +59,20 @@ pub struct Settings {
     pub webhook: Option<Webhook>,
 }
 
+impl Settings {
+    /// By API root, the first target of each: what a forge says of a runner version does not depend on who asks, and two
+    /// forges may say different things.
+    pub fn one_target_of_each_forge(&self) -> BTreeMap<&str, &Target> {
+        let mut found = BTreeMap::new();
+        for target in &self.targets {
+            if let Some(credential) = self.credentials.get(&target.credential) {
+                found.entry(credential.api_url.as_str()).or_insert(target);
+            }
+        }
+        found
+    }
+}
+
 /// What giving up the user namespace means, for everybody who is told that a class does.
 pub const PRIVILEGED_COST: &str = "privileged: root in its containers is root of this host, held back by dropped \
      capabilities alone; a job that breaks out owns the host";

@@ -19,6 +19,8 @@ pub enum Cause {
     JobFailed,
     /// Its job was cancelled while it ran.
     JobCancelled,
+    /// Its job comes from a fork, or may, and was refused inside before its first step.
+    ForkRefused,
     /// The job it was booted for was cancelled before any runner took it.
     CancelledBeforePickup,
     /// Another runner took the job it was booted for, and no other came.
@@ -53,6 +55,7 @@ impl Cause {
             Self::Succeeded
                 | Self::JobFailed
                 | Self::JobCancelled
+                | Self::ForkRefused
                 | Self::CancelledBeforePickup
                 | Self::TakenByAnotherRunner
                 | Self::IdleTooLong
@@ -71,6 +74,7 @@ impl fmt::Display for Cause {
             Self::Succeeded => "succeeded",
             Self::JobFailed => "job failed",
             Self::JobCancelled => "job cancelled",
+            Self::ForkRefused => "fork refused",
             Self::CancelledBeforePickup => "cancelled before pickup",
             Self::TakenByAnotherRunner => "taken by another runner",
             Self::IdleTooLong => "idle too long",
@@ -106,6 +110,18 @@ pub struct Evidence<'a> {
     pub trouble: Option<Trouble>,
 }
 
+impl Evidence<'_> {
+    fn guest_exit(&self) -> Option<GuestExit> {
+        let status = self.ending?.exit_status.as_deref()?.parse().ok()?;
+        GuestExit::from_code(status)
+    }
+
+    /// The guest says that it let nothing of the job run.
+    fn refused_inside(&self) -> bool {
+        self.trouble == Some(Trouble::ForkRefused) || self.guest_exit() == Some(GuestExit::ForkRefused)
+    }
+}
+
 /// The cause. systemd's word on timeouts and memory comes before anything said inside the container, and the forge's
 /// word on a job before the runner's: payload code can forge an exit status and console lines.
 pub fn cause(evidence: &Evidence<'_>) -> Cause {
@@ -132,25 +148,29 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         // A runner that is stopped says that its job failed.
         _ if evidence.stopped => return Cause::StoppedByOperator,
         Some("cancelled") => return Cause::JobCancelled,
+        Some(_) if evidence.refused_inside() => return Cause::ForkRefused,
         Some(_) => return Cause::JobFailed,
         None => {}
     }
     match evidence.result {
         Some(JobResult::Succeeded | JobResult::SucceededWithIssues) => return Cause::Succeeded,
-        Some(JobResult::Failed | JobResult::Abandoned | JobResult::Skipped) => return Cause::JobFailed,
+        Some(JobResult::Failed | JobResult::Abandoned | JobResult::Skipped) if !evidence.refused_inside() => {
+            return Cause::JobFailed;
+        }
         Some(JobResult::Canceled) => return Cause::JobCancelled,
-        None => {}
+        _ => {}
     }
     match evidence.trouble {
+        Some(Trouble::ForkRefused) => return Cause::ForkRefused,
         Some(Trouble::VersionRefused) => return Cause::RunnerRefused,
         Some(Trouble::SetupFailed) => return Cause::BootFailed,
         _ => {}
     }
-    let status = ending.and_then(|ending| ending.exit_status.as_deref()).and_then(|status| status.parse().ok());
-    match status.and_then(GuestExit::from_code) {
+    match evidence.guest_exit() {
         Some(GuestExit::VersionRefused) => Cause::RunnerRefused,
         Some(GuestExit::SetupFailed) => Cause::BootFailed,
         Some(GuestExit::JobFailed) => Cause::JobFailed,
+        Some(GuestExit::ForkRefused) => Cause::ForkRefused,
         Some(GuestExit::JobCanceled) => Cause::JobCancelled,
         Some(GuestExit::NoJob | GuestExit::RegistrationDeleted) => Cause::IdleTooLong,
         Some(GuestExit::SessionConflict | GuestExit::RunnerFailed) => Cause::RunnerFailed,
@@ -233,6 +253,24 @@ mod tests {
                 ..Default::default()
             };
             assert_eq!(cause(&evidence), expected, "{conclusion:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_of_a_fork_that_was_refused_inside_did_not_fail_by_itself() {
+        let (refused, failed) = (ending("exit-code", "18"), ending("exit-code", "10"));
+        let trouble = Some(Trouble::ForkRefused);
+        for (ending, trouble, conclusion, expected) in [
+            (&refused, None, None, Cause::ForkRefused),
+            (&refused, None, Some("failure"), Cause::ForkRefused),
+            (&failed, trouble, Some("failure"), Cause::ForkRefused),
+            (&failed, trouble, None, Cause::ForkRefused),
+            (&failed, trouble, Some("success"), Cause::Succeeded),
+            (&failed, None, Some("failure"), Cause::JobFailed),
+        ] {
+            let (ending, result) = (Some(ending), Some(JobResult::Failed));
+            let found = cause(&Evidence { ending, trouble, conclusion, result, had_job: true, ..Default::default() });
+            assert_eq!(found, expected, "{trouble:?} {conclusion:?}");
         }
     }
 

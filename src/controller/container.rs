@@ -118,9 +118,11 @@ impl Container {
         let started = matches!(self.record.stage, Stage::Minting | Stage::Started);
         match self.phase {
             _ if self.had_job() => Use::Busy,
+            // It failed to boot, which pauses its class once it has ended: no other before that.
+            _ if matches!(self.record.stage, Stage::Stopping { cause } if cause.is_boot_failure()) => Use::Coming,
             _ if !started => Use::Ending,
             Phase::Idle => Use::Idle(self.phase_since),
-            // It may be failing to boot, which its end tells and which then pauses its class: no other before that.
+            // It may be failing to boot, which only its end tells.
             Phase::Finishing if self.record.timeline.listening_ms.is_none() => Use::Coming,
             Phase::Requested | Phase::Preparing | Phase::Booting | Phase::Registering => Use::Coming,
             Phase::Running => Use::Busy,

@@ -105,6 +105,8 @@ pub trait Records {
     fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError>;
     /// Writes it, durably, whole or not at all.
     fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError>;
+    /// Forgets it. Nothing there is no error.
+    fn remove_set(&self, key: &SetKey) -> Result<(), EdgeError>;
     /// How a container ended, once *teardown* wrote it.
     fn ending(&self, name: &ContainerName) -> Option<Ending>;
     /// Identifies this boot of the host; a record from another boot has no container any more.

@@ -68,6 +68,11 @@ impl Ledger {
     fn record_path(&self, name: &ContainerName) -> PathBuf {
         self.records.join(format!("{name}.json"))
     }
+
+    fn set_path(&self, key: &SetKey) -> PathBuf {
+        // Neither a class nor a name at the forge has an @ or a %.
+        self.sets.join(format!("{}@{}.json", key.class, key.scope.replace('/', "%")))
+    }
 }
 
 /// The records in `state_dir`, read without changing anything; those that cannot be read are left out. No directory =
@@ -125,11 +130,7 @@ impl Records for Ledger {
     }
 
     fn remove(&self, name: &ContainerName) -> Result<(), EdgeError> {
-        let path = self.record_path(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, &error)),
-            _ => Ok(()),
-        }
+        remove_file(&self.record_path(name))
     }
 
     fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), EdgeError> {
@@ -172,9 +173,13 @@ impl Records for Ledger {
                     .map_err(|error| error.to_string())
             });
             match read {
-                Ok(file) => found.push((file.set, file.assignments)),
+                Ok(file) if self.set_path(&file.set) == path => found.push((file.set, file.assignments)),
+                Ok(file) => warn!(path = %path.display(), set = %file.set, "a scale set's jobs under another's name"),
                 Err(error) => {
-                    warn!(path = %path.display(), error, "a scale set's jobs cannot be read; the forge counts them")
+                    // Kept aside, not deleted, as records are.
+                    let aside = path.with_extension("unreadable");
+                    warn!(path = %path.display(), error, "a scale set's jobs cannot be read; set aside, the forge counts them");
+                    fs::rename(&path, &aside).map_err(|error| failed(&aside, &error))?;
                 }
             }
         }
@@ -182,11 +187,14 @@ impl Records for Ledger {
     }
 
     fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError> {
-        // Neither a class nor a name at the forge has an @ or a %.
-        let path = self.sets.join(format!("{}@{}.json", key.class, key.scope.replace('/', "%")));
+        let path = self.set_path(key);
         let file = SetFile { set: key.clone(), assignments: assignments.clone() };
         let text = serde_json::to_vec(&file).map_err(|error| EdgeError(error.to_string()))?;
         write_whole(&path, &text, true).map_err(|error| failed(&path, &error))
+    }
+
+    fn remove_set(&self, key: &SetKey) -> Result<(), EdgeError> {
+        remove_file(&self.set_path(key))
     }
 
     fn ending(&self, name: &ContainerName) -> Option<Ending> {
@@ -239,6 +247,14 @@ fn put_json<T: Serialize>(path: &Path, value: &T) -> Result<(), EdgeError> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| failed(path, &error))?;
     file.write_all(&text).map_err(|error| failed(path, &error))
+}
+
+/// Nothing there is no error.
+fn remove_file(path: &Path) -> Result<(), EdgeError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file whole or not at all.
@@ -304,6 +320,61 @@ mod tests {
         ledger.put(&good).unwrap();
         fs::write(ledger.record_path(&"j0000002".parse().unwrap()), b"{\"name\":").unwrap();
         assert_eq!(ledger.load().unwrap(), [good]);
+    }
+
+    fn key(class: &str, scope: &str) -> SetKey {
+        SetKey { class: class.into(), scope: scope.into() }
+    }
+
+    fn of_set(id: u64) -> Assignments {
+        let mut assignments = Assignments::default();
+        assignments.belong_to(id);
+        assignments
+    }
+
+    #[test]
+    fn what_is_known_of_each_scale_set_outlives_the_controller_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sets = [key("small", "o"), key("small", "o/r"), key("big", "o/r")];
+        for (set, id) in sets.iter().zip(1..) {
+            ledger(dir.path()).put_set(set, &of_set(id)).unwrap();
+        }
+        let mut kept = ledger(dir.path()).load_sets().unwrap();
+        kept.sort_by_key(|(_, assignments)| serde_json::to_string(assignments).unwrap());
+        assert_eq!(kept, sets.iter().cloned().zip((1..).map(of_set)).collect::<Vec<_>>());
+        for _ in 0..2 {
+            ledger(dir.path()).remove_set(&sets[1]).unwrap();
+        }
+        let left: Vec<SetKey> = ledger(dir.path()).load_sets().unwrap().into_iter().map(|(set, _)| set).collect();
+        assert!(left.len() == 2 && !left.contains(&sets[1]), "{left:?}");
+    }
+
+    #[test]
+    fn a_scale_sets_file_that_cannot_be_read_is_set_aside_and_stops_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger(dir.path());
+        let (good, bad) = (key("small", "o/r"), key("big", "o/r"));
+        ledger.put_set(&good, &of_set(1)).unwrap();
+        fs::write(ledger.set_path(&bad), b"{\"set\":{\"class\":").unwrap();
+        // Somebody copied it: it says nothing of the set whose name it has.
+        fs::copy(ledger.set_path(&good), ledger.set_path(&key("huge", "o/r"))).unwrap();
+        for _ in 0..2 {
+            assert_eq!(ledger.load_sets().unwrap(), [(good.clone(), of_set(1))]);
+        }
+        assert!(ledger.set_path(&bad).with_extension("unreadable").exists());
+        ledger.put_set(&bad, &of_set(2)).unwrap();
+        assert_eq!(ledger.load_sets().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_write_that_was_cut_short_leaves_the_scale_set_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger(dir.path());
+        let set = key("small", "o/r");
+        ledger.put_set(&set, &of_set(1)).unwrap();
+        // What a crash leaves of the next write.
+        fs::write(dir.path().join("state/sets/.tmpA1b2C3"), b"{\"set\":").unwrap();
+        assert_eq!(ledger.load_sets().unwrap(), [(set, of_set(1))]);
     }
 
     #[test]

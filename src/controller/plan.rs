@@ -102,6 +102,12 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     planning.plan
 }
 
+/// A queued job that its scale set was not assigned in this time, with room for it, is served as if there were no set.
+const UNASSIGNED: Duration = Duration::from_secs(300);
+
+/// Jobs that wait as assigned to a scale set (class and scope), by run.
+type AssignedRuns<'a> = BTreeMap<(&'a str, &'a str), BTreeMap<u64, usize>>;
+
 /// A class in a scope, and whether its runners are a scale set's.
 type Key<'a> = (&'a str, &'a str, bool);
 
@@ -149,6 +155,7 @@ impl<'a> Planning<'a> {
         let mut jobs: Vec<&JobView> = self.snapshot.jobs.iter().collect();
         jobs.sort_by_key(|job| (job.first_seen, job.id, &job.repository));
         let mut pickups = Pickups::new(self.snapshot);
+        let mut assigned = self.sets.iter().map(|(key, set)| (*key, set.waiting.clone())).collect();
         for job in jobs {
             let scope = self.scopes.get(job.scope.as_str()).copied();
             let class = scope.and_then(|scope| class_for(&self.snapshot.classes, scope, &job.labels));
@@ -156,7 +163,7 @@ impl<'a> Planning<'a> {
                 (Some(Blocked::Quarantined), _, _) | (None, None, _) => self.is_waiting(job, Waiting::Quarantined),
                 (_, Some(_), None) => self.is_waiting(job, Waiting::NoClass),
                 (Some(Blocked::Refused), _, _) => self.is_waiting(job, Waiting::Refused),
-                (None, Some(_), Some(class)) if self.sets.contains_key(&(&class.name, &job.scope)) => {
+                (None, Some(_), Some(class)) if self.is_left_to_a_set(&mut assigned, job, class) => {
                     self.set_jobs.push((job, class));
                 }
                 (None, Some(scope), Some(class)) => {
@@ -169,6 +176,22 @@ impl<'a> Planning<'a> {
                 }
             }
         }
+    }
+
+    /// A scale set serves it, as long as the forge may still assign it: GitHub drops an assignment now and then, says
+    /// nothing, and the job waits for ever. `assigned` = waiting assignments by set and run, used up one by one: which
+    /// of a run's jobs is meant a message does not tell in REST's words.
+    fn is_left_to_a_set(&self, assigned: &mut AssignedRuns<'a>, job: &'a JobView, class: &'a ClassView) -> bool {
+        let Some((key, set)) = self.sets.get_key_value(&(class.name.as_str(), job.scope.as_str())) else {
+            return false;
+        };
+        if let Some(left) = assigned.get_mut(key).and_then(|runs| runs.get_mut(&job.run_id)).filter(|left| **left > 0) {
+            *left -= 1;
+            return true;
+        }
+        // It has to be seen queued after that time, not only before.
+        let since = set.room_since.map(|since| since.max(job.first_seen));
+        since.is_none_or(|since| job.looked_at.saturating_sub(since) < UNASSIGNED)
     }
 
     fn take_spare(&mut self, key: Key<'a>) -> bool {
@@ -313,7 +336,10 @@ impl<'a> Planning<'a> {
                 matches!(action, Action::Boot { class, scope, set: true, .. } if *class == set.class && *scope == set.scope)
             });
             let there = self.snapshot.containers.iter().filter(here).count() + boots.count();
-            let capacity = self.room.left(class, scope).map_or(0, |left| there + left);
+            // GitHub assigns a full host nothing, and what is not assigned waits for no place: others' jobs would get
+            // each that becomes free.
+            let due = usize::from(self.room.is_due(class, scope));
+            let capacity = self.room.left(class, scope).map_or(0, |left| there + left.max(due));
             self.plan.capacity.insert((set.class.clone(), set.scope.clone()), capacity);
         }
     }

@@ -157,6 +157,10 @@ impl Records for Kept {
         Err(rehearsed())
     }
 
+    fn remove_set(&self, _: &SetKey) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
     fn ending(&self, _: &ContainerName) -> Option<Ending> {
         None
     }

@@ -191,14 +191,27 @@ pub struct CredentialStatus {
     pub name: String,
     /// Part of its rate limit that the controller uses at most.
     pub share: f64,
-    /// Its rate limit as last heard.
+    /// Its rate limit as last heard; of an App's installations, that of the one with the fewest calls left.
     pub rate_limit: Option<RateLimitStatus>,
-    /// Nothing is asked with it before this time: the forge's limit is reached.
+    /// Nothing is asked with it before this time.
     pub paused_until_ms: Option<u64>,
+    /// Who asked for that pause.
+    #[serde(default)]
+    pub paused_by: Option<PausedBy>,
     /// Repositories looked at with it.
     pub repositories: usize,
     /// Calls that count against the limit, for each look, as observed.
     pub calls_per_look: f64,
+}
+
+/// Who asked for a pause of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PausedBy {
+    /// The forge: its limit is reached.
+    Forge,
+    /// The controller itself, to stay within its share of that limit.
+    Share,
 }
 
 /// A repository.

@@ -178,6 +178,8 @@ pub enum ErrorKind {
     Unavailable,
     /// Wait until this time (since the Unix epoch) before any further call with this credential.
     RateLimited(Duration),
+    /// Not sent: until this time (since the Unix epoch) the credential has used up what the controller allows itself.
+    Paced(Duration),
     /// The credential is refused.
     Unauthorized,
     /// The target, or what was asked of it, is not there or not ours to see.

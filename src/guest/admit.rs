@@ -20,6 +20,7 @@ use std::{
 use rustix::process::{Pid, Signal, getppid, kill_process};
 use serde::Deserialize;
 
+use super::hook;
 use crate::controller::gate::{Refusal, admit};
 
 /// Largest payload read; GitHub's own limit is 25 MB (PROTOCOLS G).
@@ -83,6 +84,7 @@ pub fn run() -> ExitCode {
          jobs with forks = \"allow\" for the target"
     );
     println!("::error::{message}");
+    hook::note_refusal(Path::new(hook::DIRECTORY), &message);
     if let Some(worker) = worker() {
         std::thread::sleep(SHOWN);
         // The runner shows what a worker that ended unexpectedly said last.

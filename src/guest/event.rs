@@ -100,6 +100,8 @@ pub enum Trouble {
     SelfUpdate,
     /// The forge and this machine disagree about the time.
     ClockSkew,
+    /// Its job comes from a fork, or may, and was not run.
+    ForkRefused,
 }
 
 /// Exit status of the guest, and so of the container. A hint: payload code can forge it.
@@ -124,11 +126,13 @@ pub enum GuestExit {
     RunnerFailed = 16,
     /// The guest could not set up or start the runner.
     SetupFailed = 17,
+    /// The runner's job comes from a fork, or may, and was not run.
+    ForkRefused = 18,
 }
 
 impl GuestExit {
     /// Every value, for tables and reverse look-up.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Succeeded,
         Self::JobFailed,
         Self::JobCanceled,
@@ -138,6 +142,7 @@ impl GuestExit {
         Self::SessionConflict,
         Self::RunnerFailed,
         Self::SetupFailed,
+        Self::ForkRefused,
     ];
 
     /// The status as a process exit code.

@@ -4,9 +4,9 @@
 //! of its actions, and without the variables its workflow sets (actions/runner, `JobExtension`, `JobHookProvider`).
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,11 @@ pub const VARIABLE: &str = "ACTIONS_RUNNER_HOOK_JOB_STARTED";
 pub const DIRECTORY: &str = "/run/gha-runner-guest";
 /// The runner tells the kind of a script by the end of its name.
 const FILE: &str = "job-started.sh";
+/// Beside it, where `guest admit` says why it refused: empty from the start. The job user must be able to write it, so a
+/// job that was let in can pretend that it was not; all it gains is another word for its failure.
+const REFUSAL: &str = "refusal";
+/// Longest word read of it, in bytes.
+const REFUSAL_LIMIT: u64 = 1024;
 /// What the runner adds to its environment, in its root directory; wins over what it was started with.
 const ENVIRONMENT_FILE: &str = ".env";
 
@@ -33,10 +38,27 @@ pub fn install(directory: &Path, program: &Path, root: &Path) -> anyhow::Result<
     let path = directory.join(FILE);
     let write = || -> io::Result<()> {
         DirBuilder::new().mode(0o755).create(directory)?;
-        OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path)?.write_all(script.as_bytes())
+        OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path)?.write_all(script.as_bytes())?;
+        // Whatever the umask: the hook runs as the job user.
+        File::create_new(directory.join(REFUSAL))?.set_permissions(Permissions::from_mode(0o666))
     };
     write().with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// Notes why the job is refused. Best effort: the refusal stands without it.
+pub fn note_refusal(directory: &Path, message: &str) {
+    if let Ok(mut file) = OpenOptions::new().append(true).open(directory.join(REFUSAL)) {
+        let _ = writeln!(file, "{message}");
+    }
+}
+
+/// Why the job was refused, if it was.
+pub fn refusal(directory: &Path) -> Option<String> {
+    let mut text = Vec::new();
+    File::open(directory.join(REFUSAL)).ok()?.take(REFUSAL_LIMIT).read_to_end(&mut text).ok()?;
+    let line: String = String::from_utf8_lossy(&text).lines().next()?.chars().filter(|c| !c.is_control()).collect();
+    Some(line)
 }
 
 /// Takes the template's own hook out of its `.env` file, where it would win over ours; the last of several counts.
@@ -60,7 +82,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::{os::unix::fs::PermissionsExt, process::Command};
+    use std::process::Command;
 
     use super::*;
 
@@ -106,6 +128,20 @@ mod tests {
             let left = fs::read_to_string(environment).unwrap();
             assert_eq!(left, format!("A=1\nB={VARIABLE}=2\n"), "nothing may win over our hook");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_reason_and_an_admission_is_not() {
+        let (place, program) = place(0);
+        let hooks = place.path().join("hooks");
+        assert_eq!(refusal(&hooks), None, "no hook, no refusal");
+        install(&hooks, &program, place.path()).unwrap();
+        assert_eq!(refusal(&hooks), None);
+        let mode = fs::metadata(hooks.join(REFUSAL)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666, "the job user writes it");
+        note_refusal(&hooks, "it comes\u{7} from a fork");
+        note_refusal(&hooks, &"x".repeat(5000));
+        assert_eq!(refusal(&hooks).as_deref(), Some("it comes from a fork"));
     }
 
     #[test]

@@ -166,6 +166,10 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
             }
         }
     };
+    if let Some(message) = hook.as_ref().and_then(|_| hook::refusal(Path::new(hook::DIRECTORY))) {
+        heard.note(Trouble::ForkRefused);
+        outlet.report(What::Trouble { kind: Trouble::ForkRefused, message });
+    }
     outlet.report(What::RunnerExited { status });
     if let Ok(following) = following {
         following.finish(PAGES_PATIENCE).await;

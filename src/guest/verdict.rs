@@ -16,7 +16,11 @@ impl Heard {
     pub fn note(&mut self, trouble: Trouble) {
         if matches!(
             trouble,
-            Trouble::SessionConflict | Trouble::RegistrationDeleted | Trouble::VersionRefused | Trouble::SetupFailed
+            Trouble::SessionConflict
+                | Trouble::RegistrationDeleted
+                | Trouble::VersionRefused
+                | Trouble::SetupFailed
+                | Trouble::ForkRefused
         ) {
             self.trouble = Some(trouble);
         }
@@ -27,6 +31,8 @@ impl Heard {
 pub fn verdict(heard: Heard, status: i32) -> GuestExit {
     match (heard.result, heard.trouble, status) {
         (Some(JobResult::Succeeded | JobResult::SucceededWithIssues), ..) => GuestExit::Succeeded,
+        // The runner reports such a job as failed, if it gets that far.
+        (_, Some(Trouble::ForkRefused), _) => GuestExit::ForkRefused,
         (Some(JobResult::Canceled), ..) => GuestExit::JobCanceled,
         (Some(JobResult::Failed | JobResult::Skipped | JobResult::Abandoned), ..) => GuestExit::JobFailed,
         (None, Some(Trouble::VersionRefused), _) | (None, _, 7) => GuestExit::VersionRefused,
@@ -77,6 +83,14 @@ mod tests {
         ] {
             assert_eq!(verdict(with(trouble), status), exit, "{trouble:?} {status}");
         }
+    }
+
+    #[test]
+    fn a_job_that_was_refused_did_not_fail_by_itself() {
+        let refused = |result| verdict(Heard { result, trouble: Some(Trouble::ForkRefused) }, 1);
+        assert_eq!(refused(Some(JobResult::Failed)), GuestExit::ForkRefused);
+        assert_eq!(refused(None), GuestExit::ForkRefused, "the runner ended before it could report");
+        assert_eq!(refused(Some(JobResult::Succeeded)), GuestExit::Succeeded, "a job that ran was not refused");
     }
 
     #[test]

@@ -27,13 +27,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::{
-    counters::count,
-    delivery::{Heard, Judged},
-};
+use self::counters::count;
 pub use self::{
     counters::{Counters, Counts},
-    delivery::{Action, Hint},
+    delivery::{Action, Heard, Hint, Judged},
     signature::{EmptySecret, Secret},
 };
 

@@ -13,11 +13,14 @@ use gha_runner_controller::{
         record::{Record, Stage},
     },
     forge::{SetKey, github::scale_set::assignments::Assignments},
-    guest::event::{Event, GuestExit, JobResult, Trouble, What},
+    guest::{
+        admit::judge,
+        event::{Event, GuestExit, JobResult, Trouble, What},
+    },
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
 use github_sim::runner_protocol::CURRENT_VERSION;
-use github_sim::world::{Beat, Refusal, RunnerResult, RunnerSession};
+use github_sim::world::{Beat, JobId, Refusal, RunnerResult, RunnerSession};
 use rand::{Rng, rngs::StdRng};
 use tokio::{
     sync::Notify,
@@ -25,7 +28,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::edges::{Hub, SimClock};
+use crate::{
+    edges::{Hub, SimClock},
+    owner,
+};
 
 /// The host, shared.
 pub type Host = Rc<RefCell<HostState>>;
@@ -63,6 +69,8 @@ pub struct HostState {
     pub boot_id: String,
     pub capacity: usize,
     pub class_max: BTreeMap<String, usize>,
+    /// Most containers of each target, by owner.
+    pub target_max: BTreeMap<String, usize>,
     pub units: BTreeMap<ContainerName, SimUnit>,
     pub stories: BTreeMap<ContainerName, Vec<Event>>,
     pub records: BTreeMap<ContainerName, Record>,
@@ -79,12 +87,21 @@ pub struct HostState {
     pub started: u32,
     /// Of these, those whose runner was a scale set's.
     pub by_set: u32,
+    /// Jobs of forks that a guest refused.
+    pub refused: u32,
     /// Most units at once.
     pub peak: usize,
 }
 
 impl HostState {
-    pub fn new(hub: Hub, clock: SimClock, rng: StdRng, capacity: usize, class_max: BTreeMap<String, usize>) -> Self {
+    pub fn new(
+        hub: Hub,
+        clock: SimClock,
+        rng: StdRng,
+        capacity: usize,
+        class_max: BTreeMap<String, usize>,
+        target_max: BTreeMap<String, usize>,
+    ) -> Self {
         Self {
             hub,
             clock,
@@ -92,6 +109,7 @@ impl HostState {
             boot_id: "boot-1".into(),
             capacity,
             class_max,
+            target_max,
             units: BTreeMap::new(),
             stories: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -105,6 +123,7 @@ impl HostState {
             lose_signals: 0,
             started: 0,
             by_set: 0,
+            refused: 0,
             peak: 0,
         }
     }
@@ -166,8 +185,7 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         assert_eq!(known.stage, Stage::Started);
         let by_set = known.set;
         if let Some(job) = record.job_id {
-            let jobs = state.hub.borrow().job_views();
-            let from_fork = jobs.iter().any(|view| view.id.0 == job && view.name == "fork");
+            let from_fork = state.hub.borrow().job_view(JobId(job)).is_ok_and(|view| view.name == "fork");
             assert!(!from_fork, "{name} is booted for a job of a fork");
         }
         assert!(!state.units.contains_key(name), "{name} is started twice");
@@ -177,6 +195,9 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         assert!(state.units.len() < state.capacity, "more than {} containers at once", state.capacity);
         let same_class = state.units.values().filter(|unit| unit.class == class).count();
         assert!(same_class < state.class_max[class], "more than {} of class {class}", state.class_max[class]);
+        let target = owner(&record.target);
+        let same_target = state.units.values().filter(|unit| owner(&unit.record.target) == target).count();
+        assert!(same_target < state.target_max[&target], "more than {} for {target}", state.target_max[&target]);
         let stop = Rc::new(Notify::new());
         let unit = SimUnit { class: class.to_owned(), state: UnitState::Activating, record, stop: stop.clone() };
         state.units.insert(name.clone(), unit);
@@ -286,7 +307,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     if host.borrow_mut().fault(HostFault::PrepareFails) {
         return End { result: "exit-code", status: "1".into(), error: Some("no space left on device".into()) };
     }
-    let Some((_, Grant::GithubJit { encoded_jit_config })) = host.borrow().handed.get(name).cloned() else {
+    let Some((record, Grant::GithubJit { encoded_jit_config })) = host.borrow().handed.get(name).cloned() else {
         return End { result: "exit-code", status: "1".into(), error: Some("no hand-over".into()) };
     };
     host.borrow_mut().set_state(name, UnitState::Active);
@@ -316,16 +337,32 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     *session.borrow_mut() = Some(connection.clone());
     tell(What::RunnerVersion { version: CURRENT_VERSION.into() });
     tell(What::Listening);
-    loop {
-        let polled = hub.borrow_mut().runner_poll(clock.now(), &connection);
-        match polled {
-            Ok(Some(_)) => break,
-            Ok(None) => sleep(Duration::from_secs(1)).await,
-            Err(Refusal::JobGone) => sleep(Duration::from_secs(1)).await,
+    let order = loop {
+        let now = clock.now();
+        let offered = hub.borrow_mut().runner_offer(now, &connection);
+        let taken = offered.and_then(|offer| {
+            let mut hub = hub.borrow_mut();
+            offer.map(|job| hub.runner_acquire(now, &connection, job)).transpose()
+        });
+        match taken {
+            Ok(Some(order)) => break order,
+            Ok(None) | Err(Refusal::JobGone) => sleep(Duration::from_secs(1)).await,
             Err(_) => return End::exit(GuestExit::NoJob),
         }
+    };
+    tell(What::JobStarted { job: order.name.clone() });
+    // The hook before its first step, which the forge's runner would run.
+    if !record.allow_forks && judge(Some(&order.event), order.payload.to_string().as_bytes()).is_err() {
+        sleep(Duration::from_secs(2)).await;
+        let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Failed);
+        host.borrow_mut().refused += 1;
+        tell(What::JobEnded { result: JobResult::Failed });
+        tell(What::Trouble { kind: Trouble::ForkRefused, message: "from a fork".into() });
+        tell(What::RunnerExited { status: 0 });
+        return End::exit(GuestExit::ForkRefused);
     }
-    tell(What::JobStarted { job: "job".into() });
+    assert_ne!(order.name, "fork", "a job of a fork is run");
+    let _ = hub.borrow_mut().runner_started(clock.now(), &connection);
     let (mut left, fails) = {
         let mut state = host.borrow_mut();
         (state.rng.random_range(1..300), state.rng.random_bool(0.2))

@@ -5,9 +5,15 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod edges;
+mod fairness;
+mod faults;
 mod hints;
 mod host;
+mod mishaps;
 mod pace;
+mod reconcile;
+mod repositories;
+mod story;
 mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
@@ -19,16 +25,15 @@ use gha_runner_controller::{
         daemon::{Command, Daemon},
         status::Status,
     },
+    webhook::{Heard, Judged, Secret},
 };
-use github_sim::{
-    Call,
-    world::{
-        AccountKind, AccountSpec, Config, Fault, JobId, JobSpec, JobStatus, Picking, RepoSpec, RunSpec, RunnerFault,
-        RunnerWhat, What, World,
-    },
+use github_sim::world::{
+    AccountKind, AccountSpec, Assignment, Conclusion, Config, HookSpec, JobId, JobStatus, RepoId, RepoSpec,
+    RunnerGroupSpec, ScaleSetRules, Scope, Visibility, World,
 };
-use host::{Host, HostFault, HostState};
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use host::{Host, HostState};
+use mishaps::Undo;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{mpsc, watch},
     task::LocalSet,
@@ -37,10 +42,13 @@ use tokio::{
 
 /// A repository that is named, three of an organisation, two of a person.
 const REPOS: [&str; 6] = ["acme/api", "corp/web", "corp/docs", "corp/tools", "solo/site", "solo/notes"];
-/// The one that everybody can read: its pull requests may come from forks.
-const PUBLIC: &str = "solo/notes";
+/// Those that everybody can read: their pull requests may come from forks.
+const PUBLIC: [&str; 2] = ["solo/notes", "corp/docs"];
 const CREDENTIALS: [&str; 2] = ["first", "second"];
 const HOST_NAME: &str = "sim";
+const HOOK_SECRET: &str = "swordfish";
+/// Deliveries of webhooks come this late.
+const DELIVERED_EVERY: Duration = Duration::from_secs(5);
 
 /// One run of the simulation.
 struct Simulation {
@@ -55,13 +63,21 @@ struct Simulation {
     status: Option<watch::Receiver<Status>>,
     /// Longest pause between two events.
     pause: Duration,
+    /// What is taken back, and when.
+    undo: Vec<(Duration, Undo)>,
+    /// Repositories that something was done to, and until when that may show.
+    disturbed: BTreeMap<String, Duration>,
+    /// What the controller's webhook made of deliveries: it outlives nothing, but costs a look at most.
+    heard: Heard,
     /// Polite stops while containers ran.
     stopped_politely: u32,
 }
 
-fn settings() -> Settings {
+/// Shares and priorities differ from seed to seed.
+fn settings(seed: u64) -> Settings {
     let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    let text = r#"
+    let text = format!(
+        r#"
         max_concurrent = 5
         [github]
         api_url = "http://github.invalid"
@@ -87,23 +103,47 @@ fn settings() -> Settings {
         [[target]]
         org = "corp"
         credential = "second"
-        weight = 2
+        weight = {weight}
+        max_concurrent = 4
         [[target]]
         user = "solo"
         credential = "first"
-        "#;
+        priority = {priority}
+        "#,
+        weight = 1 + seed % 3,
+        priority = seed % 2,
+    );
     std::fs::write(file.path(), text).unwrap();
     config::load(Some(file.path()), |_| None).unwrap()
 }
 
+fn repo_spec(name: &str) -> RepoSpec {
+    RepoSpec { name: name.into(), private: !PUBLIC.contains(&name) }
+}
+
+/// Of a repository, of an organisation itself: each owner is one target here.
+fn owner(name: &str) -> String {
+    name.split('/').next().unwrap_or_default().to_owned()
+}
+
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let settings = settings();
+        let settings = settings(seed);
         let clock = SimClock::new();
         let mut github = World::new(Config { seed, tokens: CREDENTIALS.map(token).to_vec(), ..Config::default() });
         github.set_account(AccountSpec { login: "solo".into(), kind: AccountKind::User, enterprise: None }).unwrap();
-        for repo in REPOS {
-            github.add_repo(&RepoSpec { name: repo.into(), private: repo != PUBLIC }).unwrap();
+        let repos: Vec<RepoId> = REPOS.iter().map(|repo| github.add_repo(&repo_spec(repo)).unwrap()).collect();
+        let group =
+            RunnerGroupSpec { name: "Default".into(), visibility: Visibility::All, allows_public_repositories: true };
+        github.set_runner_group(&Scope::Org("corp".into()), group).unwrap();
+        for scope in [Scope::Repo(repos[0]), Scope::Org("corp".into())] {
+            let hook = HookSpec { scope, url: "http://hooks.invalid/webhook".into(), secret: HOOK_SECRET.into() };
+            github.set_hook(clock.now(), hook).unwrap();
+        }
+        if seed % 3 == 2 {
+            // As GitHub Enterprise Server gives jobs out.
+            let rules = ScaleSetRules { assignment: Assignment::Acquire, ..ScaleSetRules::default() };
+            github.set_scale_set_rules(rules);
         }
         github.advance(clock.now());
         let hub: Hub = Rc::new(RefCell::new(github));
@@ -115,6 +155,7 @@ impl Simulation {
             StdRng::seed_from_u64(seed.wrapping_mul(31)),
             settings.max_concurrent,
             class_max,
+            settings.targets.iter().map(|target| (owner(&target.name), target.max_concurrent)).collect(),
         );
         Self {
             seed,
@@ -126,6 +167,9 @@ impl Simulation {
             ours: Vec::new(),
             status: None,
             pause: Duration::from_secs(180),
+            undo: Vec::new(),
+            disturbed: BTreeMap::new(),
+            heard: Heard::default(),
             stopped_politely: 0,
         }
     }
@@ -141,7 +185,7 @@ impl Simulation {
         tokio::select! {
             biased;
             result = &mut daemon => panic!("the controller ended by itself: {result:?}"),
-            () = self.events(life) => {}
+            () = self.events(life, Some(&commands)) => {}
         }
         if polite {
             let running = self.host.borrow().units.len();
@@ -154,139 +198,40 @@ impl Simulation {
     }
 
     /// What happens to the controller's world while it runs, for so long.
-    async fn events(&mut self, life: Duration) {
+    async fn events(&mut self, life: Duration, commands: Option<&mpsc::Sender<Command>>) {
         let end = self.clock.now() + life;
         while self.clock.now() < end {
             let pause = Duration::from_millis(self.rng.random_range(1..self.pause.as_millis() as u64));
-            sleep(pause.min(end.saturating_sub(self.clock.now()))).await;
+            let next = (self.clock.now() + pause).min(end);
+            while self.clock.now() < next {
+                sleep(DELIVERED_EVERY.min(next - self.clock.now())).await;
+                self.deliver(commands).await;
+            }
             if self.clock.now() < end {
+                self.take_back();
                 self.something_happens();
+                self.check_others();
             }
         }
     }
 
-    fn something_happens(&mut self) {
-        let now = self.clock.now();
-        let repo = *REPOS.choose(&mut self.rng).unwrap();
-        let hub = self.hub.clone();
-        let mut hub = hub.borrow_mut();
-        match self.rng.random_range(0..100) {
-            0..45 => {
-                for _ in 0..self.rng.random_range(1..4) {
-                    let kinds: [&[&str]; 3] = [&["self-hosted"], &["Linux", "BIG"], &["self-hosted", "linux"]];
-                    let labels = kinds.choose(&mut self.rng).unwrap();
-                    let (_, job) = hub.queue_job(now, repo, JobSpec::new("build", labels, &["true"])).unwrap();
-                    self.ours.push(job);
-                }
+    /// What the webhook of a controller that runs hears.
+    async fn deliver(&mut self, commands: Option<&mpsc::Sender<Command>>) {
+        let due = self.hub.borrow_mut().take_deliveries(self.clock.now());
+        let Some(commands) = commands else { return };
+        let secret = Secret::new(HOOK_SECRET.as_bytes()).unwrap();
+        for delivery in due {
+            let header =
+                |name| delivery.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
+            if header("x-github-event") != Some("workflow_job")
+                || !header("x-hub-signature-256").is_some_and(|signature| secret.signed(&delivery.body, signature))
+            {
+                continue;
             }
-            45..47 => {
-                // From a fork of a public repository: nothing may be booted for it, and it may not be run.
-                let job = JobSpec::new("fork", &["self-hosted"], &["true"]);
-                hub.queue_run(now, PUBLIC, RunSpec::pull_request_from_fork(vec![job])).unwrap();
-            }
-            47..50 => {
-                // Not ours: never to be picked.
-                hub.queue_job(now, repo, JobSpec::new("foreign", &["windows"], &["true"])).unwrap();
-            }
-            50..58 => {
-                if let Some(job) = self.ours.choose(&mut self.rng).copied()
-                    && hub.cancel_job(now, job).is_ok()
-                {
-                    self.ours.retain(|other| *other != job);
-                }
-            }
-            58..62 => hub.set_picking(Picking::Random),
-            62..64 => *self.clock.skew.borrow_mut() = self.rng.random_range(-600.0..600.0),
-            64..84 => {
-                let fault = self.forge_fault();
-                hub.inject(fault);
-            }
-            84..87 => self.scale_set_trouble(&mut hub, now),
-            87..90 => {
-                let what = *[
-                    RunnerWhat::StealJob,
-                    RunnerWhat::NeverListening,
-                    RunnerWhat::VersionTooOld,
-                    RunnerWhat::SessionConflict,
-                    RunnerWhat::VanishMidJob,
-                ]
-                .choose(&mut self.rng)
-                .unwrap();
-                hub.inject_runner(RunnerFault::once(what));
-            }
-            _ => {
-                let fault = *[
-                    HostFault::PrepareFails,
-                    HostFault::BootHangs,
-                    HostFault::Killed,
-                    HostFault::StartAnswerLost,
-                    HostFault::StartRefused,
-                    HostFault::SignalsLost,
-                ]
-                .choose(&mut self.rng)
-                .unwrap();
-                self.host.borrow_mut().faults.push(fault);
+            if let Judged::News(hint) = self.heard.judge(header("x-github-delivery").unwrap(), &delivery.body) {
+                commands.send(Command::LookAgain { repository: hint.repository }).await.unwrap();
             }
         }
-    }
-
-    /// What GitHub does to scale sets (PROTOCOLS I.4, 13 to 17).
-    fn scale_set_trouble(&mut self, hub: &mut World, now: Duration) {
-        let sets = hub.scale_set_views();
-        let Some(set) = sets.choose(&mut self.rng) else { return };
-        match self.rng.random_range(0..4) {
-            0 => hub.lose_session(now, set.id).unwrap(),
-            1 => hub.restore_messages(now, set.id).unwrap(),
-            2 => hub.revoke_scale_set_tokens(),
-            _ => {
-                // The set never gets it again, so nobody is left to serve it.
-                if let Some(job) = set.assigned_jobs.choose(&mut self.rng).copied()
-                    && hub.drop_assignment(now, job).is_ok()
-                {
-                    self.ours.retain(|other| *other != job);
-                }
-            }
-        }
-    }
-
-    fn forge_fault(&mut self) -> Fault {
-        let count = self.rng.random_range(1..4);
-        let calls = [
-            Call::Mint,
-            Call::DeleteRunner,
-            Call::ListRuns,
-            Call::ListJobs,
-            Call::ListRunners,
-            Call::GetJob,
-            Call::ListOrgRepos,
-            Call::UserRepos,
-            Call::MintScaleSetRunner,
-            Call::OpenMessageSession,
-            Call::RefreshMessageSession,
-            Call::GetMessage,
-            Call::DeleteMessage,
-        ];
-        let call = *calls.choose(&mut self.rng).unwrap();
-        let status = |code, message: &str| What::Status { code, message: message.into(), headers: vec![] };
-        let what = match self.rng.random_range(0..15) {
-            0 => status(500, "oops"),
-            1 => status(502, "bad gateway"),
-            2 => What::LostAnswer,
-            3 => What::Refused,
-            4 => What::Hang,
-            5 => What::EmptyList,
-            6 => What::EmptyJobs,
-            7 => What::StaleEtag,
-            8 => What::RateLimitPrimary { reset_after: 120 },
-            9 => What::RateLimitSecondary { retry_after: Some(30) },
-            10 => What::RateLimitSecondary { retry_after: None },
-            11 => What::PageShift,
-            12 => What::Unauthorized,
-            13 => What::BadJson,
-            _ if call == Call::Mint => status(409, "Already exists"),
-            _ => What::Slow { ms: 20_000 },
-        };
-        Fault::times(count, call, what)
     }
 
     /// After the last fault: everything is served, and nothing is left anywhere.
@@ -300,6 +245,9 @@ impl Simulation {
         }
         for job in views.values().filter(|job| job.name == "foreign") {
             assert_eq!(job.runner_name, None, "a job with labels that are not ours was picked");
+        }
+        for job in views.values().filter(|job| job.name == "fork") {
+            assert_ne!(job.conclusion, Some(Conclusion::Success), "a job of a fork was run: {job:?}");
         }
         let left: Vec<_> = hub.runner_views().into_iter().filter(|runner| runner.name.starts_with(HOST_NAME)).collect();
         assert!(left.is_empty(), "registrations leaked: {left:#?}");
@@ -331,11 +279,13 @@ async fn history_of(mut simulation: Simulation, hours: u64, life: u64) -> Simula
         if simulation.rng.random_bool(0.1) {
             host::reboot(&simulation.host);
         }
-        simulation.events(away).await;
+        simulation.events(away, None).await;
     }
+    simulation.take_everything_back();
     simulation.hub.borrow_mut().clear_faults();
     simulation.host.borrow_mut().faults.clear();
     quiet(&mut simulation, Duration::from_secs(3 * 3600)).await;
+    simulation.check_the_end();
     simulation
 }
 
@@ -364,8 +314,20 @@ async fn quiet(simulation: &mut Simulation, time: Duration) {
 
 /// Runs a simulation on a paused clock, one thread, nothing left to chance but the seed.
 fn simulate<T>(future: impl Future<Output = T>) -> T {
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, future)
+}
+
+/// Says how to see it again if it fails.
+fn replayable<T>(seed: u64, run: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        eprintln!("seed {seed} failed; replay it: SIMULATION_SEED={seed} cargo test --release --test simulation");
+        std::panic::resume_unwind(panic)
+    })
 }
 
 fn seeds() -> Vec<u64> {
@@ -378,32 +340,13 @@ fn seeds() -> Vec<u64> {
 
 #[test]
 fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() {
-    if std::env::var_os("RUST_LOG").is_some() {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-    }
     let (mut jobs, mut containers, mut by_set, mut politely) = (0, 0, 0, 0);
     for seed in seeds() {
-        let caught = std::panic::catch_unwind(|| {
-            simulate(async {
-                let simulation = history(seed, 6).await;
-                simulation.check_the_end();
-                let (started, by_set) = (simulation.host.borrow().started, simulation.host.borrow().by_set);
-                (simulation.ours.len(), started, by_set, simulation.stopped_politely)
-            })
-        });
-        match caught {
-            Ok((ours, started, set, stopped)) => {
-                by_set += set;
-                politely += stopped;
-                jobs += ours;
-                containers += started;
-            }
-            Err(panic) => {
-                eprintln!("seed {seed} failed; replay it: SIMULATION_SEED={seed} cargo test --test simulation");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        let simulation = replayable(seed, || simulate(history(seed, 6)));
+        jobs += simulation.ours.len();
+        politely += simulation.stopped_politely;
+        containers += simulation.host.borrow().started;
+        by_set += simulation.host.borrow().by_set;
     }
     println!(
         "{jobs} jobs that had to be served, {containers} containers, {by_set} of scale sets, {politely} polite stops with \
@@ -416,11 +359,12 @@ fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() 
 #[test]
 fn a_week_with_a_fault_every_few_minutes_ends_well() {
     for seed in seeds().into_iter().take(2) {
-        simulate(async {
-            let mut simulation = Simulation::new(seed);
-            simulation.pause = Duration::from_secs(900);
-            let simulation = history_of(simulation, 7 * 24, 86_400).await;
-            simulation.check_the_end();
+        replayable(seed, || {
+            simulate(async {
+                let mut simulation = Simulation::new(seed);
+                simulation.pause = Duration::from_secs(900);
+                history_of(simulation, 7 * 24, 86_400).await;
+            });
         });
     }
 }

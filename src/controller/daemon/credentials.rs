@@ -7,6 +7,7 @@ use crate::{
     controller::{
         edges::{Clock, World},
         pace::{Allowance, Pace},
+        status::PausedBy,
     },
     forge::{ErrorKind, Forge, ForgeError, RateLimit},
 };
@@ -22,6 +23,8 @@ const WEIGHT: f64 = 0.05;
 pub(super) struct Credential {
     /// Nothing is asked with it before.
     pub paused_until: Option<Duration>,
+    /// Who asked for that.
+    pub paused_by: PausedBy,
     /// Counted calls for each look, on average, as far as the forge told.
     pub cost: f64,
     /// The limit when a look last ended.
@@ -30,7 +33,7 @@ pub(super) struct Credential {
 
 impl Default for Credential {
     fn default() -> Self {
-        Self { paused_until: None, cost: COST, last: None }
+        Self { paused_until: None, paused_by: PausedBy::Forge, cost: COST, last: None }
     }
 }
 
@@ -57,11 +60,18 @@ impl<W: World> Daemon<'_, W> {
 
     /// A call with the credential of `target` failed; true if the credential has to rest.
     pub(super) fn rests(&mut self, target: &str, error: &ForgeError) -> bool {
-        let ErrorKind::RateLimited(until) = error.kind else { return false };
+        let (until, by) = match error.kind {
+            ErrorKind::RateLimited(until) => (until, PausedBy::Forge),
+            ErrorKind::Paced(until) => (until, PausedBy::Share),
+            _ => return false,
+        };
         let until = self.now() + until.saturating_sub(self.world.clock().wall()).max(Duration::from_secs(1));
         let name = self.credential_of(target).map(str::to_owned);
-        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name)) {
-            credential.paused_until = credential.paused_until.max(Some(until));
+        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name))
+            && credential.paused_until.is_none_or(|known| known < until)
+        {
+            credential.paused_until = Some(until);
+            credential.paused_by = by;
         }
         true
     }

@@ -119,7 +119,9 @@ impl<'w, W: World> Daemon<'w, W> {
                     place.mint_failures += 1;
                     let pause = backoff(MINT_PAUSE.0, place.mint_failures, MINT_PAUSE.1);
                     place.held_until = match error.kind {
-                        ErrorKind::RateLimited(until) => Some(now + until.saturating_sub(wall)),
+                        ErrorKind::RateLimited(until) | ErrorKind::Paced(until) => {
+                            Some(now + until.saturating_sub(wall))
+                        }
                         ErrorKind::Conflict => None,
                         _ => Some(now + pause),
                     };

@@ -151,6 +151,7 @@ impl<'w, W: World> Daemon<'w, W> {
             known.refusal = refusal;
             repository.queued.push(JobView {
                 id: job.id,
+                run_id: job.run_id,
                 repository: name.to_owned(),
                 scope: repository.scope.clone(),
                 labels: job.labels.clone(),

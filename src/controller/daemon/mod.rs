@@ -126,7 +126,7 @@ enum Outcome<W: World> {
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     RunnersListed { scope: String, result: Result<Vec<Runner>, ForgeError> },
     GhostDeleted { scope: String, runner: String, result: Result<Deletion, ForgeError> },
-    DeprecationSaid { version: String, result: Result<Option<RunnerDeprecation>, ForgeError> },
+    DeprecationSaid { asked: (String, String), result: Result<Option<RunnerDeprecation>, ForgeError> },
 }
 
 impl<'w, W: World> Daemon<'w, W> {
@@ -194,6 +194,7 @@ impl<'w, W: World> Daemon<'w, W> {
             Err(error) => warn!(%error, "what is known of scale sets cannot be read; the forge tells it again"),
         }
         daemon.configure_targets();
+        daemon.forget_kept_sets();
         daemon
     }
 
@@ -343,7 +344,7 @@ impl<'w, W: World> Daemon<'w, W> {
             Outcome::Deregistered { name, result } => self.deregistered(&name, result),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result),
             Outcome::GhostDeleted { scope, runner, result } => self.ghost_deleted(&scope, &runner, result),
-            Outcome::DeprecationSaid { version, result } => self.deprecation_said(&version, result),
+            Outcome::DeprecationSaid { asked, result } => self.deprecation_said(&asked, result),
         }
     }
 

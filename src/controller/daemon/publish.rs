@@ -14,7 +14,7 @@ use crate::{
         container::Container,
         edges::World,
         status::{
-            ActiveContainer, ClassStatus, CredentialStatus, IntakeStatus, QueuedJob, REPOSITORIES_SHOWN,
+            ActiveContainer, ClassStatus, CredentialStatus, IntakeStatus, PausedBy, QueuedJob, REPOSITORIES_SHOWN,
             RateLimitStatus, RepositoryStatus, ScopeStatus, SetStatus, Settling, Status, TargetStatus,
         },
     },
@@ -165,13 +165,18 @@ impl<W: World> Daemon<'_, W> {
         let shown = |settings: &crate::config::Credential| {
             let state = self.credentials.get(&settings.name)?;
             let serves = |target: &&Target| target.settings.credential == settings.name;
-            let target = self.targets.values().find(serves)?;
+            let limits = self
+                .targets
+                .values()
+                .filter(serves)
+                .filter_map(|target| self.world.forge().rate_limit(&target.settings.name));
             let left = state.paused_until.filter(|until| *until > now).map(|until| until - now);
             Some(CredentialStatus {
                 name: settings.name.clone(),
                 share: settings.share,
-                rate_limit: self.world.forge().rate_limit(&target.settings.name).map(limit_shown),
+                rate_limit: limits.min_by_key(|limit| limit.remaining).map(limit_shown),
                 paused_until_ms: left.map(|left| wall_ms + u64::try_from(left.as_millis()).unwrap_or_default()),
+                paused_by: left.map(|_| state.paused_by),
                 repositories: self
                     .repositories
                     .values()
@@ -255,10 +260,16 @@ impl<W: World> Daemon<'_, W> {
         let mut problems = Vec::new();
         for (name, credential) in &self.credentials {
             if let Some(until) = credential.paused_until.filter(|until| *until > now) {
-                problems.push(format!(
-                    "credential {name}: the forge's rate limit is reached; paused for {} s more",
-                    (until - now).as_secs()
-                ));
+                let left = (until - now).as_secs();
+                problems.push(match credential.paused_by {
+                    PausedBy::Forge => {
+                        format!("credential {name}: the forge's rate limit is reached; paused for {left} s more")
+                    }
+                    PausedBy::Share => format!(
+                        "credential {name}: its share of the rate limit is used up, not the limit itself; paused for \
+                         {left} s more. Remedy: a larger credential.{name}.share, or fewer targets with it"
+                    ),
+                });
             }
         }
         for target in self.targets.values() {

@@ -1,6 +1,9 @@
 //! Scale sets: where the forge itself counts the jobs and tells of each at once. Polling stays where it refuses.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::future::{AbortHandle, abortable};
 use tokio::sync::watch;
@@ -14,7 +17,7 @@ use crate::{
         edges::{Clock, Records, World},
         gate,
         phase::Phase,
-        plan::{SetView, Use},
+        plan::{SetView, Use, Waiting},
     },
     forge::{
         ErrorKind, ForgeError, SetKey, SetRequest, Sets,
@@ -32,8 +35,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_sec
 const REFUSED: Duration = Duration::from_secs(3600);
 /// A container that ended with its job may still be counted for so long.
 const STILL_COUNTED: Duration = Duration::from_secs(60);
-/// An assignment older than this is looked after by REST, so often.
+/// An assignment older than this is looked after by REST, so often; so long also one that the forge dropped.
 const OLD: Duration = Duration::from_secs(120);
+const DROPPED: Duration = Duration::from_secs(900);
 const LOOK_AFTER: Duration = Duration::from_secs(60);
 /// Refused jobs that are let in beside the others at most, so that they take nobody's place.
 const REFUSED_BESIDE: usize = 50;
@@ -41,6 +45,37 @@ const REFUSED_BESIDE: usize = 50;
 pub(super) const HELD: Duration = Duration::from_secs(300);
 /// Longest wait for the end of the sessions when stopping.
 pub(super) const RELEASE: Duration = Duration::from_secs(5);
+
+/// A class with this intake gets a set in a place. `discovered` = the place is one of many that the forge listed.
+fn wants_set(intake: Intake, discovered: bool) -> bool {
+    match intake {
+        Intake::Polling => false,
+        Intake::Auto => !discovered,
+        Intake::ScaleSet => true,
+    }
+}
+
+/// What a set is after its `failures`th failure in a row to be opened, and how long until the next try.
+fn after_failure(error: &ForgeError, failures: u32) -> (Mode, Duration) {
+    match error.kind {
+        ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Quarantined => {
+            (Mode::Refused(error.message.clone()), REFUSED)
+        }
+        ErrorKind::Unavailable | ErrorKind::RateLimited(_) | ErrorKind::Paced(_) | ErrorKind::Conflict => {
+            (Mode::Unavailable(error.message.clone()), backoff(RETRY.0, failures, RETRY.1))
+        }
+    }
+}
+
+/// REST's word for how a job ended, from that of a set's messages; both are not known in full (PROTOCOLS J).
+fn conclusion(result: &str) -> Option<&'static str> {
+    match result.to_ascii_lowercase().as_str() {
+        "succeeded" => Some("success"),
+        "failed" => Some("failure"),
+        "canceled" | "cancelled" => Some("cancelled"),
+        _ => None,
+    }
+}
 
 /// How the jobs of a class are found in a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +107,8 @@ pub(super) struct Set {
     pub capacity: watch::Sender<u32>,
     /// When containers of it ended with a job that the counts may still contain.
     pub ended: Vec<Duration>,
+    /// Since when the forge has been told of more room than it makes use of.
+    pub room_since: Option<Duration>,
     failures: u32,
     next_try: Duration,
     opening: bool,
@@ -79,10 +116,42 @@ pub(super) struct Set {
 }
 
 impl Set {
+    /// One to be opened, of whose jobs so much is remembered.
+    fn new(request: SetRequest, assignments: Assignments) -> Self {
+        Self {
+            request,
+            mode: Mode::Opening,
+            assignments,
+            as_of: None,
+            last_error: None,
+            failing_since: None,
+            capacity: watch::channel(0).0,
+            ended: Vec::new(),
+            room_since: None,
+            failures: 0,
+            next_try: Duration::ZERO,
+            opening: false,
+            listening: None,
+        }
+    }
+
     /// When something is due for it.
     pub fn due(&self) -> Option<Duration> {
         let waits = matches!(self.mode, Mode::Opening | Mode::Refused(_) | Mode::Unavailable(_)) && !self.opening;
         waits.then_some(self.next_try)
+    }
+
+    /// Jobs that are its and that no runner has.
+    fn waiting(&self) -> impl Iterator<Item = &Assignment> {
+        self.assignments.open().map(|(_, job)| job).filter(|job| job.state == AssignmentState::Waiting)
+    }
+
+    /// The forge was heard and told that so many jobs may be the set's at once.
+    fn told(&mut self, capacity: u32, now: Duration) {
+        let heard = self.mode == Mode::Open && self.as_of.is_some() && self.failing_since.is_none();
+        let room = heard && capacity > self.assignments.statistics().assigned_jobs;
+        self.room_since = room.then(|| self.room_since.unwrap_or(now));
+        self.capacity.send_if_modified(|told| std::mem::replace(told, capacity) != capacity);
     }
 }
 
@@ -93,12 +162,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let Some(place) = self.scopes.get(scope) else { return };
         let Some(target) = self.targets.get(&place.target).map(|target| &target.settings) else { return };
         for class in self.settings.classes.values() {
-            let wanted = match class.intake {
-                Intake::Polling => false,
-                Intake::Auto => !place.discovered,
-                Intake::ScaleSet => true,
-            };
-            if !wanted || !target.has_class(&class.name) {
+            if !wants_set(class.intake, place.discovered) || !target.has_class(&class.name) {
                 continue;
             }
             let group = target.runner_group.clone().filter(|_| !target.registers_with_repositories());
@@ -108,21 +172,34 @@ impl<'w, W: World> Daemon<'w, W> {
                 runner_group: group,
             };
             let key = SetKey { class: class.name.clone(), scope: scope.to_owned() };
-            let set = Set {
-                request,
-                mode: Mode::Opening,
-                assignments: self.kept_assignments.remove(&key).unwrap_or_default(),
-                as_of: None,
-                last_error: None,
-                failing_since: None,
-                capacity: watch::channel(0).0,
-                ended: Vec::new(),
-                failures: 0,
-                next_try: Duration::ZERO,
-                opening: false,
-                listening: None,
-            };
-            self.sets.entry(key).or_insert(set);
+            let kept = self.kept_assignments.remove(&key).unwrap_or_default();
+            self.sets.entry(key).or_insert(Set::new(request, kept));
+        }
+    }
+
+    /// Forgets what was remembered of sets that nothing configured can have any more. One of a repository that is
+    /// still to be discovered waits for it.
+    pub(super) fn forget_kept_sets(&mut self) {
+        let targets = &self.settings.targets;
+        let may_come = |scope: &str| {
+            let owner = scope.split_once('/').map(|(owner, _)| owner);
+            targets.iter().any(|target| target.registers_with_repositories() && Some(target.name.as_str()) == owner)
+        };
+        let wanted = |key: &SetKey| {
+            let class = self.settings.classes.get(&key.class);
+            class.is_some_and(|class| class.intake != Intake::Polling) && may_come(&key.scope)
+        };
+        let gone: Vec<SetKey> = self.kept_assignments.keys().filter(|key| !wanted(key)).cloned().collect();
+        for key in gone {
+            info!(class = key.class, scope = key.scope, "{key}: not configured any more, forgotten");
+            self.kept_assignments.remove(&key);
+            self.forget_on_disk(&key);
+        }
+    }
+
+    fn forget_on_disk(&self, key: &SetKey) {
+        if let Err(error) = self.world.records().remove_set(key) {
+            warn!(%error, "{key}: what was remembered of it is not removed");
         }
     }
 
@@ -133,6 +210,7 @@ impl<'w, W: World> Daemon<'w, W> {
             if let Some(listening) = self.sets.remove(&key).and_then(|set| set.listening) {
                 listening.abort();
             }
+            self.forget_on_disk(&key);
         }
     }
 
@@ -181,15 +259,7 @@ impl<'w, W: World> Daemon<'w, W> {
     fn set_failed(&mut self, key: &SetKey, error: &ForgeError, now: Duration) {
         let Some(set) = self.sets.get_mut(key) else { return };
         set.failures += 1;
-        let lasting = matches!(
-            error.kind,
-            ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Quarantined
-        );
-        let (mode, pause) = if lasting {
-            (Mode::Refused(error.message.clone()), REFUSED)
-        } else {
-            (Mode::Unavailable(error.message.clone()), backoff(RETRY.0, set.failures, RETRY.1))
-        };
+        let (mode, pause) = after_failure(error, set.failures);
         if set.mode != mode {
             warn!(class = key.class, scope = key.scope, %error, "{key}: polling instead, where allowed: {error}");
         }
@@ -321,8 +391,7 @@ impl<'w, W: World> Daemon<'w, W> {
 
     /// Waiting assignments that are not to be run.
     pub(super) fn refused_of(&self, key: &SetKey, set: &Set) -> usize {
-        let waiting = |job: &&Assignment| job.state == AssignmentState::Waiting;
-        set.assignments.open().map(|(_, job)| job).filter(waiting).filter(|job| self.is_refused(key, job)).count()
+        set.waiting().filter(|job| self.is_refused(key, job)).count()
     }
 
     /// The sets as planning sees them.
@@ -332,6 +401,10 @@ impl<'w, W: World> Daemon<'w, W> {
             let counted = set.assignments.wanted(0, u32::MAX, wall).launch_up_to as usize;
             let heard = set.as_of.is_some();
             let oldest = set.assignments.open().map(|(_, job)| job.assigned_at).min();
+            let mut waiting = BTreeMap::<u64, usize>::new();
+            for job in set.waiting() {
+                *waiting.entry(job.run_id).or_default() += 1;
+            }
             SetView {
                 class: key.class.clone(),
                 scope: key.scope.clone(),
@@ -340,6 +413,8 @@ impl<'w, W: World> Daemon<'w, W> {
                 oldest: oldest.map(|at| now.saturating_sub(wall.saturating_sub(at))),
                 as_of: set.as_of,
                 ended: set.ended.iter().filter(|at| now.saturating_sub(**at) < STILL_COUNTED).count(),
+                waiting,
+                room_since: set.room_since,
             }
         };
         self.sets.iter().filter(|(_, set)| set.mode == Mode::Open).map(view).collect()
@@ -347,23 +422,35 @@ impl<'w, W: World> Daemon<'w, W> {
 
     /// Tells the forge how many jobs of each set we can take, as soon as that changes.
     pub(super) fn promise(&mut self) {
+        let now = self.now();
+        let mut told = Vec::new();
         for (key, set) in &self.sets {
             let room = self.plan.capacity.get(&(key.class.clone(), key.scope.clone())).copied().unwrap_or_default();
             // A refused job takes nobody's place.
             let beside = if room > 0 { self.refused_of(key, set).min(REFUSED_BESIDE) } else { 0 };
-            let capacity = u32::try_from(room + beside).unwrap_or(u32::MAX);
-            set.capacity.send_if_modified(|told| std::mem::replace(told, capacity) != capacity);
+            told.push(u32::try_from(room + beside).unwrap_or(u32::MAX));
+        }
+        for (set, capacity) in self.sets.values_mut().zip(told) {
+            set.told(capacity, now);
         }
     }
 
-    /// REST behind the sets: what messages lost shows where jobs are assigned for long or run.
+    /// REST behind the sets: what messages lost shows where jobs are assigned for long or run, and what was dropped
+    /// where one was, or where a job waits to be assigned.
     pub(super) fn look_after_sets(&mut self) {
         let wall = self.world.clock().wall();
         let old = |job: &&Assignment| wall.saturating_sub(job.assigned_at) > OLD;
         let assigned = self.sets.values().flat_map(|set| set.assignments.open().map(|(_, job)| job).filter(old));
         let busy = self.containers.values().filter(|c| c.record.set && !c.has_ended() && c.use_() == Use::Busy);
-        let names: std::collections::BTreeSet<String> = assigned
+        let dropped = self.sets.values().flat_map(|set| {
+            let recent = |job: &&Assignment| job.void_since().is_some_and(|at| wall.saturating_sub(at) < DROPPED);
+            set.assignments.jobs().values().filter(recent)
+        });
+        let left_out = self.plan.waiting.iter().filter(|(_, why)| **why == Waiting::NotAdmitted);
+        let names: BTreeSet<String> = assigned
+            .chain(dropped)
             .map(|job| job.repository.clone())
+            .chain(left_out.map(|((repository, _), _)| repository.clone()))
             .chain(busy.filter_map(|container| container.record.repository().map(str::to_owned)))
             .collect();
         for name in names {
@@ -380,12 +467,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let jobs = self.sets.get(key)?.assignments.jobs();
         let job = jobs.values().find(|job| job.runner_name() == Some(runner))?;
         match &job.state {
-            AssignmentState::Finished(result) => match result.to_ascii_lowercase().as_str() {
-                "succeeded" => Some("success"),
-                "failed" => Some("failure"),
-                "canceled" | "cancelled" => Some("cancelled"),
-                _ => None,
-            },
+            AssignmentState::Finished(result) => conclusion(result),
             _ => None,
         }
     }
@@ -430,3 +512,6 @@ impl<'w, W: World> Daemon<'w, W> {
         class == Some(Intake::ScaleSet) || enterprise
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,6 +165,8 @@ impl<'w, W: World> Daemon<'w, W> {
             Cause::JobFailed if before == Cause::HostRebooted && container.record.timeline.job_ended_ms.is_none() => {
                 before
             }
+            // Nor does the forge know why the container would not run it.
+            Cause::JobFailed if before == Cause::ForkRefused => before,
             certain => certain,
         };
         container.record.stage = Stage::Settling { cause: certain };

@@ -22,8 +22,21 @@ const ASK_AGAIN: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     classes: BTreeMap<String, ClassVersion>,
-    answers: BTreeMap<String, Answered>,
+    /// By version and the API root of the forge that was asked.
+    answers: BTreeMap<(String, String), Answered>,
     next_read: Duration,
+}
+
+impl Versions {
+    /// How long a version is served: by all forges, so that a class serves each of its targets. None = nobody said.
+    fn told(&self, version: &str) -> Option<RunnerDeprecation> {
+        let answers = self.answers.iter().filter(|((of, _), _)| of == version).map(|(_, answer)| answer.known);
+        let earlier = |a: Option<Duration>, b: Option<Duration>| a.into_iter().chain(b).min();
+        answers.reduce(|a, b| RunnerDeprecation {
+            registration: earlier(a.registration, b.registration),
+            runtime: earlier(a.runtime, b.runtime),
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,9 +80,9 @@ impl<W: World> Daemon<'_, W> {
         }
         self.ask_about_versions(now);
         let wall = self.world.clock().wall();
-        for (class, version) in &mut self.versions.classes {
-            let known = version.known().and_then(|known| self.versions.answers.get(known)).map(|answer| answer.known);
-            let known = known.unwrap_or_default();
+        let told = |version: &ClassVersion| version.known().and_then(|known| self.versions.told(known));
+        let told: Vec<_> = self.versions.classes.values().map(|version| told(version).unwrap_or_default()).collect();
+        for ((class, version), known) in self.versions.classes.iter_mut().zip(told) {
             let refused_for = version.refused_at.map(|at| now.saturating_sub(at));
             let stands = standing(known, refused_for, wall);
             if version.standing.replace(stands) != Some(stands) {
@@ -102,29 +115,38 @@ impl<W: World> Daemon<'_, W> {
     }
 
     fn ask_about_versions(&mut self, now: Duration) {
-        // What a version is good for does not depend on who asks.
-        let Some(scope) = self.scopes.keys().next().cloned() else { return };
-        let wanted: Vec<String> =
-            self.versions.classes.values().filter_map(|version| version.known().map(str::to_owned)).collect();
-        self.versions.answers.retain(|version, answer| answer.asking || wanted.contains(version));
-        for version in wanted {
-            let answer = self.versions.answers.entry(version.clone()).or_default();
+        let known = self.versions.classes.values().filter_map(|version| version.known().map(str::to_owned));
+        let forges = self.settings.one_target_of_each_forge();
+        let wanted: BTreeMap<(String, String), String> = known
+            .flat_map(|version| {
+                forges.iter().map(move |(api, target)| ((version.clone(), (*api).to_owned()), target.name.clone()))
+            })
+            .collect();
+        self.versions.answers.retain(|asked, answer| answer.asking || wanted.contains_key(asked));
+        for (asked, target) in wanted {
+            let answer = self.versions.answers.entry(asked.clone()).or_default();
             if answer.asking || now < answer.next {
                 continue;
             }
             answer.asking = true;
-            let (world, scope) = (self.world, scope.clone());
+            let world = self.world;
             self.start(async move {
-                let result = world.forge().runner_deprecation(&scope, &version).await;
-                Outcome::DeprecationSaid { version, result }
+                let result = world.forge().runner_deprecation(&target, &asked.0).await;
+                Outcome::DeprecationSaid { asked, result }
             });
         }
     }
 
-    pub(super) fn deprecation_said(&mut self, version: &str, result: Result<Option<RunnerDeprecation>, ForgeError>) {
+    /// `asked` = version and forge.
+    pub(super) fn deprecation_said(
+        &mut self,
+        asked: &(String, String),
+        result: Result<Option<RunnerDeprecation>, ForgeError>,
+    ) {
         let now = self.now();
         let wall = self.world.clock().wall();
-        let Some(answer) = self.versions.answers.get_mut(version) else { return };
+        let version = &asked.0;
+        let Some(answer) = self.versions.answers.get_mut(asked) else { return };
         answer.asking = false;
         match result {
             Ok(known) => {
@@ -161,10 +183,10 @@ impl<W: World> Daemon<'_, W> {
 
     pub(super) fn runner_of(&self, class: &str) -> RunnerView {
         let Some(version) = self.versions.classes.get(class) else { return RunnerView::default() };
-        let answer = version.known().and_then(|known| self.versions.answers.get(known));
+        let told = version.known().and_then(|known| self.versions.told(known));
         RunnerView {
             version: version.known().map(str::to_owned),
-            days_left: answer.and_then(|answer| days_left(answer.known, self.world.clock().wall())),
+            days_left: told.and_then(|told| days_left(told, self.world.clock().wall())),
             outdated: version.standing == Some(Standing::Outdated),
         }
     }

@@ -183,6 +183,20 @@ impl<'a> Room<'a> {
         Some(self.host.min(self.subnets).min(of_class).min(place.view.max.saturating_sub(place.used)))
     }
 
+    /// The next place that becomes free is due to this target, should it want one: it has less than its share of a full
+    /// host, or nothing at all.
+    pub fn is_due(&self, class: &ClassView, scope: &ScopeView) -> bool {
+        let Some(own) = self.by_target.get(scope.target.as_str()) else { return false };
+        let others = || self.by_target.values().filter(|place| place.view.name != own.view.name);
+        let is_passed_over = others().any(|other| other.wants && other.view.priority > own.view.priority);
+        let rivals = others().filter(|place| place.wants || place.used > 0);
+        let weight = |place: &Place<'_>| u64::from(place.view.weight.max(1));
+        let weights: u64 = weight(own) + rivals.map(weight).sum::<u64>();
+        let share = (self.snapshot.capacity as u64).saturating_mul(weight(own));
+        let below = own.used == 0 || (own.used as u64 + 1).saturating_mul(weights) <= share;
+        below && !is_passed_over && own.used < own.view.max && class.max > 0 && self.snapshot.capacity > 0
+    }
+
     /// Without this container, there would be room for `demand`.
     pub fn relieves(&self, container: &ContainerView, demand: &Demand<'_>) -> bool {
         let target = self.targets.get(container.scope.as_str());

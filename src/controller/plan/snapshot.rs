@@ -1,6 +1,9 @@
 //! What a plan is made from.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::handover::ContainerName;
 
@@ -90,6 +93,8 @@ impl ScopeView {
 pub struct JobView {
     /// The forge's id.
     pub id: u64,
+    /// The run it belongs to.
+    pub run_id: u64,
     /// `owner/repository` it belongs to.
     pub repository: String,
     /// Where a runner for it is registered.
@@ -128,6 +133,10 @@ pub struct SetView {
     pub as_of: Option<Duration>,
     /// Containers of it that ended since then with a job that the number still contains.
     pub ended: usize,
+    /// Assigned jobs that wait for a runner, by run.
+    pub waiting: BTreeMap<u64, usize>,
+    /// Since when the forge could have assigned more: it was told of a capacity above what it counts, and was heard.
+    pub room_since: Option<Duration>,
 }
 
 /// A container.

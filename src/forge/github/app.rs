@@ -1,10 +1,13 @@
 //! Tokens of a GitHub App's installation: found, minted, renewed ahead of time (PROTOCOLS A.9).
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{Method, StatusCode};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde::{Deserialize, Serialize};
+use ring::{error::KeyRejected, rand::SystemRandom, rsa, signature::RSA_PKCS1_SHA256};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::{
@@ -27,31 +30,54 @@ const GOOD_FOR: u64 = 540;
 #[derive(Clone)]
 pub struct App {
     id: u64,
-    key: EncodingKey,
+    key: Arc<rsa::KeyPair>,
+}
+
+/// What is wrong with a private key; says nothing of its text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    /// It is no private key in PEM.
+    #[error("it is no private key in PEM")]
+    Pem,
+    /// It cannot sign.
+    #[error("it is no RSA key of 2048 to 4096 bits: {0}")]
+    Rejected(String),
+}
+
+impl From<KeyRejected> for BadKey {
+    fn from(error: KeyRejected) -> Self {
+        Self::Rejected(error.to_string())
+    }
 }
 
 impl App {
     /// The App with this id and private key.
     ///
     /// # Errors
-    /// If the key is no RSA private key in PEM.
-    pub fn new(id: u64, private_key: &Token) -> Result<Self, jsonwebtoken::errors::Error> {
-        Ok(Self { id, key: EncodingKey::from_rsa_pem(private_key.expose().as_bytes())? })
+    /// If the key is no RSA private key in PEM that can sign.
+    pub fn new(id: u64, private_key: &Token) -> Result<Self, BadKey> {
+        let key = PrivateKeyDer::from_pem_slice(private_key.expose().as_bytes()).map_err(|_| BadKey::Pem)?;
+        let key = match &key {
+            // GitHub's own files.
+            PrivateKeyDer::Pkcs1(der) => rsa::KeyPair::from_der(der.secret_pkcs1_der())?,
+            PrivateKeyDer::Pkcs8(der) => rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der())?,
+            _ => return Err(BadKey::Pem),
+        };
+        Ok(Self { id, key: Arc::new(key) })
     }
 
-    /// A token that says it is the App.
+    /// A token that says it is the App: a JSON Web Token by RS256 (RFC 7519, RFC 7515), the one kind GitHub takes.
     fn sign(&self, now: Duration) -> Result<Token, NoAnswer> {
-        #[derive(Serialize)]
-        struct Claims {
-            iat: u64,
-            exp: u64,
-            iss: String,
-        }
         let now = now.as_secs();
-        let claims = Claims { iat: now.saturating_sub(ISSUED_AGO), exp: now + GOOD_FOR, iss: self.id.to_string() };
-        jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.key)
-            .map(Token::new)
-            .map_err(|error| NoAnswer(format!("cannot sign as GitHub App {}: {error}", self.id)))
+        let claims =
+            json!({ "iat": now.saturating_sub(ISSUED_AGO), "exp": now + GOOD_FOR, "iss": self.id.to_string() });
+        let part = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let text = format!("{}.{}", part(&json!({ "typ": "JWT", "alg": "RS256" })), part(&claims));
+        let mut signature = vec![0; self.key.public().modulus_len()];
+        self.key
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature)
+            .map_err(|error| NoAnswer(format!("cannot sign as GitHub App {}: {error}", self.id)))?;
+        Ok(Token::new(format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))))
     }
 }
 
@@ -213,6 +239,43 @@ impl AppTokens {
             StatusCode::FORBIDDEN if said.to_ascii_lowercase().contains("rate limit") => Ok(answer),
             status if status.is_client_error() => Ok(Answer::made_up(StatusCode::UNAUTHORIZED, &message)),
             _ => Err(NoAnswer(message)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+
+    use super::*;
+
+    const KEY: &str = include_str!("tests/app-key.pem");
+
+    #[test]
+    fn the_apps_own_token_is_signed_by_its_key_and_allows_for_clocks_that_differ() {
+        let app = App::new(7, &Token::new(KEY)).unwrap();
+        let token = app.sign(Duration::from_secs(1_000_000)).unwrap();
+        let (text, signature) = token.expose().rsplit_once('.').unwrap();
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, app.key.public());
+        public.verify(text.as_bytes(), &signature).unwrap();
+        let parts: Vec<serde_json::Value> = text
+            .split('.')
+            .map(|part| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap())
+            .collect();
+        assert_eq!(parts[0], json!({ "alg": "RS256", "typ": "JWT" }));
+        assert_eq!(parts[1], json!({ "iat": 1_000_000 - 60, "exp": 1_000_000 + 540, "iss": "7" }));
+    }
+
+    #[test]
+    fn a_file_that_is_no_rsa_key_is_refused_without_its_text() {
+        for text in ["", "sesame", "-----BEGIN PRIVATE KEY-----\nc2VzYW1l\n-----END PRIVATE KEY-----"] {
+            let error = App::new(7, &Token::new(text)).unwrap_err().to_string();
+            assert!(
+                error.starts_with("it is no") && !error.contains("c2VzYW1l") && !error.contains("sesame"),
+                "{error}"
+            );
         }
     }
 }

@@ -22,6 +22,15 @@ const AT_ONCE: (usize, usize) = (10, 20);
 const SHORT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Who asks a call to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The forge refused one, or has none left.
+    Forge,
+    /// The controller itself, to stay within its share.
+    Share,
+}
+
 /// A transport with its governor.
 #[derive(Debug)]
 pub struct Governed<T> {
@@ -38,8 +47,8 @@ impl<T: Transport> Governed<T> {
         Self { transport, governor, looks: Semaphore::new(AT_ONCE.0), serves: Semaphore::new(AT_ONCE.1) }
     }
 
-    /// Waits as long as it is worth it; else says how long it would have been.
-    async fn admitted(&self, purpose: Purpose, weight: Weight) -> Result<(), Duration> {
+    /// Waits as long as it is worth it; else says how long it would have been, and who asked for it.
+    async fn admitted(&self, purpose: Purpose, weight: Weight) -> Result<(), (Duration, Asked)> {
         let began = Instant::now();
         loop {
             let now = self.transport.now();
@@ -47,7 +56,7 @@ impl<T: Transport> Governed<T> {
             let wait = until.saturating_sub(now);
             let paused = self.governor.borrow().paused_until(now).is_some();
             if paused || wait > SHORT || began.elapsed() + wait > PATIENCE {
-                return Err(wait);
+                return Err((wait, if paused { Asked::Forge } else { Asked::Share }));
             }
             sleep(wait.max(Duration::from_millis(1))).await;
         }
@@ -76,11 +85,17 @@ impl<T: Transport> Transport for Governed<T> {
         };
         // Never closed.
         let _turn = turn.acquire().await;
-        if let Err(wait) = self.admitted(purpose, weight).await {
+        if let Err((wait, asked)) = self.admitted(purpose, weight).await {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
-            let message = format!("not sent: the credential's limit asks to wait {seconds} s");
+            let message = match asked {
+                Asked::Forge => format!("not sent: the forge's limit asks to wait {seconds} s"),
+                Asked::Share => format!("not sent: what the controller uses of the limit is used up for {seconds} s"),
+            };
             let mut answer = Answer::made_up(StatusCode::TOO_MANY_REQUESTS, &message);
             answer.headers.insert(http::header::RETRY_AFTER, seconds.into());
+            if asked == Asked::Share {
+                answer.headers.insert(refusal::OWN_SHARE, http::HeaderValue::from_static("1"));
+            }
             return Ok(answer);
         }
         let answer = self.transport.send(call).await?;

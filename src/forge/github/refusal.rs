@@ -10,6 +10,9 @@ use crate::forge::{ErrorKind, ForgeError, RateLimit};
 /// Pause after a secondary limit that names none.
 const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
 
+/// Header of an answer that the controller gave itself, to stay within its share of the limit.
+pub(super) const OWN_SHARE: &str = "x-gha-runner-own-share";
+
 /// A header as a number or text.
 pub(super) fn header<N: std::str::FromStr>(answer: &Answer, name: &str) -> Option<N> {
     answer.headers.get(name)?.to_str().ok()?.trim().parse().ok()
@@ -59,7 +62,8 @@ pub(super) fn refusal(shown: &str, answer: &Answer, now: Duration) -> ForgeError
             (None, Some(reset)) if exhausted => reset,
             _ => now + SECONDARY_PAUSE,
         };
-        ErrorKind::RateLimited(until.clamp(now + Duration::from_secs(1), now + Duration::from_secs(3600)))
+        let until = until.clamp(now + Duration::from_secs(1), now + Duration::from_secs(3600));
+        if answer.headers.contains_key(OWN_SHARE) { ErrorKind::Paced(until) } else { ErrorKind::RateLimited(until) }
     } else {
         match answer.status {
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND

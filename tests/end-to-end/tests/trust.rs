@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use end_to_end::{REPO, SERVICE, Stage, StageConfig, TOKEN, unit};
 use gha_runner_controller::{
-    controller::phase::Phase,
+    controller::{cause::Cause, phase::Phase, status::Status},
     handover::{GRANT_FILE, HANDOVER_DIR, RECORD_FILE},
     units::USER,
 };
@@ -100,6 +100,9 @@ fn a_forks_job_that_takes_a_runner_meant_for_another_fails_before_its_first_step
     assert_eq!(refused.conclusion, Some(Conclusion::Failure));
     assert!(refused.output.contains("refuses this job: it comes from a fork"), "{}", refused.output);
     assert!(!refused.output.contains("their code ran"), "{}", refused.output);
+    // Not as if it had failed by itself.
+    let told = |status: &Status| status.finished.iter().any(|ended| ended.cause == Cause::ForkRefused);
+    stage.wait_for("a container that ended as refused", MINUTE, told).unwrap();
     let served = stage.hub.wait_completed(ours, MINUTE).unwrap();
     assert_eq!(served.conclusion, Some(Conclusion::Success), "{}", served.output);
     assert!(served.output.contains("our code ran"), "{}", served.output);

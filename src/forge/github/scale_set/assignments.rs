@@ -94,6 +94,11 @@ impl Assignment {
         matches!(self.state, AssignmentState::Waiting | AssignmentState::Running)
     }
 
+    /// Since when GitHub has not counted it any more, without a word.
+    pub fn void_since(&self) -> Option<Duration> {
+        self.over_since.filter(|_| self.state == AssignmentState::Void)
+    }
+
     /// The runner that has or had it.
     pub fn runner_name(&self) -> Option<&str> {
         // Assigned once more, it waits for another runner.

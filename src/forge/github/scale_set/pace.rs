@@ -18,7 +18,7 @@ const HELD: (u64, u64) = (5, 30);
 /// Wait after the `failures`th failure in a row (from 1), at the wall clock `now`.
 pub(super) fn after(kind: ErrorKind, failures: u32, now: Duration, random: u64) -> Duration {
     let (first, longest) = match kind {
-        ErrorKind::RateLimited(until) => {
+        ErrorKind::RateLimited(until) | ErrorKind::Paced(until) => {
             let wait = until.saturating_sub(now).clamp(Duration::from_secs(1), Duration::from_secs(3600));
             return wait + spread(Duration::from_secs(2), random);
         }

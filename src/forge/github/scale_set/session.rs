@@ -78,7 +78,8 @@ pub(super) async fn refresh<T: Transport, W: Wire>(
         StatusCode::OK => parsed(service, &shown, session.set_id, &answer).map(Heard::Well),
         status => {
             let error = refused(&shown, &answer, service.wire.now());
-            let passing = matches!(error.kind, ErrorKind::RateLimited(_) | ErrorKind::Unavailable);
+            let passing =
+                matches!(error.kind, ErrorKind::RateLimited(_) | ErrorKind::Paced(_) | ErrorKind::Unavailable);
             // Whatever else the backend has against this session, it is no use to us (PROTOCOLS D.5).
             if status.is_client_error() && !passing { Ok(Heard::SessionGone(error)) } else { Err(error) }
         }

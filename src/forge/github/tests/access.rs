@@ -174,7 +174,7 @@ async fn looks_leave_the_part_of_the_limit_that_is_not_ours() {
         match github.look("acme/api").await {
             Ok(_) => served += 1,
             Err(error) => {
-                let ErrorKind::RateLimited(until) = error.kind else { panic!("{error}") };
+                let ErrorKind::Paced(until) = error.kind else { panic!("the forge's limit was hit: {error}") };
                 sleep(until.saturating_sub(hub.now())).await;
             }
         }

@@ -30,6 +30,9 @@
 //! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
 //! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
+//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`] |
+//!
+//! Which test throws each of them at the controller: `docs/testing.md`.
 
 use crate::rest::Call;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Repositories: names, renames, and which runs they have.
 
-use super::{RepoId, RunId, World, WorldError};
+use super::{Conclusion, JobId, RepoId, RunId, World, WorldError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -165,12 +165,21 @@ impl World {
         Ok(())
     }
 
-    /// Deletes a repository with its runs, jobs and runners.
+    /// Deletes a repository with its runs, jobs and runners. Runners of its organisation lose the jobs they had there.
     ///
     /// # Errors
     /// If there is no such repository.
     pub fn delete_repo(&mut self, name: &str) -> Result<(), WorldError> {
         let id = self.repo_id(name)?;
+        let open: Vec<JobId> = self
+            .jobs
+            .values()
+            .filter(|job| job.repo == id && self.open_jobs.contains(&job.id))
+            .map(|job| job.id)
+            .collect();
+        for job in open {
+            self.finish_job(job, self.now, Conclusion::Cancelled, None);
+        }
         self.repos.remove(&id);
         self.former_names.retain(|_, repo| *repo != id);
         self.runs.retain(|_, run| run.repo != id);
