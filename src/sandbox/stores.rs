@@ -13,8 +13,9 @@ use super::{Paths, Plan, caches, docker, lock, record, sized};
 
 /// What was not used for so long goes.
 const LONGEST_UNUSED: Duration = Duration::from_secs(30 * 86_400);
-/// Part of the file system that is to be free before another container writes to what is kept: a tenth.
-const FREE: u64 = 10;
+/// What is to be free of the disk before another container writes to what is kept: a tenth of it, and of a large one so
+/// many bytes.
+const FREE: (u64, u64) = (10, 10 << 30);
 /// How deep files lie: `<class>/<store>`, `<class>/caches/<cache>`.
 const DEPTH: usize = 3;
 
@@ -43,7 +44,8 @@ pub fn make_room(paths: &Paths, plan: &Plan) -> anyhow::Result<()> {
     find(&paths.stores, DEPTH, SystemTime::now(), &mut kept)?;
     kept.retain(|kept| !used.iter().any(|used| kept.file == *used || kept.file == sized::unfinished(used)));
     let disk = rustix::fs::statvfs(&paths.stores)?;
-    let missing = (disk.f_blocks / FREE).saturating_sub(disk.f_bavail).saturating_mul(disk.f_frsize);
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    let missing = bytes(disk.f_blocks / FREE.0).min(FREE.1).saturating_sub(bytes(disk.f_bavail));
     for file in victims(kept, missing) {
         match fs::remove_file(&file) {
             Ok(()) => println!("removed {}, which nobody has used for long", file.display()),

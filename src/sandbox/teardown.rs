@@ -285,6 +285,30 @@ mod tests {
     }
 
     #[test]
+    fn links_that_go_at_the_same_time_go_and_all_others_stay() {
+        alone(|_, _, netlink| {
+            let names: Vec<ContainerName> = (0..30).map(|index| format!("j{index:07}").parse().unwrap()).collect();
+            for (index, name) in names.iter().enumerate() {
+                link::make(netlink, name, format!("10.0.{index}.0/24").parse().unwrap()).unwrap();
+            }
+            let (leaving, staying) = names.split_at(20);
+            std::thread::scope(|scope| {
+                for name in leaving {
+                    // A thread is where a network namespace is.
+                    scope.spawn(|| link::delete(&Netlink::open().unwrap(), name).unwrap());
+                }
+            });
+            let mut expected: Vec<String> =
+                staying.iter().flat_map(|name| [link::host_end(name), link::guest_end(name)]).collect();
+            let mut found = netlink.links().unwrap();
+            found.retain(|link| link::owner(link).is_some());
+            expected.sort();
+            found.sort();
+            assert_eq!(found, expected);
+        });
+    }
+
+    #[test]
     fn a_mount_in_use_and_mounts_of_another_version_go_as_well() {
         alone(|paths, name, netlink| {
             make(paths, name, netlink);

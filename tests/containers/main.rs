@@ -318,7 +318,7 @@ fn many_at_once_do_not_get_in_each_others_way() {
     for name in &names {
         let ending = host.ending(name);
         let journal = host.journal(name);
-        let waits = journal.lines().find_map(|line| line.split_once("removal in ")).unwrap_or_default().1;
+        let waits = journal.lines().find_map(|line| line.split_once("removal in ms, ")).unwrap_or_default().1;
         println!("{name}: teardown {} ms, {waits}", ending.teardown_us / 1000);
         assert_eq!((ending.error, ending.left_behind.len()), (None, 0), "{name}");
     }
