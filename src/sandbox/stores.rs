@@ -2,6 +2,7 @@
 //! longest unused ones go where the disk is nearly full. Each is only as good as the time it saves.
 
 use std::{
+    cmp::Reverse,
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
@@ -62,7 +63,7 @@ pub fn touch(file: &Path) -> io::Result<()> {
 
 /// Which go so that so many bytes more are free: those unused for too long anyway, then the longest unused.
 fn victims(mut kept: Vec<Kept>, missing: u64) -> Vec<PathBuf> {
-    kept.sort_by(|a, b| b.unused.cmp(&a.unused));
+    kept.sort_by_key(|kept| Reverse(kept.unused));
     let mut freed = 0_u64;
     let goes = |kept: &Kept| {
         let goes = kept.unused > LONGEST_UNUSED || freed < missing;

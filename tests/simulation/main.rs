@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod edges;
+mod heap;
 mod hints;
 mod host;
+mod memory;
 mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
