@@ -69,7 +69,7 @@ async fn live_through(simulation: &Simulation, status: &watch::Receiver<Status>,
     let end = simulation.host.borrow().started + lives;
     let mut number = 0_usize;
     while simulation.host.borrow().started < end {
-        let labels: &[&str] = if number % 3 == 0 { &["linux", "big"] } else { &["self-hosted"] };
+        let labels: &[&str] = if number.is_multiple_of(3) { &["linux", "big"] } else { &["self-hosted"] };
         let job = JobSpec::new("build", labels, &["true"]);
         simulation.hub.borrow_mut().queue_job(simulation.clock.now(), REPOS[0], job).unwrap();
         number += 1;
