@@ -13,11 +13,11 @@ use std::{
 use futures_util::TryStreamExt;
 use ipnetwork::Ipv4Network;
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    Handle, LinkDelRequest, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
         address::AddressAttribute,
-        link::{InfoData, InfoVeth, LinkAttribute},
+        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope},
     },
 };
@@ -221,10 +221,14 @@ impl Netlink {
 
     /// Deletes the link `name`; false if there was none.
     pub fn delete(&self, name: &str) -> Result<bool, Error> {
-        let Some(index) = self.link(name)? else { return Ok(false) };
-        match self.ask(format!("delete link {name}"), self.handle.link().del(index).execute()) {
+        // By its name, not by its number, which would have to be asked for: of a burst, every request waits for the
+        // kernel's one lock of all links.
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let request = LinkDelRequest::new_with_message(self.handle.clone(), message);
+        match self.ask(format!("delete link {name}"), request.execute()) {
             Ok(()) => Ok(true),
-            // Somebody was faster: its peer went, or its namespace did.
+            // There was none, or somebody was faster: its peer went, or its namespace did.
             Err(error) if error.errno() == Some(Errno::NODEV) => Ok(false),
             Err(error) => Err(error),
         }

@@ -53,6 +53,7 @@ j0000004|j0000005)
     kill %1 %2;;
 # Half of what all may use, and a bit: alone it would do.
 j0000006|j0000007) head -c 230M /dev/zero | tail -c 230M | { sleep 15; wc -c; };;
+j0000008) head -c 80M /dev/zero | tail -c 80M | wc -c;;
 esac
 say "Job limits completed with result: Succeeded"
 "#;
@@ -84,6 +85,7 @@ keep() { journalctl --no-pager --unit "$(unit "$1" "$2")" > "results/$2.journal"
 both() { start "$1" "$2"; start "$3" "$4"; await "$1" "$2"; await "$3" "$4"; keep "$1" "$2"; keep "$3" "$4"; }
 one() { start "$1" "$2"; await "$1" "$2"; keep "$1" "$2"; }
 both memory j0000001 tasks j0000002
+one memory j0000008
 cat /sys/fs/cgroup/gha.slice/gha-runner.slice/memory.max > results/together
 one one j0000004
 one free j0000005
@@ -108,7 +110,7 @@ fn the_kernel_keeps_every_limit_and_the_ending_tells_which() {
         ("config.toml".to_owned(), Source::Bytes(CONFIG.into())),
     ];
     for (number, class) in
-        [(1, "memory"), (2, "tasks"), (3, "short"), (4, "one"), (5, "free"), (6, "free"), (7, "free")]
+        [(1, "memory"), (2, "tasks"), (3, "short"), (4, "one"), (5, "free"), (6, "free"), (7, "free"), (8, "memory")]
     {
         files.extend(hand_over(number, class));
     }
@@ -132,6 +134,11 @@ fn the_kernel_keeps_every_limit_and_the_ending_tells_which() {
     let peak = memory.memory_peak.unwrap();
     assert!((150 * MIB..=161 * MIB).contains(&peak), "{peak}");
     assert_eq!(memory.left_behind, Vec::<String>::new());
+    // A job that stays below its limit is told with at least what it used.
+    let modest = ending(8);
+    assert_eq!(modest.service_result, "success", "{}", journal(8));
+    let peak = modest.memory_peak.unwrap();
+    assert!((80 * MIB..=160 * MIB).contains(&peak) && modest.oom_kills == Some(0), "{modest:?}");
     // Tasks: refused before the limit is passed.
     assert!(said(2, "refused: ") < 64, "{}", journal(2));
     assert_eq!(ending(2).service_result, "success");

@@ -10,6 +10,7 @@ pub mod docker;
 pub mod environment;
 pub mod file;
 mod limits;
+mod pattern;
 pub mod pool;
 mod problem;
 pub mod reach;

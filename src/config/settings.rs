@@ -11,6 +11,7 @@ use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    pattern,
     pool::Pool,
     reach::{Reach, Shared},
 };
@@ -166,6 +167,33 @@ impl Target {
             TargetKind::Organisation => self.register_per_repository,
             TargetKind::Enterprise => false,
         }
+    }
+
+    /// The patterns let a repository of this name, without its owner, be served.
+    pub fn selects(&self, name: &str) -> bool {
+        let named = |patterns: &[String]| patterns.iter().any(|pattern| pattern::matches(pattern, name));
+        (self.include.is_empty() || named(&self.include)) && !named(&self.exclude)
+    }
+
+    /// Its runners may be registered with this scope: itself, or a repository of its that the patterns let be served.
+    /// Upper and lower case are the same, as they are to the forge.
+    pub fn may_register_with(&self, scope: &str) -> bool {
+        if self.kind == TargetKind::Repository || !self.registers_with_repositories() {
+            return self.name.eq_ignore_ascii_case(scope);
+        }
+        let own = scope.split_once('/').filter(|(owner, _)| owner.eq_ignore_ascii_case(&self.name));
+        own.is_some_and(|(_, repository)| !repository.contains('/') && self.selects(repository))
+    }
+}
+
+impl Settings {
+    /// The target whose runners are registered with this scope; a repository that is named itself before its owner.
+    pub fn target_of(&self, scope: &str) -> Option<&Target> {
+        let of = |named: bool| {
+            let mut targets = self.targets.iter().filter(move |t| (t.kind == TargetKind::Repository) == named);
+            targets.find(|target| target.may_register_with(scope))
+        };
+        of(true).or_else(|| of(false))
     }
 }
 

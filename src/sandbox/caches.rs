@@ -27,6 +27,12 @@ const CONTENT: &str = "content";
 /// Every user of the container may put things there, and remove only their own.
 const MODE: u32 = 0o1777;
 
+/// The files of the caches it uses.
+pub fn kept(paths: &Paths, plan: &Plan) -> Vec<PathBuf> {
+    let kept = paths.stores.join(&plan.class).join(DIRECTORY);
+    plan.caches.iter().filter_map(|cache| Some(kept.join(file_name(cache, plan).ok()?))).collect()
+}
+
 /// Mounts the caches of a container, and makes the mount points in its root.
 pub fn make(paths: &Paths, plan: &Plan, user_namespace: &OwnedFd) -> anyhow::Result<()> {
     let layers = paths.layers(&plan.name);

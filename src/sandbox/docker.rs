@@ -47,14 +47,18 @@ pub fn store(plan: &Plan, others: &[Plan]) -> Option<Store> {
     (0..).find(|slot| !used(*slot)).map(|slot| Store { name, slot })
 }
 
+/// The file of the store it continues, if one is kept.
+pub fn kept(paths: &Paths, plan: &Plan) -> Option<PathBuf> {
+    plan.store.as_ref().map(|store| paths.stores.join(format!("{}.{}", store.name, store.slot)))
+}
+
 /// Makes or mounts the directories, and the mount points in the container's root.
 pub fn make(paths: &Paths, plan: &Plan, user_namespace: &OwnedFd) -> anyhow::Result<()> {
     let Some(docker) = &plan.docker else { return Ok(()) };
     let layers = paths.layers(&plan.name);
     let directory = layers.join(DIRECTORY);
     make_private(&directory)?;
-    if let (Some(store), Some(size)) = (&plan.store, docker.keep) {
-        let file = paths.stores.join(format!("{}.{}", store.name, store.slot));
+    if let (Some(file), Some(size)) = (kept(paths, plan), docker.keep) {
         make_private(&paths.stores)?;
         make_private(file.parent().context("a store has no name")?)?;
         sized::mount_kept(&file, size, &directory)?;

@@ -186,6 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn a_container_sees_its_copies_where_the_hosts_nodes_are_and_libraries_as_they_are() {
+        let gpu = Gpu {
+            devices: vec!["/dev/nvidia0".into(), "/dev/dri/renderD128".into()],
+            libraries: vec!["/usr/lib64/libcuda.so.1".into()],
+        };
+        let (devices, libraries) = binds(Path::new("/layers"), &gpu);
+        let at = |copy: &str, node: &str| (PathBuf::from(copy), PathBuf::from(node));
+        assert_eq!(
+            devices,
+            [
+                at("/layers/gpu/dev/nvidia0", "/dev/nvidia0"),
+                at("/layers/gpu/dev/dri/renderD128", "/dev/dri/renderD128")
+            ]
+        );
+        assert_eq!(libraries, gpu.libraries);
+    }
+
+    #[test]
     fn the_containers_node_is_a_copy_of_its_own() {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: only root can make device nodes");

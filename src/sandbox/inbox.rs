@@ -74,6 +74,10 @@ pub enum Problem {
     OtherName(ContainerName),
     #[error("is for class {0:?}")]
     OtherClass(String),
+    #[error("is for {0:?}, which no target of the settings serves")]
+    ForeignTarget(String),
+    #[error("is for {target:?}, which class {class:?} does not serve")]
+    UnservedTarget { target: String, class: String },
     #[error("names subnet {0}, which is none of the pool's")]
     ForeignSubnet(ipnetwork::Ipv4Network),
 }
@@ -101,6 +105,7 @@ pub fn read(handover: &Path, name: &ContainerName, class: &str, settings: &Setti
 
 /// What the record says, against what the unit and root's own settings say; the index of its subnet.
 fn check(record: &ContainerRecord, name: &ContainerName, class: &str, settings: &Settings) -> Result<u32, Problem> {
+    let short = |text: &str| text.chars().take(64).collect::<String>();
     if record.version != VERSION {
         return Err(Problem::Version(record.version));
     }
@@ -108,7 +113,11 @@ fn check(record: &ContainerRecord, name: &ContainerName, class: &str, settings: 
         return Err(Problem::OtherName(record.name.clone()));
     }
     if record.class != class {
-        return Err(Problem::OtherClass(record.class.chars().take(64).collect()));
+        return Err(Problem::OtherClass(short(&record.class)));
+    }
+    let target = settings.target_of(&record.target).ok_or_else(|| Problem::ForeignTarget(short(&record.target)))?;
+    if !target.has_class(class) {
+        return Err(Problem::UnservedTarget { target: short(&record.target), class: short(class) });
     }
     settings.network.pool.index_of(record.subnet).ok_or(Problem::ForeignSubnet(record.subnet))
 }
@@ -234,7 +243,21 @@ mod tests {
 
         fn settings(&self) -> Settings {
             let written: Written = toml::from_str(
-                "token_file = \"/t\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\n[class.large]\n",
+                r#"token_file = "/t"
+                [[target]]
+                repo = "octo-org/hello"
+                classes = ["medium"]
+                [[target]]
+                repo = "octo-org/large"
+                classes = ["large"]
+                [[target]]
+                repo = "octo-org/open"
+                forks = "allow"
+                [[target]]
+                user = "somebody"
+                include = ["web-*"]
+                [class.medium]
+                [class.large]"#,
             )
             .unwrap();
             check_settings(written).unwrap()
@@ -266,6 +289,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn jobs_of_forks_are_reckoned_with_where_the_settings_allow_them_whatever_the_record_says() {
+        let desk = Desk::new();
+        desk.write(RECORD_FILE, &RECORD.replace("octo-org/hello", "octo-org/open"));
+        let plan = crate::sandbox::Plan::new(&desk.read().unwrap(), &desk.settings()).unwrap();
+        assert!(plan.allow_forks, "what is kept must not be writable for them");
+    }
+
+    #[test]
+    fn a_repository_that_the_patterns_select_is_accepted_in_upper_and_lower_case() {
+        let desk = Desk::new();
+        desk.write(RECORD_FILE, &RECORD.replace("octo-org/hello", "Somebody/Web-Shop"));
+        assert_eq!(desk.read().unwrap().record.target, "Somebody/Web-Shop");
+    }
+
     /// Every way to say something wrong in the record, and the word the refusal must contain.
     #[test]
     fn a_record_that_says_something_wrong_is_refused() {
@@ -274,6 +312,12 @@ mod tests {
             ("j1234567\",\"class", "j7654321\",\"class", "container j7654321"),
             ("\"name\":\"j1234567\"", "\"name\":\"../../etc\"", "not a container name"),
             ("\"medium\"", "\"large\"", "class \"large\""),
+            ("octo-org/hello", "octo-org/other", "no target of the settings"),
+            ("octo-org/hello", "octo-org", "no target of the settings"),
+            ("octo-org/hello", "somebody", "no target of the settings"),
+            ("octo-org/hello", "somebody/docs", "no target of the settings"),
+            ("octo-org/hello", "somebody/web-x/../docs", "no target of the settings"),
+            ("octo-org/hello", "octo-org/large", "class \"medium\" does not serve"),
             ("192.168.100.0/24", "192.168.100.0/25", "none of the pool's"),
             ("192.168.100.0/24", "192.168.99.0/24", "none of the pool's"),
             ("192.168.100.0/24", "192.168.100.1/24", "none of the pool's"),

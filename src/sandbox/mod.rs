@@ -32,6 +32,7 @@ pub mod record;
 pub mod remove;
 pub mod rootfs;
 pub mod sized;
+pub mod stores;
 pub mod sweep;
 mod syscall;
 pub mod teardown;

@@ -52,8 +52,8 @@ pub struct Plan {
     pub disk: Option<u64>,
     /// Docker inside.
     pub docker: Option<Docker>,
-    /// The target it was registered for, where it names what outlives the container: the controller's word, checked to be
-    /// good for a file name. None where nothing is kept.
+    /// The target it was registered for, where it names what outlives the container: the controller's word, one that the
+    /// settings serve with this class, and good for a file name. None where nothing is kept.
     #[serde(default)]
     pub target: Option<String>,
     /// The image store it continues, if one is kept; chosen when the container's resources are claimed.
@@ -99,7 +99,8 @@ impl Plan {
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: class.network.dns.clone(),
-            allow_forks: record.allow_forks,
+            // The controller may be stricter than the settings, not laxer: what forks could write to is not kept.
+            allow_forks: record.allow_forks || settings.target_of(&record.target).is_some_and(|its| its.allow_forks),
             gpu: class.gpu,
             caches: class.caches.clone(),
             disk: class.disk,
@@ -136,14 +137,14 @@ impl Plan {
     }
 }
 
-/// A target's name as part of a file name. It is the controller's word and may be anything. No target has a plus sign,
-/// so no two have the same name here.
+/// A target's name as part of a file name: whatever the controller says, it leads nowhere else. Upper and lower case
+/// are the same, as they are to the forge. No target has a plus sign, so no two have the same name here.
 pub fn file_name_of(target: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     let good = (1..=200).contains(&target.len())
         && target.chars().all(plain)
         && target.starts_with(|c: char| c.is_ascii_alphanumeric());
-    good.then(|| target.replace('/', "+"))
+    good.then(|| target.replace('/', "+").to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -152,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_target_cannot_lead_out_of_the_stores() {
-        assert_eq!(file_name_of("octo-org/hello.rs").as_deref(), Some("octo-org+hello.rs"));
-        for target in ["", ".", "..", "../x", "/etc", "a b", "a\0", "o/r+s", "ä", &"x".repeat(201)] {
+        assert_eq!(file_name_of("Octo-Org/hello.rs").as_deref(), Some("octo-org+hello.rs"));
+        for target in ["", ".", "..", "../x", "/etc", "a b", "a\0", "o/r+s", "o/r~", "ä", &"x".repeat(201)] {
             assert_eq!(file_name_of(target), None, "{target:?}");
         }
     }

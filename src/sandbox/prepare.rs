@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::{
     Paths, Plan, caches, docker, firewall, gc_root, gpu, ids, inbox, link, lock, plan::file_name_of, record,
-    record::Record, rootfs, sized, teardown, user_namespace::Starting,
+    record::Record, rootfs, sized, stores, teardown, user_namespace::Starting,
 };
 use crate::{
     config::{self, IDS, Root, Settings, pool::container_address},
@@ -228,8 +228,9 @@ impl<'a> Work<'a> {
             }
             Step::Stores => {
                 let namespace = self.namespace.take().context("there is no user namespace")?;
-                docker::make(paths, self.plan()?, &namespace)?;
                 let plan = self.plan()?;
+                stores::make_room(paths, plan)?;
+                docker::make(paths, plan, &namespace)?;
                 if plan.gpu {
                     gpu::make(&layers, &plan.class, plan.uid_base)?;
                 }

@@ -9,14 +9,14 @@ use std::{
     fs::{self, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 
-use super::teardown::make_private;
+use super::{stores, teardown::make_private};
 
 /// How often a mount is tried.
 const TRIES: u32 = 4;
@@ -29,17 +29,21 @@ pub fn mount_kept(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
     if file.exists() {
         match mount(file, at, KEPT_OPTIONS) {
             Err(error) => eprintln!("{error:#}; it is made anew"),
-            mounted => return mounted,
+            Ok(()) => return stores::touch(file).with_context(|| format!("cannot touch {}", file.display())),
         }
         fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
-    // Under another name until it is whole.
-    let mut fresh = file.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = Path::new(&fresh);
-    make(fresh, size, &[])?;
-    fs::rename(fresh, file).with_context(|| format!("cannot make {}", file.display()))?;
+    let fresh = unfinished(file);
+    make(&fresh, size, &[])?;
+    fs::rename(&fresh, file).with_context(|| format!("cannot make {}", file.display()))?;
     mount(file, at, KEPT_OPTIONS)
+}
+
+/// Its name until it is whole. No target, class or cache has a tilde in its name, so it is nobody else's.
+pub fn unfinished(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("~");
+    name.into()
 }
 
 /// Makes `at` a directory with a file system of `size` bytes in it, backed by `file`, which *teardown* removes.

@@ -89,17 +89,23 @@ pub fn remains(paths: &Paths, name: &ContainerName, netlink: &Netlink) -> bool {
 /// when anything else does, so that the subnet and the user ids stay taken.
 pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) -> Vec<String> {
     release_lock(paths, name);
+    let took = |begun: Instant| format!("{:.1}", begun.elapsed().as_secs_f64() * 1e3);
     // Each waits for a grace period of the kernel's, and they can wait together.
-    let mut left = std::thread::scope(|scope| {
-        let links = scope.spawn(|| delete_links(name, netlink));
-        let events = scope.spawn(|| mounts::clear(&paths.event(name)));
-        let fence = scope.spawn(|| leave_the_fence(paths, name).err().map(|error| format!("{error:#}")));
+    let (mut left, waits) = std::thread::scope(|scope| {
+        let begun = Instant::now();
+        let links = scope.spawn(move || (delete_links(name, netlink), took(begun)));
+        let events = scope.spawn(move || (mounts::clear(&paths.event(name)), took(begun)));
+        let fence = scope.spawn(move || (leave_the_fence(paths, name), took(begun)));
         let mut left = mounts::clear(&paths.layers(name));
-        left.extend(events.join().unwrap_or_else(|_| vec!["mounts: a thread panicked".to_owned()]));
-        left.extend(fence.join().unwrap_or_else(|_| Some("firewall: a thread panicked".to_owned())));
-        left.extend(links.join().unwrap_or_else(|_| Some("links: a thread panicked".to_owned())));
-        left
+        let layers = took(begun);
+        let panicked = |what: &str| (vec![format!("{what}: a thread panicked")], "?".to_owned());
+        let (events_left, events) = events.join().unwrap_or_else(|_| panicked("mounts"));
+        let (fence_left, fence) = fence.join().unwrap_or_else(|_| panicked("firewall"));
+        let (links_left, links) = links.join().unwrap_or_else(|_| panicked("links"));
+        left.extend([events_left, fence_left, links_left].concat());
+        (left, format!("layers {layers}, events {events}, fence {fence}, links {links}"))
     });
+    let files = Instant::now();
     let mut delete = |parent: &Path| {
         if let Err(error) = remove::tree(parent, name.as_str().as_ref()) {
             left.push(format!("{}: {error}", parent.join(name.as_str()).display()));
@@ -121,21 +127,25 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         // Whatever else stays, the secret does not.
         let _ = fs::remove_file(Record::at(paths.record(name)).grant_file());
     }
+    println!("removal in ms, at once: {waits}; then files {}", took(files));
     left
 }
 
-fn leave_the_fence(paths: &Paths, name: &ContainerName) -> anyhow::Result<()> {
-    if let Ok(plan) = Record::at(paths.record(name)).plan() {
-        connections::forget(container_address(plan.subnet))?;
-    }
-    firewall::expel(name)
+fn leave_the_fence(paths: &Paths, name: &ContainerName) -> Vec<String> {
+    let leave = || -> anyhow::Result<()> {
+        if let Ok(plan) = Record::at(paths.record(name)).plan() {
+            connections::forget(container_address(plan.subnet))?;
+        }
+        firewall::expel(name)
+    };
+    leave().err().map(|error| format!("{error:#}")).into_iter().collect()
 }
 
-fn delete_links(name: &ContainerName, netlink: Option<&Netlink>) -> Option<String> {
+fn delete_links(name: &ContainerName, netlink: Option<&Netlink>) -> Vec<String> {
     match netlink.map(|netlink| link::delete(netlink, name)) {
-        None => Some("links: no connection to the kernel".to_owned()),
-        Some(Err(error)) => Some(error.to_string()),
-        Some(Ok(())) => None,
+        None => vec!["links: no connection to the kernel".to_owned()],
+        Some(Err(error)) => vec![error.to_string()],
+        Some(Ok(())) => Vec::new(),
     }
 }
 
@@ -271,6 +281,30 @@ mod tests {
             assert_eq!(record::names(&paths.gc_roots).unwrap(), []);
             make(paths, name, netlink);
             assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());
+        });
+    }
+
+    #[test]
+    fn links_that_go_at_the_same_time_go_and_all_others_stay() {
+        alone(|_, _, netlink| {
+            let names: Vec<ContainerName> = (0..30).map(|index| format!("j{index:07}").parse().unwrap()).collect();
+            for (index, name) in names.iter().enumerate() {
+                link::make(netlink, name, format!("10.0.{index}.0/24").parse().unwrap()).unwrap();
+            }
+            let (leaving, staying) = names.split_at(20);
+            std::thread::scope(|scope| {
+                for name in leaving {
+                    // A thread is where a network namespace is.
+                    scope.spawn(|| link::delete(&Netlink::open().unwrap(), name).unwrap());
+                }
+            });
+            let mut expected: Vec<String> =
+                staying.iter().flat_map(|name| [link::host_end(name), link::guest_end(name)]).collect();
+            let mut found = netlink.links().unwrap();
+            found.retain(|link| link::owner(link).is_some());
+            expected.sort();
+            found.sort();
+            assert_eq!(found, expected);
         });
     }
 

@@ -117,6 +117,34 @@ fn a_container_unit_keeps_its_promises() {
     assert!(crate::guest::session::STOP_PATIENCE < container::STOP_TIMEOUT);
 }
 
+#[test]
+fn only_a_class_that_asks_for_graphics_processors_may_use_their_devices() {
+    let settings = settings(
+        r#"
+        token_file = "/run/secrets/token"
+        [[target]]
+        repo = "octo-org/hello"
+        [class.plain]
+        [class.cuda]
+        gpu = true
+        "#,
+    );
+    let files = render(&settings, &places()).unwrap();
+    let devices = |class: &str| -> Vec<String> {
+        let unit = &files[Path::new(&format!("systemd/system/gha-runner-{class}@.service"))];
+        unit.lines().filter(|line| line.starts_with("Device")).map(str::to_owned).collect()
+    };
+    let usual = ["DevicePolicy=closed", "DeviceAllow=char-pts rw"];
+    assert_eq!(devices("plain"), usual);
+    // As /proc/devices names them; `m`, because *prepare* makes nodes that are the container's own.
+    let gpu = ["DeviceAllow=char-nvidia* rwm", "DeviceAllow=char-drm rwm", "DeviceAllow=char-kfd rwm"];
+    assert_eq!(devices("cuda"), [&usual[..], &gpu].concat());
+    if gpu::find(Path::new("/")).is_none() {
+        let problems = check_host(&settings).unwrap_err().to_string();
+        assert!(problems.contains("class.cuda.gpu: this host has no graphics processor"), "{problems}");
+    }
+}
+
 /// `switch-to-configuration` of nixpkgs asks for these in exactly these sections and takes them for absent elsewhere.
 #[test]
 fn a_switch_of_nixos_leaves_running_containers_alone() {

@@ -115,3 +115,20 @@ fn a_container_keeps_its_way_out_when_the_table_is_loaded_anew_and_a_table_with_
     let elements = host.lab.shell("nft list table inet gha_runner | grep -c gj-j || true").unwrap();
     assert_eq!(elements, "0", "what is per container goes with it");
 }
+
+#[test]
+fn a_pool_that_the_host_uses_already_is_refused_at_the_start_by_name() {
+    let Some(host) = Host::boot("say 'Listening for Jobs'") else { return };
+    // As after a boot: a table that is there stays as it is.
+    host.lab.shell("ip route add 192.168.150.0/24 dev lo; nft delete table inet gha_runner").unwrap();
+    let restarted = host.lab.exec(Place::Host, &["systemctl", "restart", "gha-runner-firewall.service"]).unwrap();
+    assert!(!restarted.success());
+    let journal = host.lab.journal("gha-runner-firewall.service").unwrap();
+    assert!(journal.contains("collides with 192.168.150.0/24, which this host reaches by lo"), "{journal}");
+    // Without a table nobody is started; with the other network gone all is well.
+    host.hand_over("j0000820", 0);
+    assert!(host.start("j0000820").is_err());
+    host.lab.shell("ip route del 192.168.150.0/24 dev lo; systemctl restart gha-runner-firewall.service").unwrap();
+    host.hand_over("j0000821", 1);
+    host.start("j0000821").unwrap_or_else(|error| panic!("{error}"));
+}

@@ -76,8 +76,8 @@ impl Host {
         let template = lab.add_template(&template).unwrap();
         lab.shell(&format!("template={template}\n{}", config.setup)).unwrap();
         let config = format!(
-            "token_file = \"/etc/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n[template.default]\n\
-             path = \"{template}\"\n{}\n[class.{CLASS}]\n{}\n",
+            "token_file = \"/etc/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n[[target]]\nrepo = \"octo-org/other\"\n\
+             [template.default]\npath = \"{template}\"\n{}\n[class.{CLASS}]\n{}\n",
             config.template, config.class
         );
         lab.install_product(&Product::new(BINARY, config).with_file("/etc/token", "t", 0o400).stopped()).unwrap();

@@ -304,11 +304,22 @@ fn many_at_once_do_not_get_in_each_others_way() {
         host.wait_for(name, &What::Listening);
     }
     println!("{MANY} listen after {:.0?}", start.elapsed());
+    // First id on the host, and how many, of every user namespace that begins with its own root.
+    let ranges =
+        host.lab.shell("cat /proc/[0-9]*/uid_map | awk '$1 == 0 && $2 > 0 { print $2, $3 }' | sort -u").unwrap();
+    let ranges: Vec<&str> = ranges.lines().collect();
+    assert_eq!(ranges.len(), MANY as usize, "each has a range of its own: {ranges:?}");
+    let is_whole =
+        |range: &&str| range.strip_suffix(" 65536").is_some_and(|first| first.parse::<u32>().unwrap() % 65_536 == 0);
+    assert!(ranges.iter().all(is_whole), "and no two overlap: {ranges:?}");
     let start = Instant::now();
     host.lab.shell("systemctl stop 'gha-runner-medium@*.service'").unwrap();
     println!("{MANY} gone after {:.0?}", start.elapsed());
     for name in &names {
         let ending = host.ending(name);
+        let journal = host.journal(name);
+        let waits = journal.lines().find_map(|line| line.split_once("removal in ms, ")).unwrap_or_default().1;
+        println!("{name}: teardown {} ms, {waits}", ending.teardown_us / 1000);
         assert_eq!((ending.error, ending.left_behind.len()), (None, 0), "{name}");
     }
     assert_nothing_left(&host, &before);

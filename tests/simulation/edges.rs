@@ -27,7 +27,15 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::host::Host;
+use crate::{
+    heap::{self, Whose},
+    host::Host,
+};
+
+/// Does something that the simulation remembers, not the controller.
+fn in_world<T>(action: impl FnOnce() -> T) -> T {
+    heap::of(Whose::Worlds, action)
+}
 
 /// The token of a credential, which the simulated GitHub accepts.
 pub fn token(credential: &str) -> String {
@@ -85,10 +93,10 @@ impl Wire {
             (rng.random_range(5..150), rng.random_range(5..150))
         };
         sleep(Duration::from_millis(there)).await;
-        let mut reply = self.hub.borrow_mut().handle(self.clock.now(), &request);
+        let mut reply = in_world(|| self.hub.borrow_mut().handle(self.clock.now(), &request));
         while let Reply::Held(held) = reply {
             sleep(Duration::from_secs(1)).await;
-            reply = self.hub.borrow_mut().look_again(self.clock.now(), &held);
+            reply = in_world(|| self.hub.borrow_mut().look_again(self.clock.now(), &held));
         }
         match reply {
             Reply::Answer(response) => {
@@ -249,11 +257,11 @@ pub struct SimSystemd {
 
 impl Systemd for SimSystemd {
     async fn start(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
-        crate::host::start(&self.host, class, name).await
+        heap::polled(Whose::Worlds, crate::host::start(&self.host, class, name)).await
     }
 
     async fn stop(&self, _class: &str, name: &ContainerName) -> Result<(), EdgeError> {
-        crate::host::stop(&self.host, name).await
+        heap::polled(Whose::Worlds, crate::host::stop(&self.host, name)).await
     }
 
     async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
@@ -319,7 +327,7 @@ impl Records for SimRecords {
     }
 
     fn put(&self, record: &Record) -> Result<(), EdgeError> {
-        self.host.borrow_mut().records.insert(record.name.clone(), record.clone());
+        in_world(|| self.host.borrow_mut().records.insert(record.name.clone(), record.clone()));
         Ok(())
     }
 
@@ -329,7 +337,7 @@ impl Records for SimRecords {
     }
 
     fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), EdgeError> {
-        self.host.borrow_mut().handed.insert(record.name.clone(), (record.clone(), grant.clone()));
+        in_world(|| self.host.borrow_mut().handed.insert(record.name.clone(), (record.clone(), grant.clone())));
         Ok(())
     }
 
@@ -347,7 +355,7 @@ impl Records for SimRecords {
     }
 
     fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError> {
-        self.host.borrow_mut().sets.insert(key.clone(), assignments.clone());
+        in_world(|| self.host.borrow_mut().sets.insert(key.clone(), assignments.clone()));
         Ok(())
     }
 

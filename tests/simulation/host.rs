@@ -36,6 +36,9 @@ use crate::{
 /// The host, shared.
 pub type Host = Rc<RefCell<HostState>>;
 
+/// What every container used of its memory, bytes.
+pub const MEMORY_PEAK: u64 = 123 << 20;
+
 /// What the host does wrong next, once each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostFault {
@@ -45,6 +48,8 @@ pub enum HostFault {
     BootHangs,
     /// nspawn is killed at a random moment.
     Killed,
+    /// The job uses up its container's memory.
+    OutOfMemory,
     /// StartUnit is carried out, its answer is lost.
     StartAnswerLost,
     /// StartUnit is refused.
@@ -281,7 +286,7 @@ async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
         exit_code: Some("exited".into()),
         exit_status: Some(end.status),
         error: end.error,
-        memory_peak: None,
+        memory_peak: Some(MEMORY_PEAK),
         oom_kills: None,
         ended_at_ms,
         teardown_us: teardown.as_micros() as u64,
@@ -363,6 +368,11 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     }
     assert_ne!(order.name, "fork", "a job of a fork is run");
     let _ = hub.borrow_mut().runner_started(clock.now(), &connection);
+    if host.borrow_mut().fault(HostFault::OutOfMemory) {
+        sleep(Duration::from_secs(2)).await;
+        hub.borrow_mut().runner_vanish(clock.now(), &connection);
+        return End { result: "oom-kill", status: "0".into(), error: None };
+    }
     let (mut left, fails) = {
         let mut state = host.borrow_mut();
         (state.rng.random_range(1..300), state.rng.random_bool(0.2))

@@ -7,8 +7,10 @@
 mod edges;
 mod fairness;
 mod faults;
+mod heap;
 mod hints;
 mod host;
+mod memory;
 mod mishaps;
 mod pace;
 mod reconcile;

@@ -11,15 +11,16 @@ fn main() -> ExitCode {
         ["serve", log] => stand_in::serve(Path::new(log)),
         ["host", log] => stand_in::host(Path::new(log)),
         ["neighbour"] => stand_in::neighbour(),
-        ["try", word] => {
-            for probe in probes::all() {
+        // Without names, every probe.
+        ["try", word, ref names @ ..] => {
+            for probe in probes::all().iter().filter(|probe| names.is_empty() || names.contains(&probe.name)) {
                 let found = std::panic::catch_unwind(|| (probe.run)(&format!("{word}-{}", probe.name)))
                     .unwrap_or_else(|_| Found::skipped("the probe itself failed"));
                 println!("{}", line(probe.name, &found));
             }
             Ok(())
         }
-        _ => Err(io::Error::other("usage: serve LOG | host LOG | neighbour | try WORD")),
+        _ => Err(io::Error::other("usage: serve LOG | host LOG | neighbour | try WORD [PROBE...]")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -177,13 +177,13 @@ fn a_hostile_hand_over_is_refused_by_name_and_nothing_of_the_host_is_touched() {
     stage.lab.shell("mkdir -p /srv/victim/sub; echo precious > /srv/victim/file; echo precious > /srv/victim/sub/file; chmod -R a+rX /srv/victim").unwrap();
     let record = |name: &str, class: &str, subnet: &str| {
         format!(
-            "{{\"version\":1,\"name\":\"{name}\",\"class\":\"{class}\",\"subnet\":\"{subnet}\",\"target\":\"o/r\",\"job_id\":null,\"runner_name\":\"x\"}}"
+            "{{\"version\":1,\"name\":\"{name}\",\"class\":\"{class}\",\"subnet\":\"{subnet}\",\"target\":\"{REPO}\",\"job_id\":null,\"runner_name\":\"x\"}}"
         )
     };
     let grant = "{\"kind\":\"github-jit\",\"encoded_jit_config\":\"c2VjcmV0\"}";
     let pool = "192.168.120.0/24";
     let usual = |name: &str| record(name, "small", pool);
-    let cases: [(&str, String, &str, &str); 13] = [
+    let cases: [(&str, String, &str, &str); 14] = [
         ("j9000001", usual("j9000001"), "ln -sfn /etc/shadow container.json", "symbolic link"),
         ("j9000002", usual("j9000002"), "ln -sfn /etc/shadow grant.json", "symbolic link"),
         ("j9000003", usual("j9000003"), "rm grant.json; mkfifo -m 600 grant.json", "not a regular file"),
@@ -196,6 +196,7 @@ fn a_hostile_hand_over_is_refused_by_name_and_nothing_of_the_host_is_touched() {
         ("j9000010", record("j9000010", "root", pool), ":", "is for class"),
         ("j9000011", usual("j9000011"), "cd ..; mv j9000011 moved; ln -s moved j9000011", "symbolic link"),
         ("j9000012", usual("j9000012").replace("\"job_id\"", "\"template\":\"/\",\"job_id\""), ":", "unknown field"),
+        ("j9000014", usual("j9000014").replace(REPO, "octo-org/another"), ":", "no target of the settings"),
         ("j9000013", usual("j9000013"), "cd ..; rm -rf j9000013; ln -s /srv/victim j9000013", "symbolic link"),
     ];
     for (name, record, trick, expected) in &cases {

@@ -111,12 +111,18 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "machined-open",
         tried: "ask machined for the leader of another container",
-        run: |_| shell(&format!("machinectl show --property=Leader {}", targets::NEIGHBOUR)),
+        run: |_| {
+            shell(&format!(
+                "busctl get-property org.freedesktop.machine1 /org/freedesktop/machine1/machine/{} \
+                        org.freedesktop.machine1.Machine Leader",
+                targets::NEIGHBOUR
+            ))
+        },
     },
     Probe {
         name: "host-journal-socket",
         tried: "ask the host's journal, through journalctl, for its boot",
-        run: |_| shell(&format!("journalctl --no-pager --quiet | grep -q {}", targets::SECRET)),
+        run: |_| shell(&format!("journalctl --no-pager --quiet --merge | grep -q {}", targets::SECRET)),
     },
 ];
 

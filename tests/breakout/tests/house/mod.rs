@@ -17,10 +17,26 @@ use lab::{Lab, LabConfig, Place, Product, Running, Source, Template};
 const PROBE: &str = env!("CARGO_BIN_EXE_breakout-probe");
 const INSIDE: &str = "/usr/local/bin/breakout-probe";
 const HEARD: &str = "/var/tmp/heard";
+/// Where the unfenced container lies.
+const OPEN: &str = "/var/lib/gha-breakout-open";
+/// What of the host it is shown.
+const SHOWN: [&str; 10] = [
+    "/etc/gha-runner-controller",
+    "/run/credentials",
+    "/run/dbus",
+    "/run/gha-runner-controller",
+    "/run/gha-runner-events",
+    "/run/gha-runner-sandbox",
+    "/run/log/journal",
+    "/srv/templates",
+    "/var/lib/gha-runner-sandbox",
+    "/var/log/journal",
+];
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct House {
     lab: Lab,
+    template: String,
     _stand_ins: Vec<Running>,
 }
 
@@ -31,10 +47,10 @@ impl House {
             return None;
         }
         let lab = Lab::boot(LabConfig { exec_timeout: Duration::from_secs(300), ..LabConfig::default() }).unwrap();
-        install(&lab);
+        let template = install(&lab);
         let stand_ins = stand_ins(&lab);
         plant(&lab);
-        let house = Self { lab, _stand_ins: stand_ins };
+        let house = Self { lab, template, _stand_ins: stand_ins };
         house.hand_over(targets::NEIGHBOUR_CLASS, targets::NEIGHBOUR, 0);
         house.start(targets::NEIGHBOUR_CLASS, targets::NEIGHBOUR);
         house.assert_unharmed("at first");
@@ -55,9 +71,34 @@ impl House {
         self.judge(&self.lab.journal(&unit).unwrap())
     }
 
-    /// What they find as a service of the host: a container with nothing but its control group left.
-    pub fn try_without_fence(&self) -> BTreeMap<String, Found> {
-        let run = ["prlimit", "--nofile=4096", INSIDE, "try", "open"];
+    /// What they find in a container that nothing was done to fence: systemd-nspawn with every privilege, none of its
+    /// own namespaces but that of mounts, no filter, and the host's directories bound into it.
+    pub fn try_in_unfenced_container(&self) -> BTreeMap<String, Found> {
+        let binds: String = SHOWN.iter().map(|path| format!(" --bind={path}")).collect();
+        let script = format!(
+            "mkdir -p {OPEN}/upper {OPEN}/work {OPEN}/root
+             mount -t overlay overlay -o lowerdir={template},upperdir={OPEN}/upper,workdir={OPEN}/work {OPEN}/root
+             mkdir -p /run/log/journal /var/log/journal
+             systemd-run --quiet --wait --unit=gha-breakout-open --property=Delegate=yes \
+                 --setenv=SYSTEMD_SECCOMP=0 --setenv=SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes \
+                 --setenv=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 --setenv=SYSTEMD_NSPAWN_USE_CGNS=0 \
+                 --setenv=SYSTEMD_NSPAWN_SHARE_NS_IPC=1 --setenv=SYSTEMD_NSPAWN_SHARE_NS_PID=1 \
+                 --setenv=SYSTEMD_NSPAWN_SHARE_NS_UTS=1 \
+                 systemd-nspawn --quiet --keep-unit --register=no --settings=no --directory={OPEN}/root \
+                     --capability=all --link-journal=no --resolv-conf=off --console=pipe{binds} \
+                     prlimit --nofile=4096 {INSIDE} try unfenced
+             umount {OPEN}/root; rm -rf {OPEN}",
+            template = self.template,
+        );
+        self.lab.shell(&script).unwrap();
+        let found = self.judge(&self.lab.journal("gha-breakout-open.service").unwrap());
+        self.lab.shell("systemctl stop gha-breakout-target.service").unwrap();
+        found
+    }
+
+    /// What these find as a service of the host: a container with nothing but its control group left.
+    pub fn try_as_a_service(&self, probes: &[&str]) -> BTreeMap<String, Found> {
+        let run = [&["prlimit", "--nofile=4096", INSIDE, "try", "service"], probes].concat();
         let found = self.judge(&self.lab.exec(Place::Host, &run).unwrap().check().unwrap().text());
         self.lab.shell("systemctl stop gha-breakout-target.service").unwrap();
         found
@@ -67,7 +108,6 @@ impl House {
         // What was sent last may still be on its way.
         std::thread::sleep(Duration::from_millis(300));
         let mut found: BTreeMap<String, Found> = lines.lines().filter_map(parse).collect();
-        assert!(found.len() > 40, "the probes did not run to their end:\n{lines}");
         let heard = self.heard();
         for found in found.values_mut() {
             if let Outcome::Witness(word) = &found.outcome {
@@ -149,7 +189,8 @@ fn wait(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-fn install(lab: &Lab) {
+/// Installs the product; gives the template's path in the host.
+fn install(lab: &Lab) -> String {
     let program = std::path::Path::new(PROBE).with_file_name("gha-runner-controller");
     let runner = format!(
         "#!/bin/sh\ncase $(hostname) in {}) exec sudo {INSIDE} neighbour;; *) sudo {INSIDE} try $(hostname);; esac\n",
@@ -179,6 +220,7 @@ fn install(lab: &Lab) {
          systemctl start gha-runner-sweep.service gha-runner-firewall.service"
     ))
     .unwrap();
+    template
 }
 
 fn stand_ins(lab: &Lab) -> Vec<Running> {
