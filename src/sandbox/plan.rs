@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::{inbox::Accepted, link};
+use super::{firewall, inbox::Accepted, link};
 use crate::{
     config::{
         Cache, Docker, Root, Settings, Sharing,
@@ -39,6 +39,10 @@ pub struct Plan {
     pub user: String,
     /// Its resolvers; none = the template's own.
     pub dns: Vec<Ipv4Addr>,
+    /// Its class's chain of the firewall: the class may leave the settings while it runs. Absent in what an earlier
+    /// version of this program left.
+    #[serde(default)]
+    pub fence: Vec<serde_json::Value>,
     /// Jobs of forks may run in it. Absent in what an earlier version of this program left.
     #[serde(default)]
     pub allow_forks: bool,
@@ -99,6 +103,7 @@ impl Plan {
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: class.network.dns.clone(),
+            fence: firewall::chain_of(class, settings),
             allow_forks: record.allow_forks,
             gpu: class.gpu,
             caches: class.caches.clone(),

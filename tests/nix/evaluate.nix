@@ -183,6 +183,7 @@ let
   # The host `nix flake init -t` gives, as it is, and what the walk-through's commands say of it.
   template =
     let
+      inherit ((import ../../templates/default/flake.nix).inputs.gha-runner-controller) url;
       outputs = (import ../../templates/default/flake.nix).outputs {
         nixpkgs.lib = lib // {
           nixosSystem =
@@ -206,6 +207,8 @@ let
     fails (lib.hasSuffix ".drv" config.system.build.toplevel.drvPath) "the template does not evaluate"
     ++ fails (cfg.containers.default.config.system.build.toplevel ? drvPath) "nor does its container"
     ++ fails (builtins.pathExists ../../templates/default/hardware-configuration.nix) "no file to replace"
+    ++ says "flake init -t ${url}\n"
+    ++ says "inputs.gha-runner-controller.url = \"${url}\";"
     ++ says "install -D -m 600 /dev/stdin ${toString cfg.tokenFile} "
     ++ says "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"
     ++ says "nixos-rebuild switch --flake .#${lib.head (lib.attrNames outputs.nixosConfigurations)}"
