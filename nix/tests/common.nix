@@ -9,6 +9,7 @@ let
   repo = "octo-org/hello";
   # Nothing but the simulator knows it.
   token = "nixos-test-token-8a1f";
+  tokenFile = "/run/token";
   socket = "/run/github-sim.sock";
   # Where the host's scenarios find it.
   hub = "/run/hub.sock";
@@ -25,7 +26,7 @@ let
   };
 in
 {
-  inherit token;
+  inherit tokenFile;
 
   forge =
     { pkgs, ... }:
@@ -72,11 +73,11 @@ in
         diskSize = 4096;
       };
       # A secret as sops-nix or agenix leaves it: made at boot, for root alone.
-      systemd.tmpfiles.rules = [ "f /run/token 0400 root root - ${token}" ];
+      systemd.tmpfiles.rules = [ "f ${tokenFile} 0400 root root - ${token}" ];
       services.gha-runner-controller = {
         enable = true;
         inherit package;
-        tokenFile = "/run/token";
+        inherit tokenFile;
         hostName = "nixos";
         pollInterval = "1s";
         targets = [ { inherit repo; } ];

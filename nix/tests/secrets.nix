@@ -12,6 +12,6 @@ in
   name = "gha-runner-secrets";
   nodes = { inherit (common) forge host; };
   testScript = common.prelude + ''
-    play("secrets ${common.token}")
+    play("secrets ${common.tokenFile}")
   '';
 }

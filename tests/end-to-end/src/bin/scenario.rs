@@ -23,8 +23,8 @@ enum Which {
     Job,
     /// The token shows to nobody
     Secrets {
-        /// The token
-        token: String,
+        /// The file it is in: an argument could be seen
+        token: PathBuf,
     },
     /// What a job cannot reach
     Fence,
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     let play = Scenario { hub: &hub, host: &Here };
     match scenario {
         Which::Job => play.job(),
-        Which::Secrets { token } => play.secrets(&token),
+        Which::Secrets { token } => play.secrets(std::fs::read_to_string(token)?.trim()),
         Which::Fence => play.fence(),
         Which::Inside => play.inside(),
         Which::Undisturbed { command } => {
