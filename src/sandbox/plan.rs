@@ -103,7 +103,6 @@ impl Plan {
             runner: template.runner.clone(),
             user: template.user.clone(),
             dns: class.network.dns.clone(),
-            fence: firewall::chain_of(class, settings),
             allow_forks: record.allow_forks,
             gpu: class.gpu,
             caches: class.caches.clone(),
@@ -111,6 +110,7 @@ impl Plan {
             docker: class.docker.clone(),
             target: None,
             store: None,
+            fence: firewall::chain_of(class, settings),
         })
     }
 
