@@ -137,6 +137,15 @@ in
         '';
       };
 
+      # --- Docker reads the file to which the guest adds its class's pool and mirror; of two names the last one counts
+      environment.etc."docker/daemon.json" = lib.mkIf config.virtualisation.docker.enable {
+        source =
+          (pkgs.formats.json { }).generate "daemon.json"
+            config.virtualisation.docker.daemon.settings;
+        mode = "0644";
+      };
+      virtualisation.docker.extraOptions = "--config-file=/etc/docker/daemon.json";
+
       # --- the network is there before the first unit: the guest addresses it
       networking = {
         hostName = mkDefault "job";

@@ -26,40 +26,43 @@ let
   ) (lib.filterAttrs (_: template: template.tree == null) cfg.templates);
 
   settings = pure.make {
-    top = {
-      inherit (cfg)
-        tokenFile
-        maxConcurrent
-        pollInterval
-        jobTimeout
-        idleGrace
-        hostName
-        ;
-    };
-    inherit (cfg)
-      http
-      network
-      github
-      credentials
-      targets
-      classes
-      settings
-      ;
-    templates = lib.mapAttrs (
-      name: template:
-      if template.tree != null then
-        { path = template.tree; }
-      else
-        let
-          container = containers.${name}.config;
-        in
-        {
-          system = "${container.system.build.toplevel}";
-          runnerDir = template.runnerDirectory;
-          runner = container.job.runner.program;
-          inherit (container.job) user;
-        }
-    ) cfg.templates;
+    inherit (cfg) targets settings;
+    # Every option there is, but those that say something else than a key of the file.
+    options =
+      lib.removeAttrs cfg [
+        "containers"
+        "enable"
+        "package"
+        "settings"
+        "targets"
+        "template"
+        "units"
+      ]
+      // {
+        templates = lib.mapAttrs (
+          name: template:
+          {
+            inherit (template) runnerVersion;
+          }
+          // (
+            if template.tree != null then
+              {
+                path = template.tree;
+                inherit (template) runner user nixStore;
+              }
+            else
+              let
+                container = containers.${name}.config;
+              in
+              {
+                system = "${container.system.build.toplevel}";
+                runnerDir = template.runnerDirectory;
+                runner = container.job.runner.program;
+                inherit (container.job) user;
+              }
+          )
+        ) cfg.templates;
+      };
   };
 
   units = pkgs.callPackage ./units.nix {
@@ -70,6 +73,7 @@ let
 
   secrets = {
     inherit (cfg) tokenFile;
+    "webhook.secretFile" = cfg.webhook.secretFile;
   }
   // lib.concatMapAttrs (name: credential: {
     "credentials.${name}.tokenFile" = credential.tokenFile;
@@ -80,6 +84,13 @@ let
       index: target: lib.nameValuePair "targets[${toString index}].tokenFile" target.tokenFile
     ) cfg.targets
   );
+
+  # What the root half calls: the fence, and file systems in files (caches, kept image stores, limited disks).
+  programs = [
+    pkgs.e2fsprogs
+    pkgs.nftables
+    pkgs.util-linux
+  ];
 
   option = "services.gha-runner-controller";
   count = lib.count (value: value != null);
@@ -104,16 +115,7 @@ in
     {
       # A class that left the configuration may still have jobs: its unit stays, where a reboot forgets it, and what
       # the unit names stays with it. Also without the module's own `enable`: that is one way for a class to leave.
-      system.activationScripts.ghaRunnerRunningClasses = ''
-        for unit in /run/current-system/etc/systemd/system/gha-runner-*@.service; do
-          name=''${unit##*/}
-          if [ -e "$unit" ] && [ ! -e "$systemConfig/etc/systemd/system/$name" ]; then
-            mkdir -p /run/systemd/system /nix/var/nix/gcroots
-            ln -sfn "$(readlink -f "$unit")" "/run/systemd/system/$name"
-            ln -sfn "/run/systemd/system/$name" "/nix/var/nix/gcroots/$name"
-          fi
-        done
-      '';
+      system.activationScripts.ghaRunnerRunningClasses = builtins.readFile ./keep-classes.sh;
     }
     (mkIf cfg.enable {
       services.gha-runner-controller = {
@@ -158,6 +160,20 @@ in
             runnerDirectory out.
           '';
         }) cfg.templates
+        ++ lib.mapAttrsToList (name: template: {
+          assertion =
+            template.tree != null
+            ||
+              count [
+                template.runner
+                template.user
+                template.nixStore
+              ] == 0;
+          message = ''
+            ${option}.templates.${name}: runner, user and nixStore are of a tree. Remedy: set job.runner and job.user in
+            its configuration; a system always sees the host's store.
+          '';
+        }) cfg.templates
         # What the container's own configuration says about itself.
         ++ lib.concatLists (
           lib.mapAttrsToList (
@@ -194,6 +210,7 @@ in
           class:
           lib.nameValuePair "gha-runner-${class}@" {
             overrideStrategy = "asDropin";
+            path = programs;
             restartIfChanged = false;
             stopIfChanged = false;
           }
@@ -208,7 +225,7 @@ in
           gha-runner-firewall = {
             overrideStrategy = "asDropin";
             wantedBy = [ "multi-user.target" ];
-            path = [ pkgs.nftables ];
+            path = programs;
             reloadIfChanged = true;
             # With reloadIfChanged these reload it too.
             restartTriggers = [ units ];
@@ -219,8 +236,23 @@ in
           gha-runner-sweep = {
             overrideStrategy = "asDropin";
             wantedBy = [ "multi-user.target" ];
+            path = programs;
           };
           polkit.restartTriggers = [ units ];
+          # Docker on the host may refuse to forward what is not its own; this chain is for the rules of others, and is
+          # kept when Docker starts again.
+          docker = mkIf config.virtualisation.docker.enable {
+            path = [ pkgs.iptables ];
+            postStart = ''
+              accept() {
+                iptables -w -C DOCKER-USER "$@" -j ACCEPT || iptables -w -I DOCKER-USER "$@" -j ACCEPT
+              }
+              if iptables -w -n -L DOCKER-USER; then
+                accept -i gj-+
+                accept -o gj-+ -m conntrack --ctstate ESTABLISHED,RELATED
+              fi >/dev/null 2>&1
+            '';
+          };
         };
 
       # --- the kernel: what the fence, systemd-nspawn and Docker in a container need and cannot load themselves
@@ -230,10 +262,13 @@ in
         "br_netfilter"
         "overlay"
         "fuse"
+        "loop"
         "tun"
+        "nf_conntrack_netlink"
         "nf_tables"
         "nft_chain_nat"
         "nft_compat"
+        "nft_connlimit"
         "nft_ct"
         "nft_fib_inet"
         "nft_masq"
@@ -241,6 +276,8 @@ in
         "xt_addrtype"
         "xt_conntrack"
         "xt_MASQUERADE"
+        "xt_nat"
+        "xt_tcpudp"
       ];
       boot.kernel.sysctl = {
         "net.ipv4.ip_forward" = mkDefault 1;

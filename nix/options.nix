@@ -1,5 +1,5 @@
 # The options of `services.gha-runner-controller`: one to one the keys of the configuration file (docs/configuration.md),
-# in this language's spelling. What is not here is written in `settings`.
+# in this language's spelling; `make test-nix` compares them with what the program reads.
 { lib, pkgs }:
 let
   inherit (lib)
@@ -28,7 +28,19 @@ let
       "${what}. Read by systemd as root when the controller starts, so it may belong to root alone; a path of sops-nix, agenix or a plain file, never one in the Nix store."
       (example "/run/secrets/github-token");
   duration = types.strMatching "([0-9]+ *[a-z]+ *)+";
-  size = types.either types.ints.positive types.str;
+  size = types.either types.ints.positive (types.strMatching "[0-9]+ *[KMGT]?");
+  # A table of keys, and tables people name.
+  table = options: types.submodule { inherit options; };
+  tables = options: types.attrsOf (table options);
+  # What one container may use, or all together.
+  limits = {
+    cpus = optional types.numbers.positive "CPUs that may be used; all if not set." (example 1.5);
+    memory = optional size "Memory that may be used, without swap; all if not set." (example "4G");
+    tasks = optional types.ints.positive "Most processes and threads." (example 4096);
+    ioWeight =
+      optional (types.ints.between 1 10000) "Share of disk bandwidth against others; 100 if not set."
+        (example 50);
+  };
 in
 {
   enable = mkEnableOption "the controller that boots a fresh container for each queued CI job";
@@ -43,15 +55,35 @@ in
   tokenFile = secret "File with the token of every target that names no other";
 
   maxConcurrent = optional types.ints.positive "Most containers at once; 7 if not set." (example 4);
-  pollInterval = optional duration "Time between two looks at a target; 10 seconds if not set." (
-    example "30s"
-  );
+  pollInterval =
+    optional duration
+      "Time between two looks at a repository in which something is queued or running; 10 seconds if not set."
+      (example "30s");
+  idlePollInterval =
+    optional duration
+      "Time between two looks at a repository in which nothing happens; a minute if not set."
+      (example "5m");
   jobTimeout =
     optional duration "Longest life of a container whose class says nothing; 2 hours if not set."
       (example "45m");
   idleGrace =
     optional duration "How long an idle container that nobody needs may live; a minute if not set."
       (example "5m");
+  bootTimeout =
+    optional duration "Time from a unit's start to a listening runner; a minute if not set."
+      (example "2m");
+  registrationLinger =
+    optional duration
+      "How long the registration of a runner that had its job is left to go by itself; 45 seconds if not set."
+      (example "1m");
+  runnerLabels = optional (types.listOf types.str) "Labels of the class `default`." (example [
+    "self-hosted"
+    "linux"
+  ]);
+  stateDir =
+    optional types.path
+      "The controller's records; /var/lib/gha-runner-controller if not set. A directory elsewhere than in /var/lib must be there and belong to the user gha-runner-controller."
+      (example "/persistent/gha-runner-controller");
   hostName =
     optional types.str
       "This host's part of runner names; the host's own name if not set. Must differ between hosts that share a repository."
@@ -69,48 +101,77 @@ in
         };
       }
     '';
-    type = types.attrsOf (
-      types.submodule {
-        options = {
-          tokenFile = secret "File with a token";
-          appId = optional types.ints.positive "The App's number." (example 123456);
-          privateKeyFile = secret "File with the App's private key (PEM)";
-          installationId = optional types.ints.positive "The App's installation, where it has several." (
-            example 654321
-          );
-        };
-      }
-    );
+    type = tables {
+      tokenFile = secret "File with a token";
+      appId = optional types.ints.positive "The App's number." (example 123456);
+      privateKeyFile = secret "File with the App's private key (PEM)";
+      installationId = optional types.ints.positive "The App's installation; looked up if not set." (
+        example 654321
+      );
+      apiUrl = optional types.str "API it is for; `github.apiUrl` if not set." (
+        example "https://api.octo-corp.ghe.com"
+      );
+      share =
+        optional (types.numbers.between 0 1)
+          "Part of its hourly rate limit that is used at most; half if not set."
+          (example 0.8);
+    };
   };
 
   targets = mkOption {
     default = [ ];
     description = "Whom to serve: each one of `repo`, `org`, `user` and `enterprise`.";
     example = literalExpression ''[ { repo = "octo-org/hello"; } { org = "octo-org"; credential = "app"; } ]'';
-    type = types.listOf (
-      types.submodule {
-        options = {
-          repo = optional types.str "A repository." (example "octo-org/hello");
-          org = optional types.str "An organisation with its repositories." (example "octo-org");
-          user = optional types.str "A user with their repositories." (example "octocat");
-          enterprise = optional types.str "An enterprise." (example "octo-corp");
-          tokenFile = secret "File with this target's token";
-          credential = optional types.str "Name of one of `credentials`." (example "app");
-          include =
-            optional (types.listOf types.str) "Only repositories that match one of these patterns."
-              (example [ "octo-org/web-*" ]);
-          exclude =
-            optional (types.listOf types.str) "No repositories that match one of these patterns."
-              (example [ "octo-org/legacy-*" ]);
-          pushedWithin = optional duration "Only repositories that saw a push within this time." (
-            example "90d"
-          );
-          priority = optional types.int "Jobs of a higher priority go first." (example 10);
-          weight = optional types.ints.positive "Share among targets of one priority." (example 2);
-          maxConcurrent = optional types.ints.positive "Most containers at once for this target." (example 2);
-        };
-      }
-    );
+    type = types.listOf (table {
+      repo = optional types.str "A repository." (example "octo-org/hello");
+      org = optional types.str "An organisation with its repositories." (example "octo-org");
+      user = optional types.str "A user with their repositories." (example "octocat");
+      enterprise = optional types.str "An enterprise; by scale sets only." (example "octo-corp");
+      tokenFile = secret "File with this target's token";
+      credential = optional types.str "Name of one of `credentials`." (example "app");
+      register =
+        optional
+          (types.enum [
+            "organisation"
+            "repository"
+          ])
+          "Where an organisation's runners are registered; with `repository` no permission on the organisation is needed."
+          (example "repository");
+      runnerGroup =
+        optional types.str
+          "Group its runners join, of an organisation or enterprise; its default group if not set."
+          (example "builders");
+      include =
+        optional (types.listOf types.str)
+          "Only repositories whose name, without owner, matches one of these patterns."
+          (example [ "web-*" ]);
+      exclude =
+        optional (types.listOf types.str)
+          "No repositories whose name, without owner, matches one of these patterns."
+          (example [ "legacy-*" ]);
+      pushedWithin = optional duration "Only repositories that saw a push within this time." (
+        example "90d"
+      );
+      rediscover = optional duration "Time between two looks for repositories; 10 minutes if not set." (
+        example "1h"
+      );
+      classes = optional (types.listOf types.str) "Classes that serve it; all if not set." (example [
+        "small"
+      ]);
+      priority = optional (types.ints.between (-100) 100) "Jobs of a higher priority go first." (
+        example 10
+      );
+      weight = optional (types.ints.between 1 1000) "Share among targets of one priority." (example 2);
+      maxConcurrent = optional types.ints.positive "Most containers at once for this target." (example 2);
+      forks =
+        optional
+          (types.enum [
+            "refuse"
+            "allow"
+          ])
+          "Whether jobs of public repositories that were triggered from forks run; they are refused if not set."
+          (example "allow");
+    });
   };
 
   classes = mkOption {
@@ -122,20 +183,86 @@ in
         big = { labels = [ "self-hosted" "linux" "big" ]; cpus = 8; memory = "32G"; maxConcurrent = 1; };
       }
     '';
-    type = types.attrsOf (
-      types.submodule {
-        options = {
-          labels = optional (types.listOf types.str) "Labels it offers." (example [
-            "self-hosted"
-            "linux"
+    type = tables (
+      limits
+      // {
+        labels = optional (types.listOf types.str) "Labels it offers." (example [
+          "self-hosted"
+          "linux"
+        ]);
+        template = optional types.str "Name of one of `templates`; `default` if not set." (example "rust");
+        timeout = optional duration "Longest life of a container; `jobTimeout` if not set." (example "30m");
+        maxConcurrent = optional types.ints.positive "Most containers of the class at once." (example 2);
+        minIdle =
+          optional types.ints.unsigned
+            "Idle containers kept ready for each place its runners are registered with."
+            (example 1);
+        intake =
+          optional
+            (types.enum [
+              "polling"
+              "scale-set"
+              "auto"
+            ])
+            "How its jobs are found: by polling, which is the default; by a runner scale set of each scope; or by a scale set where the credential allows it."
+            (example "scale-set");
+        disk =
+          optional size
+            "Disk space one container may use for all it writes, Docker's images included; no limit if not set."
+            (example "40G");
+        gpu = optional types.bool "Whether containers get the host's graphics processors." (example true);
+        privileged =
+          optional types.bool
+            "Whether containers have no user namespace: root inside is then root of the host (docs/security.md)."
+            (example true);
+        caches = mkOption {
+          default = { };
+          description = "Directories that outlive containers.";
+          example = literalExpression ''{ ccache = { at = "/home/runner/.cache/ccache"; size = "20G"; }; }'';
+          type = tables {
+            at = optional types.path "Where containers see it; `/srv/gha-cache/NAME` if not set." (
+              example "/home/runner/.cache/ccache"
+            );
+            size = optional size "The most it holds; 10G if not set." (example "20G");
+            per =
+              optional
+                (types.enum [
+                  "target"
+                  "class"
+                ])
+                "Whether the jobs of each target share one, which is the default, or all of the class."
+                (example "class");
+          };
+        };
+        network = {
+          internet = optional types.bool "Whether public addresses can be reached; they can if not set." (
+            example false
+          );
+          allow =
+            optional (types.listOf types.str)
+              "Destinations that are reached beyond that, also on the host or in its network: `ADDRESS[/PREFIX][:PORTS]`."
+              (example [
+                "192.168.1.20:5432"
+              ]);
+          shared = optional (types.listOf types.str) "Names of `network.shared` that are reached." (example [
+            "database"
           ]);
-          template = optional types.str "Name of one of `templates`; `default` if not set." (example "rust");
-          cpus = optional types.numbers.positive "CPUs a container may use; all if not set." (example 1.5);
-          memory = optional size "Memory a container may use, without swap; all if not set." (example "4G");
-          tasks = optional types.ints.positive "Processes and threads of a container." (example 4096);
-          timeout = optional duration "Longest life of a container; `jobTimeout` if not set." (example "30m");
-          maxConcurrent = optional types.ints.positive "Most containers of the class at once." (example 2);
-          minIdle = optional types.ints.unsigned "Idle containers kept ready for each target." (example 1);
+          dns = optional (types.listOf types.str) "Resolvers; `network.dns` if not set." (example [
+            "192.168.1.1"
+          ]);
+        };
+        docker = {
+          enable = optional types.bool "Whether jobs may use Docker, which the default template has." (
+            example true
+          );
+          mirror = optional types.str "Root of a registry that is asked before Docker Hub." (
+            example "http://192.168.1.20:5000"
+          );
+          pool = optional types.str "Where Docker's networks inside get their subnets." (
+            example "172.20.0.0/14"
+          );
+          keep = optional types.bool "Whether image stores outlive containers." (example true);
+          keepSize = optional size "The most each store holds; 20G if not set." (example "50G");
         };
       }
     );
@@ -160,25 +287,35 @@ in
         debian.tree = "/var/lib/machines/gha-runner";
       }
     '';
-    type = types.attrsOf (
-      types.submodule {
-        options = {
-          configuration = mkOption {
-            type = types.deferredModule;
-            default = { };
-            description = "A NixOS module merged over the default job container.";
-            example = literalExpression "./rust-container.nix";
-          };
-          tree = optional types.path "A directory tree on the host in place of a NixOS system." (
-            example "/var/lib/machines/gha-runner"
-          );
-          runnerDirectory =
-            optional types.path
-              "Directory on the host with an unpacked release of the runner, in place of the package of nixpkgs. Each container sees a copy it may write to."
-              (example "/var/lib/actions-runner");
-        };
-      }
-    );
+    type = tables {
+      configuration = mkOption {
+        type = types.deferredModule;
+        default = { };
+        description = "A NixOS module merged over the default job container.";
+        example = literalExpression "./rust-container.nix";
+      };
+      runnerDirectory =
+        optional types.path
+          "Directory on the host with an unpacked release of the runner, in place of the package of nixpkgs. Each container sees a copy it may write to."
+          (example "/var/lib/actions-runner");
+      runnerVersion =
+        optional types.str "Version of the runner program; read from the template if not set."
+          (example "2.336.0");
+      tree = optional types.path "A directory tree on the host in place of a NixOS system." (
+        example "/var/lib/machines/gha-runner"
+      );
+      runner =
+        optional types.path
+          "A tree's runner program; `/opt/actions-runner/bin/Runner.Listener` if not set. A system's is `job.runner`."
+          (example "/usr/lib/actions-runner/bin/Runner.Listener");
+      user = optional types.str "A tree's job user; `runner` if not set. A system's is `job.user`." (
+        example "builder"
+      );
+      nixStore =
+        optional types.path
+          "Nix store of the host that a tree sees at /nix/store; none if not set. A system always sees it."
+          (example "/nix/store");
+    };
   };
 
   network = {
@@ -187,7 +324,33 @@ in
     );
     prefix = optional (types.ints.between 8 30) "Size of a container's subnet." (example 28);
     dns = optional (types.listOf types.str) "Resolvers of containers." (example [ "9.9.9.9" ]);
+    connections =
+      optional types.ints.positive "Most connections of one container at once; 8192 if not set."
+        (example 20000);
+    deny =
+      optional (types.listOf types.str)
+        "Networks beyond the private and special ones that containers may not reach, e.g. a local one with public addresses."
+        (example [ "203.0.113.0/24" ]);
+    shared = mkOption {
+      default = { };
+      description = "Services that jobs share, by the name classes use.";
+      example = literalExpression ''{ database = { destination = "10.9.0.5:5432"; interface = "services"; }; }'';
+      type = tables {
+        destination = optional types.str "`ADDRESS[/PREFIX][:PORTS]`" (example "10.9.0.5:5432");
+        interface = optional types.str "The host's link that leads there; any if not set." (
+          example "services"
+        );
+      };
+    };
   };
+
+  # All containers together.
+  inherit limits;
+
+  ids.first =
+    optional types.ints.positive
+      "Lowest user and group id of containers, a multiple of 65536; 536870912 if not set."
+      (example 1073741824);
 
   http = {
     address = optional types.str "Where status is served; a loopback address." (example "127.0.0.1");
@@ -200,12 +363,20 @@ in
     example "https://github.example.org/api/v3"
   );
 
+  webhook = {
+    address = optional types.str "Where webhook deliveries arrive; 127.0.0.1 if not set." (
+      example "192.168.1.20"
+    );
+    port = optional types.port "Port of it; 8081 if not set." (example 9181);
+    secretFile = secret "File with the secret shared with the forge; without it there is no webhook";
+  };
+
   settings = mkOption {
     inherit ((pkgs.formats.json { })) type;
     default = { };
-    description = "Any other key of the configuration file, in its own spelling (docs/configuration.md). Wins over the options.";
+    description = "Any key of the configuration file, in its own spelling (docs/configuration.md). Wins over the options.";
     example = {
-      boot_timeout = "2m";
+      class.big.io_weight = 50;
     };
   };
 }

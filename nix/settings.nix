@@ -29,14 +29,43 @@ let
       )
     );
 
+  # Tables with names people choose: what each is called in the file.
+  named = {
+    caches = "cache";
+    classes = "class";
+    credentials = "credential";
+    shared = "shared";
+    templates = "template";
+  };
+
   # Without what was not set. A path stays a name: a file that is named is never copied into the store.
   section =
     attrs:
     listToAttrs (
-      map (name: {
-        name = snake name;
-        value = if isPath attrs.${name} then toString attrs.${name} else attrs.${name};
-      }) (filter (name: attrs.${name} != null) (attrNames attrs))
+      filter (entry: entry.value != null && entry.value != { }) (
+        map (
+          name:
+          let
+            value = attrs.${name};
+          in
+          if isAttrs value && named ? ${name} then
+            {
+              name = named.${name};
+              value = mapAttrs (_: section) value;
+            }
+          else
+            {
+              name = snake name;
+              value =
+                if isAttrs value then
+                  section value
+                else if isPath value then
+                  toString value
+                else
+                  value;
+            }
+        ) (attrNames attrs)
+      )
     );
 
   # What is written twice is decided by `over`.
@@ -48,16 +77,6 @@ let
       if isAttrs value && isAttrs (under.${name} or null) then merge under.${name} value else value
     ) over;
 
-  isEmpty = value: value == { } || value == [ ];
-  withoutEmpty =
-    attrs:
-    listToAttrs (
-      map (name: {
-        inherit name;
-        value = attrs.${name};
-      }) (filter (name: !isEmpty attrs.${name}) (attrNames attrs))
-    );
-
   storeDir = builtins.storeDir + "/";
 in
 {
@@ -67,29 +86,15 @@ in
   inStore = path: substring 0 (stringLength storeDir) (toString path) == storeDir;
 
   # The whole configuration file.
-  #   top: options of the file's first level; http, network, github: tables;
-  #   credentials, classes, templates: tables by name; targets: a list; settings: whatever else, which wins.
+  #   options: those that are keys of the file; targets: tables in their order; settings: whatever else, which wins.
   make =
     {
-      top ? { },
-      http ? { },
-      network ? { },
-      github ? { },
-      credentials ? { },
+      options ? { },
       targets ? [ ],
-      classes ? { },
-      templates ? { },
       settings ? { },
     }:
-    merge (withoutEmpty (
-      section top
-      // {
-        http = section http;
-        network = section network;
-        github = section github;
-        credential = mapAttrs (_: section) credentials;
-        class = mapAttrs (_: section) classes;
-        template = mapAttrs (_: section) templates;
-      }
-    )) (settings // withoutEmpty { target = map section targets ++ settings.target or [ ]; });
+    let
+      all = map section targets ++ settings.target or [ ];
+    in
+    merge (section options) (settings // (if all == [ ] then { } else { target = all; }));
 }

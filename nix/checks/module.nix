@@ -7,8 +7,9 @@
 let
   inherit (pkgs) lib;
 
+  # $1: of the module; $2: of the host beside it
   nixos =
-    configuration:
+    configuration: beside:
     import (pkgs.path + "/nixos/lib/eval-config.nix") {
       inherit lib;
       system = null;
@@ -28,8 +29,15 @@ let
           system.stateVersion = lib.trivial.release;
         }
         { services.gha-runner-controller = configuration; }
+        beside
       ];
     };
+
+  neighbours.neighbours = {
+    virtualisation.docker.enable = true;
+    networking.nftables.enable = true;
+    networking.firewall.filterForward = true;
+  };
 
   minimal = {
     tokenFile = "/run/secrets/token";
@@ -38,12 +46,13 @@ let
 in
 rec {
   # What evaluates.
-  accepted = lib.mapAttrs (_: nixos) {
+  accepted = lib.mapAttrs (name: configuration: nixos configuration (neighbours.${name} or { })) {
     inherit minimal;
     tree = minimal // {
       templates.default.tree = "/var/lib/machines/gha-runner";
     };
     several = {
+      settings.boot_timeout = "3m";
       targets = [
         {
           repo = "octo-org/hello";
@@ -55,21 +64,82 @@ rec {
         }
       ];
     };
-    full = minimal // {
+    # Every option has a value here: what the program reads is compared with it.
+    full = {
       maxConcurrent = 4;
       pollInterval = "30s";
+      idlePollInterval = "5m";
       jobTimeout = "1h 30m";
       idleGrace = "2m";
+      bootTimeout = "2m";
+      registrationLinger = "1m";
+      runnerLabels = [ "self-hosted" ];
+      stateDir = "/var/lib/gha-runner-controller/records";
       hostName = "builder-1";
+      tokenFile = "/run/secrets/token";
+      credentials = {
+        app = {
+          appId = 1;
+          installationId = 2;
+          privateKeyFile = "/run/secrets/app.pem";
+          share = 0.8;
+        };
+        enterprise = {
+          tokenFile = "/run/secrets/enterprise";
+          apiUrl = "https://api.octo-corp.ghe.com";
+        };
+      };
+      targets = [
+        {
+          repo = "octo-org/hello";
+          tokenFile = "/run/secrets/hello";
+          classes = [ "small" ];
+          priority = 10;
+          forks = "allow";
+        }
+        {
+          org = "octo-org";
+          credential = "app";
+          register = "organisation";
+          runnerGroup = "builders";
+          include = [ "web-*" ];
+          exclude = [ "*-archive" ];
+          pushedWithin = "90d";
+          rediscover = "1h";
+          weight = 2;
+          maxConcurrent = 2;
+        }
+        { user = "octocat"; }
+        {
+          enterprise = "octo-corp";
+          credential = "enterprise";
+          classes = [ "nix-big" ];
+        }
+      ];
       classes = {
         small = {
           labels = [ "linux" ];
           cpus = 1.5;
           memory = "2G";
           tasks = 4096;
+          ioWeight = 50;
+          disk = "40G";
+          gpu = true;
           timeout = "30m";
           maxConcurrent = 2;
           minIdle = 1;
+          intake = "polling";
+          network = {
+            internet = false;
+            allow = [ "192.168.1.20:5432" ];
+            shared = [ "database" ];
+            dns = [ "192.168.1.1" ];
+          };
+          caches.ccache = {
+            at = "/home/runner/.cache/ccache";
+            size = "20G";
+            per = "class";
+          };
         };
         nix-big = {
           labels = [
@@ -77,21 +147,64 @@ rec {
             "big"
           ];
           template = "released";
+          intake = "scale-set";
+          docker = {
+            enable = true;
+            mirror = "http://192.168.1.20:5000";
+            pool = "172.20.0.0/14";
+            keep = true;
+            keepSize = "50G";
+          };
+        };
+        default = {
+          template = "debian";
+          privileged = true;
         };
       };
       template = {
         environment.systemPackages = [ pkgs.nodejs ];
       };
-      templates.released.runnerDirectory = "/var/lib/actions-runner";
+      templates.released = {
+        runnerDirectory = "/var/lib/actions-runner";
+        runnerVersion = "2.336.0";
+      };
+      templates.debian = {
+        tree = "/var/lib/machines/gha-runner";
+        runner = "/usr/lib/actions-runner/bin/Runner.Listener";
+        user = "builder";
+        nixStore = "/nix/store";
+      };
       network = {
         pool = "10.77.0.0/16";
         prefix = 28;
         dns = [ "9.9.9.9" ];
+        connections = 20000;
+        deny = [ "203.0.113.0/24" ];
+        shared.database = {
+          destination = "10.9.0.5:5432";
+          interface = "services";
+        };
       };
-      http.port = 9180;
+      limits = {
+        cpus = 8;
+        memory = "32G";
+        tasks = 65536;
+        ioWeight = 50;
+      };
+      ids.first = 1073741824;
+      http = {
+        address = "127.0.0.1";
+        port = 9180;
+      };
+      webhook = {
+        address = "192.168.1.20";
+        port = 9181;
+        secretFile = "/run/secrets/webhook";
+      };
       github.apiUrl = "https://github.example.org/api/v3";
-      settings.boot_timeout = "2m";
     };
+    # Beside Docker and a firewall that refuses to forward.
+    neighbours = minimal;
   };
 
   # What does not, and what it says.
@@ -128,6 +241,16 @@ rec {
       ];
       says = ''
         services.gha-runner-controller.targets[0].tokenFile: ${builtins.storeDir}/abc-token is in the Nix store, which every user and every job can read. Remedy:
+        name a file outside of it, for example one of sops-nix or agenix, or one only root can read; in quotes,
+        because a path without them is copied into the store.
+      '';
+    };
+    a-webhooks-secret-in-the-store = {
+      configuration = minimal // {
+        webhook.secretFile = "${builtins.storeDir}/abc-secret";
+      };
+      says = ''
+        services.gha-runner-controller.webhook.secretFile: ${builtins.storeDir}/abc-secret is in the Nix store, which every user and every job can read. Remedy:
         name a file outside of it, for example one of sops-nix or agenix, or one only root can read; in quotes,
         because a path without them is copied into the store.
       '';
@@ -176,6 +299,15 @@ rec {
         runnerDirectory out.
       '';
     };
+    a-trees-user-of-a-system = {
+      configuration = minimal // {
+        templates.default.user = "builder";
+      };
+      says = ''
+        services.gha-runner-controller.templates.default: runner, user and nixStore are of a tree. Remedy: set job.runner and job.user in
+        its configuration; a system always sees the host's store.
+      '';
+    };
     a-container-without-its-user = {
       configuration = minimal // {
         template.job.user = "nobody-there";
@@ -191,7 +323,7 @@ rec {
   failures = lib.mapAttrs (
     _: case:
     map (found: found.message) (
-      lib.filter (found: !found.assertion) (nixos case.configuration).config.assertions
+      lib.filter (found: !found.assertion) (nixos case.configuration { }).config.assertions
     )
   ) refused;
 

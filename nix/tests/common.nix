@@ -1,5 +1,5 @@
-# A build host with the module, and the simulated GitHub of the laboratory on a machine of its own. What jobs are and
-# how they end is the simulator's business, as in the laboratory's own end-to-end tests; here is only NixOS.
+# A build host with the module, and the simulated GitHub of the laboratory on a machine of its own. What jobs do and what
+# must be seen of them is in the scenarios of the laboratory's own tests; here is only NixOS.
 {
   lib,
   package,
@@ -9,7 +9,11 @@ let
   repo = "octo-org/hello";
   # Nothing but the simulator knows it.
   token = "nixos-test-token-8a1f";
+  tokenFile = "/run/token";
   socket = "/run/github-sim.sock";
+  # Where the host's scenarios find it.
+  hub = "/run/hub.sock";
+  hubPort = 7000;
   # Not of a private network: containers do not reach those.
   forgeAddress = "203.0.113.10";
   address = address: {
@@ -22,17 +26,17 @@ let
   };
 in
 {
-  inherit token;
+  inherit tokenFile;
 
   forge =
     { pkgs, ... }:
     {
       imports = [ (address forgeAddress) ];
       networking.firewall.enable = false;
-      environment.systemPackages = [
-        laboratory
-        pkgs.jq
-      ];
+      systemd.services.hub = {
+        wantedBy = [ "multi-user.target" ];
+        serviceConfig.ExecStart = "${pkgs.socat}/bin/socat TCP-LISTEN:${toString hubPort},reuseaddr,fork UNIX-CONNECT:${socket}";
+      };
       systemd.services.github-sim = {
         wantedBy = [ "multi-user.target" ];
         serviceConfig.ExecStart = lib.concatStringsSep " " [
@@ -47,74 +51,57 @@ in
       };
     };
 
-  host = {
-    imports = [
-      ../module.nix
-      (address "203.0.113.1")
-    ];
-    # A store on a file system whose ids can be mapped.
-    virtualisation = {
-      useNixStoreImage = true;
-      writableStore = false;
-      memorySize = 2048;
-      diskSize = 4096;
-    };
-    # A secret as sops-nix or agenix leaves it: made at boot, for root alone.
-    systemd.tmpfiles.rules = [ "f /run/token 0400 root root - ${token}" ];
-    services.gha-runner-controller = {
-      enable = true;
-      inherit package;
-      tokenFile = "/run/token";
-      hostName = "nixos";
-      pollInterval = "1s";
-      targets = [ { inherit repo; } ];
-      classes.small.labels = [
-        "self-hosted"
-        "linux"
+  host =
+    { pkgs, ... }:
+    {
+      imports = [
+        ../module.nix
+        (address "203.0.113.1")
       ];
-      github.apiUrl = "http://forge";
-      template = {
-        # The simulator's stand-in for the runner: the same protocol, and jobs that are shell scripts.
-        job.runner.program = "${laboratory}/bin/fakerunner";
-        networking.hosts.${forgeAddress} = [ "forge" ];
+      environment.systemPackages = [ laboratory ];
+      systemd.services.hub = {
+        wantedBy = [ "multi-user.target" ];
+        serviceConfig.ExecStart = "${pkgs.socat}/bin/socat UNIX-LISTEN:${hub},unlink-early,fork TCP:${forgeAddress}:${toString hubPort}";
       };
-      network.dns = [ ];
+      # What the fence's scenario listens on must be kept away by the fence alone.
+      networking.firewall.allowedTCPPorts = [ 7777 ];
+      # A store on a file system whose ids can be mapped.
+      virtualisation = {
+        useNixStoreImage = true;
+        writableStore = false;
+        memorySize = 2048;
+        diskSize = 4096;
+      };
+      # A secret as sops-nix or agenix leaves it: made at boot, for root alone.
+      systemd.tmpfiles.rules = [ "f ${tokenFile} 0400 root root - ${token}" ];
+      services.gha-runner-controller = {
+        enable = true;
+        inherit package;
+        inherit tokenFile;
+        hostName = "nixos";
+        pollInterval = "1s";
+        targets = [ { inherit repo; } ];
+        classes.small = {
+          labels = [
+            "self-hosted"
+            "linux"
+          ];
+          docker.enable = true;
+        };
+        github.apiUrl = "http://forge";
+        template = {
+          # The simulator's stand-in for the runner: the same protocol, and jobs that are shell scripts.
+          job.runner.program = "${laboratory}/bin/fakerunner";
+          networking.hosts.${forgeAddress} = [ "forge" ];
+        };
+        network.dns = [ ];
+      };
     };
-  };
 
-  # Functions of the test script.
+  # What a test script begins with: `play` is a scenario of tests/end-to-end/src/scenario.rs, played on the host.
   prelude = ''
-    import json
-
-    MINUTE = 60
-
-    def hub(**command):
-        answer = forge.succeed("github-sim ctl --control-socket ${socket} '%s'" % json.dumps(command))
-        return json.loads(answer)
-
-    def queue(name, script):
-        job = {"name": name, "labels": ["self-hosted", "linux"], "steps": [{"name": name, "run": script}]}
-        return hub(do="queue_job", repo="${repo}", job=job)["job_ids"][0]
-
-    def job_is(job, status):
-        def look(_last):
-            return hub(do="job", job=job)["status"] == status
-        return look
-
-    def finish(job, conclusion="success"):
-        retry(job_is(job, "completed"), timeout_seconds=3 * MINUTE)
-        seen = hub(do="job", job=job)
-        assert seen["conclusion"] == conclusion, seen
-        return seen
-
-    def containers():
-        return host.succeed("systemctl list-units --plain --no-legend 'gha-runner-*@*.service' | cut -d' ' -f1").split()
-
-    def nothing_left():
-        host.wait_until_succeeds("! ls /var/lib/gha-runner-sandbox/* /run/gha-runner-sandbox/* 2>/dev/null", timeout=MINUTE)
-        host.fail("ip -o link | grep -E 'g[jp]-'")
-        host.fail("ls /nix/var/nix/gcroots/gha-runner/*")
-        host.fail("machinectl --no-legend list | grep -v .host | grep .")
+    def play(scenario):
+        print(host.succeed("scenario --hub ${hub} " + scenario))
 
     start_all()
     forge.wait_for_unit("github-sim.service")

@@ -148,6 +148,7 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             dns: vec![],
+            fence: Vec::new(),
             allow_forks: false,
             gpu: false,
             caches: vec![],

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::{inbox::Accepted, link};
+use super::{firewall, inbox::Accepted, link};
 use crate::{
     config::{
         Cache, Docker, Root, Settings, Sharing,
@@ -39,6 +39,10 @@ pub struct Plan {
     pub user: String,
     /// Its resolvers; none = the template's own.
     pub dns: Vec<Ipv4Addr>,
+    /// Its class's chain of the firewall: the class may leave the settings while it runs. Absent in what an earlier
+    /// version of this program left.
+    #[serde(default)]
+    pub fence: Vec<serde_json::Value>,
     /// Jobs of forks may run in it. Absent in what an earlier version of this program left.
     #[serde(default)]
     pub allow_forks: bool,
@@ -107,6 +111,7 @@ impl Plan {
             docker: class.docker.clone(),
             target: None,
             store: None,
+            fence: firewall::chain_of(class, settings),
         })
     }
 

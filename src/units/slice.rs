@@ -3,6 +3,9 @@
 use super::{MARKER, limits};
 use crate::config::Limits;
 
+/// Stopping a slice stops what is in it: a switch of NixOS to a configuration without it must not.
+const STAYS: &str = "X-StopOnRemoval=false\n";
+
 /// The slice of a class. A hyphen in a slice's name means nesting (systemd.slice(5)), so those of the class become
 /// underscores, which no class has.
 pub fn name(class: &str) -> String {
@@ -12,7 +15,7 @@ pub fn name(class: &str) -> String {
 /// The slice of all containers.
 pub fn all(together: &Limits) -> String {
     format!(
-        "{MARKER}\n\n[Unit]\nDescription=Job containers\n\n[Slice]\n# Peaks are told by these.\n\
+        "{MARKER}\n\n[Unit]\nDescription=Job containers\n{STAYS}\n[Slice]\n# Peaks are told by these.\n\
          CPUAccounting=yes\nMemoryAccounting=yes\nTasksAccounting=yes\n{}",
         limits::directives(together, None)
     )
@@ -20,5 +23,5 @@ pub fn all(together: &Limits) -> String {
 
 /// The slice of one class's containers.
 pub fn class(class: &str) -> String {
-    format!("{MARKER}\n\n[Unit]\nDescription=Job containers of class {class}\n")
+    format!("{MARKER}\n\n[Unit]\nDescription=Job containers of class {class}\n{STAYS}")
 }

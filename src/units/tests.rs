@@ -155,7 +155,9 @@ fn a_switch_of_nixos_leaves_running_containers_alone() {
     };
     let medium = unit("gha-runner-medium@.service");
     has(&section(&medium, "Service"), &["X-RestartIfChanged=false", "X-StopIfChanged=false"]);
-    has(&section(&medium, "Unit"), &["X-StopOnRemoval=false"]);
+    for text in [&medium, &unit("gha-runner-medium.slice"), &unit("gha-runner.slice")] {
+        has(&section(text, "Unit"), &["X-StopOnRemoval=false"]);
+    }
     has(&section(&unit("gha-runner-firewall.service"), "Service"), &["X-ReloadIfChanged=true"]);
 }
 

@@ -21,6 +21,7 @@
         ];
         cpus = 2;
         memory = "4G";
+        docker.enable = true;
       };
       big = {
         labels = [
@@ -32,6 +33,7 @@
         memory = "16G";
         maxConcurrent = 1;
         timeout = "4h";
+        docker.enable = true;
       };
     };
 

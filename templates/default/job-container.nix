@@ -36,17 +36,11 @@
     zstd
   ];
 
-  # Docker starts when a job first speaks to it, and costs nothing until then.
+  # Docker starts when a job first speaks to it, and costs nothing until then. A class whose jobs may use it says so
+  # (docker.enable).
   virtualisation.docker = {
     enable = true;
     enableOnBoot = false;
-    # Clear of the containers' own subnets.
-    daemon.settings.default-address-pools = [
-      {
-        base = "172.30.0.0/16";
-        size = 24;
-      }
-    ];
   };
 
   # Nix too: its daemon starts with the first command. The host's store is there to read; what a job adds goes away

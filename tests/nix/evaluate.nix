@@ -54,7 +54,23 @@ let
     ++ fails (
       config.systemd.services.gha-runner-controller.wantedBy == [ "multi-user.target" ]
     ) "${name}: nothing starts the controller"
-    ++ fails (lib.hasInfix "nftables" config.systemd.services.gha-runner-firewall.environment.PATH) "${name}: the fence does not find nft"
+    ++
+      lib.concatMap
+        (
+          unit:
+          map (package: "${name}: ${unit} does not find the programs of ${lib.getName package}") (
+            lib.filter (package: !lib.elem package config.systemd.services.${unit}.path) [
+              pkgs.e2fsprogs
+              pkgs.nftables
+              pkgs.util-linux
+            ]
+          )
+        )
+        (
+          lib.filter (lib.hasPrefix "gha-runner-") (
+            lib.remove "gha-runner-controller" (lib.attrNames config.systemd.services)
+          )
+        )
     ++ fails config.security.polkit.enable "${name}: no polkit"
     ++ lib.concatLists (
       lib.mapAttrsToList (
@@ -65,6 +81,14 @@ let
         ) "${name}: ${unit} is changed in ${toString added.keys}"
       ) additions.${name}
     );
+
+  # Nobody else's firewall stands in the way of what the fence lets pass.
+  neighbours =
+    let
+      inherit (module.accepted.neighbours) config;
+    in
+    fails (lib.hasInfix ''iifname "gj-*" accept'' config.networking.firewall.extraForwardRules) "neighbours: the firewall forwards nothing"
+    ++ fails (lib.hasInfix "accept -i gj-+" config.systemd.services.docker.postStart) "neighbours: Docker forwards nothing";
 
   container =
     let
@@ -84,6 +108,12 @@ let
       && config.systemd.sockets.docker.wantedBy == [ "sockets.target" ]
     ) "container: nobody listens for Docker"
     ++ fails config.programs.nix-ld.enable "container: no nix-ld"
+    ++ fails (
+      config.virtualisation.docker.extraOptions == "--config-file=/etc/docker/daemon.json"
+    ) "container: Docker does not read what the guest writes"
+    ++ fails (
+      config.environment.etc."docker/daemon.json".mode == "0644"
+    ) "container: the guest cannot write for Docker"
     ++ fails (
       config.systemd.services.gha-runner-guest.overrideStrategy == "asDropin"
     ) "container: the guest's unit is replaced"
@@ -153,6 +183,7 @@ let
   # The host `nix flake init -t` gives, as it is, and what the walk-through's commands say of it.
   template =
     let
+      inherit ((import ../../templates/default/flake.nix).inputs.gha-runner-controller) url;
       outputs = (import ../../templates/default/flake.nix).outputs {
         nixpkgs.lib = lib // {
           nixosSystem =
@@ -176,6 +207,8 @@ let
     fails (lib.hasSuffix ".drv" config.system.build.toplevel.drvPath) "the template does not evaluate"
     ++ fails (cfg.containers.default.config.system.build.toplevel ? drvPath) "nor does its container"
     ++ fails (builtins.pathExists ../../templates/default/hardware-configuration.nix) "no file to replace"
+    ++ says "flake init -t ${url}\n"
+    ++ says "inputs.gha-runner-controller.url = \"${url}\";"
     ++ says "install -D -m 600 /dev/stdin ${toString cfg.tokenFile} "
     ++ says "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"
     ++ says "nixos-rebuild switch --flake .#${lib.head (lib.attrNames outputs.nixosConfigurations)}"
@@ -183,7 +216,8 @@ let
 in
 {
   inherit template;
-  module = module.problems ++ lib.concatMap host (lib.attrNames module.accepted) ++ container;
+  module =
+    module.problems ++ lib.concatMap host (lib.attrNames module.accepted) ++ neighbours ++ container;
   inherit (module) settings;
   options = import ../../nix/options-doc.nix { inherit pkgs; };
   systems =

@@ -1,27 +1,25 @@
 # The same in the options of the NixOS module, as nix/module.nix hands them to the pure part.
 (import ../../nix/settings.nix).make {
-  top = {
+  options = {
     pollInterval = "1s";
     idleGrace = "3s";
+    bootTimeout = "20s";
     tokenFile = "/etc/gha-runner-controller/token";
     hostName = "lab";
     maxConcurrent = null;
+    github.apiUrl = "http://203.0.113.10";
+    network.dns = [ ];
+    templates.default.path = "/srv/templates/job";
+    classes.small.labels = [
+      "self-hosted"
+      "linux"
+    ];
   };
-  github.apiUrl = "http://203.0.113.10";
-  network.dns = [ ];
   targets = [
     {
       repo = "octo-org/hello";
       org = null;
     }
   ];
-  templates.default.path = "/srv/templates/job";
-  classes.small.labels = [
-    "self-hosted"
-    "linux"
-  ];
-  settings = {
-    boot_timeout = "20s";
-    registration_linger = "3s";
-  };
+  settings.registration_linger = "3s";
 }

@@ -18,26 +18,51 @@ let
     };
     what-is-not-set-is-left-to-the-program = {
       got = settings.make {
-        top = {
+        options = {
           tokenFile = null;
           maxConcurrent = 3;
+          http.port = null;
+          classes = { };
         };
-        http.port = null;
         targets = [ ];
       };
       expected.max_concurrent = 3;
     };
     names-people-choose-stay = {
       got = settings.make {
-        classes.bigOne.minIdle = 1;
-        credentials.myApp.appId = 7;
-        templates.debian.path = "/srv/debian";
+        options = {
+          classes.bigOne = {
+            minIdle = 1;
+            caches.gitLfs.size = "1G";
+          };
+          classes.plainOne.labels = null;
+          credentials.myApp.appId = 7;
+          templates.debian.path = "/srv/debian";
+          network.shared.testDb.destination = "10.0.0.1";
+        };
       };
       expected = {
-        class.bigOne.min_idle = 1;
+        class.bigOne = {
+          min_idle = 1;
+          cache.gitLfs.size = "1G";
+        };
+        class.plainOne = { };
         credential.myApp.app_id = 7;
         template.debian.path = "/srv/debian";
+        network.shared.testDb.destination = "10.0.0.1";
       };
+    };
+    a-table-in-a-table-is-one-too-and-nothing-is-a-value = {
+      got = settings.make {
+        options.classes.small = {
+          network = {
+            dns = [ ];
+            internet = null;
+          };
+          docker.keepSize = null;
+        };
+      };
+      expected.class.small.network.dns = [ ];
     };
     a-target-keeps-its-place-and-its-keys = {
       got = settings.make {
@@ -62,8 +87,10 @@ let
     };
     whatever-else-is-written-passes-and-wins = {
       got = settings.make {
-        top.maxConcurrent = 3;
-        classes.small.cpus = 2;
+        options = {
+          maxConcurrent = 3;
+          classes.small.cpus = 2;
+        };
         settings = {
           max_concurrent = 4;
           webhook.port = 1;
@@ -80,7 +107,7 @@ let
       };
     };
     a-file-that-is-named-is-not-copied = {
-      got = (settings.make { top.tokenFile = /run/secrets/token; }).token_file;
+      got = (settings.make { options.tokenFile = /run/secrets/token; }).token_file;
       expected = "/run/secrets/token";
     };
     a-file-in-the-store-is-told-from-one-outside = {

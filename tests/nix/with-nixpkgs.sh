@@ -63,6 +63,9 @@ accepted() {
     grep -q '^poll_interval: 0s is out of range. Remedy: ' <<<"$said"
 }
 
+# Every key of the program is an option, whatever else passes through `settings`.
+complete() { jq .full "$place/settings" >"$place/full.json" && python3 tests/nix/keys.py "$program" "$place/full.json"; }
+
 scripts() {
     evaluate drivers >"$place/drivers" || return 1
     local name ok=0
@@ -109,6 +112,7 @@ judge "systems and containers evaluate" derivations systems 'length >= 5 and all
 judge "checks evaluate" derivations checks 'length >= 9 and all(.[]; endswith(".drv"))'
 if [ -x "$program" ]; then
     judge "the program accepts what the module writes, and refuses a mistake" accepted
+    judge "there is an option for every key the program reads" complete
 else
     echo "skipped: whether the program accepts what the module writes: it is not built"
 fi

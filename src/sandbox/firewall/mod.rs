@@ -16,7 +16,7 @@
 mod table;
 mod verify;
 
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::Path};
 
 use anyhow::{Context, bail};
 use nftables::helper::{self, DEFAULT_ARGS, DEFAULT_NFT, NftablesError};
@@ -28,7 +28,7 @@ use super::{
     teardown,
 };
 use crate::{
-    config::{Settings, pool::container_address},
+    config::{Class, Settings, pool::container_address},
     handover::ContainerName,
     netlink::{Netlink, Taken},
 };
@@ -59,11 +59,18 @@ pub fn load(settings: &Settings, records: &Path) -> anyhow::Result<()> {
     let mut commands = vec![add(table::table()), json!({"delete": table::table()})];
     commands.extend(objects.iter().cloned().map(add));
     let live = if there { record::plans(records).context("cannot list the containers there are")? } else { vec![] };
+    let mut known: BTreeSet<String> = settings.classes.keys().cloned().collect();
     for plan in live {
-        // One that is being removed removes its elements itself. A class that is gone from the settings has no chain:
-        // its containers are cut off rather than let loose.
-        let leaving = Record::at(records.join(plan.name.as_str())).step().as_deref() == Some(teardown::STEP);
-        if !leaving && settings.classes.contains_key(&plan.class) {
+        // One that is being removed removes its elements itself.
+        if Record::at(records.join(plan.name.as_str())).step().as_deref() == Some(teardown::STEP) {
+            continue;
+        }
+        // A class that is gone from the settings has the chain it had when the container was prepared.
+        if known.insert(plan.class.clone()) {
+            commands.extend(plan.fence.iter().cloned().map(add));
+        }
+        // Without one its containers are cut off rather than let loose.
+        if settings.classes.contains_key(&plan.class) || !plan.fence.is_empty() {
             commands.extend(elements(&plan.name, &plan.class, container_address(plan.subnet)).map(add));
         }
     }
@@ -79,6 +86,11 @@ pub fn load(settings: &Settings, records: &Path) -> anyhow::Result<()> {
         );
     }
     forward_packets(Path::new("/proc/sys/net/ipv4/ip_forward"))
+}
+
+/// The chain of a class, as a container of it keeps it.
+pub fn chain_of(class: &Class, settings: &Settings) -> Vec<Value> {
+    table::class_objects(class, settings)
 }
 
 /// Removes the table, if there is one.

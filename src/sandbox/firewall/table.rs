@@ -30,6 +30,8 @@ const FORBIDDEN: [(Ipv4Addr, u8); 11] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 const DENIED: &str = "forbidden";
+/// What names of chains of classes begin with.
+pub const CLASS_CHAIN: &str = "class_";
 /// Plain DNS, and DNS over TLS.
 const DNS_PORTS: [(u16, u16); 2] = [(53, 53), (853, 853)];
 /// Most elements of the set the kernel keeps by itself: more links than a pool has subnets.
@@ -57,10 +59,7 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
         chain("counting", "filter", "postrouting", FILTER),
         chain("postrouting", "nat", "postrouting", SRCNAT),
     ];
-    for class in settings.classes.values() {
-        objects.push(json!({"chain": {"family": "inet", "table": TABLE, "name": class_chain(&class.name)}}));
-    }
-    objects.extend(settings.classes.values().flat_map(|class| class_rules(class, settings)));
+    objects.extend(settings.classes.values().flat_map(|class| class_objects(class, settings)));
     let known = json!({"concat": [meta("iifname"), payload("ip", "saddr")]});
     let by_class = || json!({"vmap": {"key": meta("iifname"), "data": format!("@{CLASSES}")}});
     let few = || {
@@ -94,15 +93,15 @@ pub fn table() -> Value {
 
 /// The chain of a class. A class's name has no underscore, so no two classes share one.
 pub fn class_chain(class: &str) -> String {
-    format!("class_{}", class.replace('-', "_"))
+    format!("{CLASS_CHAIN}{}", class.replace('-', "_"))
 }
 
-/// What a class allows beyond the common rules, and refuses beyond them. Reached from *input* as well, where nothing
-/// that is not accepted here gets any further.
-fn class_rules(class: &Class, settings: &Settings) -> Vec<Value> {
+/// The chain of a class with what it allows beyond the common rules, and refuses beyond them. Reached from *input* as
+/// well, where nothing that is not accepted here gets any further.
+pub fn class_objects(class: &Class, settings: &Settings) -> Vec<Value> {
     let reach = &class.network;
     let chain = class_chain(&class.name);
-    let mut rules = Vec::new();
+    let mut rules = vec![json!({"chain": {"family": "inet", "table": TABLE, "name": chain}})];
     if !reach.dns.is_empty() {
         let mut servers = reach.dns.clone();
         servers.sort_unstable();

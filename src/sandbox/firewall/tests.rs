@@ -141,6 +141,40 @@ fn containers_come_and_go_as_elements_and_stay_when_the_table_is_loaded_anew() {
 }
 
 #[test]
+fn a_container_keeps_what_its_class_allowed_when_the_class_is_gone_and_lends_it_to_nobody() {
+    alone(|| {
+        let (before, after) =
+            (settings(CONFIG), settings(&CONFIG.replace("[class.one-resolver.network]", "[class.x.network]")));
+        let home = tempfile::tempdir().unwrap();
+        for name in ["j0000001", "j0000002"] {
+            let record = Record::at(home.path().join(name));
+            record.create().unwrap();
+            let plan = serde_json::json!({"name": name, "class": "one-resolver", "subnet": "192.168.100.0/24", "uid_base": 1,
+                "privileged": false, "root": {"tree": "/"}, "runner": "/r", "user": "runner", "dns": [],
+                "fence": chain_of(&before.classes["one-resolver"], &before)});
+            record.put_plan(&serde_json::from_value::<Plan>(plan).unwrap()).unwrap();
+            record.put_step("run").unwrap();
+        }
+        let chain = || {
+            let output = Command::new("nft").args("list chain inet gha_runner class_one_resolver".split(' ')).output();
+            String::from_utf8(output.unwrap().stdout).unwrap()
+        };
+        load(&before, home.path()).unwrap();
+        let allowed = chain();
+        assert!(allowed.contains("1.1.1.1"), "{allowed}");
+        for _ in 0..2 {
+            load(&after, home.path()).unwrap();
+            assert_eq!((chain(), admitted().unwrap().len()), (allowed.clone(), 4));
+        }
+        admit_one(&after).unwrap();
+        std::fs::remove_dir_all(home.path().join("j0000001")).unwrap();
+        std::fs::remove_dir_all(home.path().join("j0000002")).unwrap();
+        load(&after, home.path()).unwrap();
+        assert_eq!(chain(), "");
+    });
+}
+
+#[test]
 fn a_pool_that_something_else_uses_is_refused_and_our_own_links_are_not_something_else() {
     alone(|| {
         let settings = settings(CONFIG);
