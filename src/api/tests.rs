@@ -15,12 +15,26 @@ use crate::controller::{
     status::{ActiveContainer, ClassStatus, RateLimitStatus, TargetKindStatus, TargetStatus},
 };
 
+/// Everything empty but the status.
+fn sources(status: watch::Receiver<Status>) -> Sources {
+    Sources {
+        status,
+        webhook: None,
+        events: Events::default(),
+        measures: Measures::default(),
+        history: Reader::new("/nonexistent".as_ref()),
+        state_dir: "/".into(),
+        commands: None,
+        written: Written::default(),
+    }
+}
+
 /// The answer's head, and its body.
 async fn get(status: Status, webhook: Option<Arc<Counters>>, path: &str) -> (String, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let (_sender, status) = watch::channel(status);
-    tokio::spawn(serve(listener, router(status, webhook)));
+    tokio::spawn(serve(listener, public(Sources { webhook, ..sources(status) }, None)));
     let mut stream = TcpStream::connect(at).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -48,6 +62,9 @@ fn class(name: &str, version: Option<&str>, days: Option<i64>, outdated: bool) -
         runner_deprecated_in_days: days,
         outdated,
         privileged: false,
+        held_until_ms: None,
+        drained: false,
+        memory: None,
     }
 }
 
@@ -109,7 +126,7 @@ async fn a_scrape_tells_versions_limits_polls_and_containers() {
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
     let samples = samples(&text);
     for (name, value) in [
-        (r#"gha_runner_build{version="1.2.3"}"#, 1.0),
+        (r#"gha_runner_build_info{version="1.2.3"}"#, 1.0),
         (r#"gha_runner_healthy"#, 1.0),
         (r#"gha_runner_runner_version_days_left{class="small",version="2.336.0"}"#, 9.0),
         (r#"gha_runner_runner_version_days_left{class="old",version="2.300.0"}"#, -3.0),

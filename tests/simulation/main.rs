@@ -6,7 +6,9 @@
 
 mod edges;
 mod hints;
+mod history;
 mod host;
+mod operate;
 mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
