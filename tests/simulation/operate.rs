@@ -98,7 +98,7 @@ fn a_drained_class_leaves_the_others_alone() {
             operator.ask(Operation::Drain { class: Some("big".into()) }).await.unwrap();
             queue(&simulation, &["big"]);
             queue(&simulation, &["self-hosted"]);
-            sleep(60 * SECOND).await;
+            sleep(120 * SECOND).await;
             let status = operator.status();
             assert_eq!(simulation.host.borrow().started, 1);
             assert_eq!(status.queue.len(), 1);
@@ -164,9 +164,8 @@ fn a_container_stopped_by_the_operator_is_told_as_such_and_is_in_the_history() {
             let ended = operator.status().finished[0].clone();
             assert_eq!((ended.name.as_str(), ended.cause), (name.as_str(), Cause::StoppedByOperator));
             assert_eq!(ended.cpu_us, Some(1_500_000));
-            let host = simulation.host.borrow();
-            assert_eq!(host.history.of(&ended.runner_name), Some(&*ended));
-            assert!(host.records.is_empty());
+            assert_eq!(simulation.host.borrow().history.of(&ended.runner_name), Some(&*ended));
+            assert!(simulation.host.borrow().records.is_empty());
             let again = operator.ask(Operation::Stop { container: name }).await;
             assert!(matches!(again, Err(Denied::NotFound(_))), "{again:?}");
         })
@@ -185,7 +184,7 @@ fn a_controller_killed_at_any_moment_writes_an_ended_container_down_exactly_once
             life(&simulation, async |_| sleep(900 * SECOND).await).await;
             let host = simulation.host.borrow();
             assert!(host.records.is_empty(), "killed after {milliseconds} ms: {:?}", host.records);
-            assert_eq!(host.history.len(), 1, "killed after {milliseconds} ms");
+            assert_eq!(host.history.count(), 1, "killed after {milliseconds} ms");
         }
     });
 }
@@ -206,7 +205,7 @@ fn a_broken_history_stops_no_job_and_shows_in_the_health() {
             queue(&simulation, &["self-hosted"]);
             sleep(900 * SECOND).await;
             assert_eq!(operator.status().problems, [""; 0]);
-            assert_eq!(simulation.host.borrow().history.len(), 1);
+            assert_eq!(simulation.host.borrow().history.count(), 1);
         })
         .await;
     });
