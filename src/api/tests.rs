@@ -334,3 +334,53 @@ async fn every_answer_is_as_the_document_says() {
         assert!(wrong.is_empty(), "{asked}: {wrong:?}");
     }
 }
+
+#[tokio::test]
+async fn every_metric_that_an_alert_names_is_scraped() {
+    let (_sender, status) = watch::channel(status());
+    let sources = sources(status);
+    let timeline = Timeline {
+        queued_ms: Some(1_000),
+        unit_started_ms: Some(1_200),
+        listening_ms: Some(2_000),
+        job_started_ms: Some(2_500),
+        job_ended_ms: Some(9_000),
+        teardown_us: Some(12_000),
+        ..Timeline::default()
+    };
+    let ended = serde_json::json!({
+        "name": "j0000001", "class": "small", "repo": "o/r", "job_id": 1, "job_name": "build", "conclusion": "success",
+        "cause": "succeeded", "runner_name": "r", "subnet": "10.0.0.0/24", "timeline": timeline, "concluded_ms": 9_500,
+        "cpu_us": 2_500_000,
+    });
+    let ended = Arc::new(serde_json::from_value(ended).unwrap());
+    let before = sources.status();
+    sources.observe(&before, &Status { finished: vec![ended], ..before.clone() });
+    let at = served(sources, None, false).await;
+    let (_, text) = ask(at, &read("/metrics", "")).await;
+    let samples = samples(&text);
+    for (name, value) in [
+        (r#"gha_runner_queue_to_start_seconds_sum{class="small"}"#, 1.5),
+        (r#"gha_runner_queue_to_start_seconds_bucket{le="2.0",class="small"}"#, 1.0),
+        (r#"gha_runner_queue_to_start_seconds_bucket{le="1.0",class="small"}"#, 0.0),
+        (r#"gha_runner_boot_seconds_sum{class="small"}"#, 0.8),
+        (r#"gha_runner_run_seconds_sum{class="small"}"#, 6.5),
+        (r#"gha_runner_teardown_seconds_sum{class="small"}"#, 0.012),
+        (r#"gha_runner_container_cpu_seconds_total{class="small"}"#, 2.5),
+        (r#"gha_runner_endings_total{class="small",cause="succeeded"}"#, 1.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}: {text}");
+    }
+    let scraped: std::collections::BTreeSet<&str> =
+        samples.keys().map(|sample| sample.split('{').next().unwrap()).collect();
+    let alerts = include_str!("../../monitoring/alerts.yml");
+    let expressions = alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let mut named = 0;
+    for word in expressions.flat_map(|expr| expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')) {
+        if word.starts_with("gha_runner_") {
+            named += 1;
+            assert!(scraped.contains(word), "{word} is not scraped: {scraped:?}");
+        }
+    }
+    assert!(named > 10, "{named}");
+}
