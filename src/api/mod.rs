@@ -109,7 +109,10 @@ impl Sources {
 
 /// A status in writing, for as long as it says the same: many who ask at once cost no more than one.
 #[derive(Debug, Clone, Default)]
-pub struct Written(Arc<Mutex<Option<((u64, u64), Bytes)>>>);
+pub struct Written(Arc<Mutex<Option<Text>>>);
+
+/// A text, and the round and second it is of.
+type Text = ((u64, u64), Bytes);
 
 impl Written {
     /// Of `round`, with its `_seconds` as of `second`.

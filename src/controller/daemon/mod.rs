@@ -100,7 +100,7 @@ pub struct Daemon<'w, W: World> {
     /// The last entry could not be written to the history.
     history_error: Option<String>,
     /// Told of every change of the status: before, after.
-    observer: Option<Box<dyn FnMut(&Status, &Status) + 'w>>,
+    observer: Option<Observer<'w>>,
     /// Units with our name pattern that nothing explains; being stopped.
     orphans: BTreeSet<ContainerName>,
     effects: FuturesUnordered<LocalBoxFuture<'w, Outcome<W>>>,
@@ -117,6 +117,9 @@ pub struct Daemon<'w, W: World> {
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
 }
+
+/// Told what the status was, and what it is.
+type Observer<'w> = Box<dyn FnMut(&Status, &Status) + 'w>;
 
 /// What an effect came to.
 enum Outcome<W: World> {
