@@ -174,31 +174,6 @@ fn a_container_stopped_by_the_operator_is_told_as_such_and_is_in_the_history() {
 }
 
 #[test]
-fn a_job_that_the_operator_ended_did_not_fail_by_itself_whatever_the_forge_calls_it() {
-    for survives in [true, false] {
-        simulate(async {
-            let simulation = Simulation::new(1);
-            queue(&simulation, &["self-hosted"]);
-            let settles = async |operator: Operator| {
-                sleep(300 * SECOND).await;
-                operator.status()
-            };
-            let stop = async |operator: Operator| {
-                let name = operator.status().active_containers[0].name.clone();
-                operator.ask(Operation::Stop { container: name }).await.unwrap();
-                if survives { Some(settles(operator).await) } else { None }
-            };
-            let status = match life(&simulation, stop).await {
-                Some(status) => status,
-                None => life(&simulation, settles).await,
-            };
-            let ended = &status.finished[0];
-            assert_eq!((ended.cause, ended.conclusion.as_deref()), (Cause::StoppedByOperator, Some("failure")));
-        });
-    }
-}
-
-#[test]
 fn a_controller_killed_at_any_moment_writes_an_ended_container_down_exactly_once() {
     simulate(async {
         // Around the end of a container that lives for half a minute and settles for about a minute.
