@@ -12,6 +12,7 @@ pub mod controller;
 pub mod forge;
 pub mod guest;
 pub mod handover;
+pub mod history;
 pub mod netlink;
 pub mod sandbox;
 pub mod units;

@@ -1,12 +1,14 @@
 //! `GET /metrics`: the status as numbers, in the OpenMetrics text format.
 
+use std::path::Path;
+
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use super::health;
+use super::{Sources, health};
 use crate::{
     controller::{
         phase::Phase,
@@ -23,14 +25,17 @@ const PREFIX: &str = "gha_runner";
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 
-/// The text, as of `now_ms`. Made anew each time it is asked for: the status is the only state there is.
-pub fn render(status: Status, now_ms: u64) -> Result<String, std::fmt::Error> {
+/// The text, as of `now_ms`: made anew from the status each time it is asked for, besides what is counted.
+pub(super) fn render(sources: &Sources, now_ms: u64) -> Result<String, std::fmt::Error> {
+    let status = sources.status();
     let mut registry = Registry::with_prefix(PREFIX);
     let healthy = Gauge::<i64>::default();
     healthy.set(health(&status, now_ms).reasons.is_empty().into());
     registry.register("healthy", "1 while /health says ok", healthy);
     let status = status.at(now_ms);
-    gauges(&mut registry, "build", "The running program", [(vec![("version", status.version.clone())], 1)]);
+    gauges(&mut registry, "build_info", "The running program", [(vec![("version", status.version.clone())], 1)]);
+    sources.measures.register(&mut registry);
+    disk(&mut registry, &sources.state_dir);
     containers(&mut registry, &status);
     classes(&mut registry, &status);
     targets(&mut registry, &status);
@@ -50,6 +55,15 @@ fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl IntoIter
         family.get_or_create(&labels).set(value);
     }
     registry.register(name, help, family);
+}
+
+/// The file system of the controller's state; left out where it cannot be asked.
+fn disk(registry: &mut Registry, state_dir: &Path) {
+    let Ok(found) = rustix::fs::statvfs(state_dir) else { return };
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(found.f_frsize)).unwrap_or(i64::MAX);
+    let help = "Bytes of the file system with the controller's state that are free to it";
+    gauges(registry, "state_free_bytes", help, [(vec![], bytes(found.f_bavail))]);
+    gauges(registry, "state_size_bytes", "Bytes of that file system", [(vec![], bytes(found.f_blocks))]);
 }
 
 fn containers(registry: &mut Registry, status: &Status) {
@@ -72,7 +86,7 @@ fn containers(registry: &mut Registry, status: &Status) {
 }
 
 fn classes(registry: &mut Registry, status: &Status) {
-    let by_class = |value: fn(&ClassStatus) -> Option<i64>| {
+    let by_class = |value: &dyn Fn(&ClassStatus) -> Option<i64>| {
         let values = status.classes.iter().filter_map(move |class| {
             let version = class.runner_version.clone().unwrap_or_default();
             Some((vec![("class", class.name.clone()), ("version", version)], value(class)?))
@@ -83,13 +97,19 @@ fn classes(registry: &mut Registry, status: &Status) {
         registry,
         "runner_version_days_left",
         "Days until the forge refuses the class's runner version; absent while no end is announced",
-        by_class(|class| class.runner_deprecated_in_days),
+        by_class(&|class| class.runner_deprecated_in_days),
+    );
+    gauges(
+        registry,
+        "class_drained",
+        "1 while the class or the host is drained",
+        by_class(&|class| Some((class.drained || status.drained).into())),
     );
     gauges(
         registry,
         "class_outdated",
         "1 while the forge refuses the class's runner and nothing of the class is started",
-        by_class(|class| Some(class.outdated.into())),
+        by_class(&|class| Some(class.outdated.into())),
     );
 }
 

@@ -1,32 +1,56 @@
-//! Status over HTTP, read-only: `GET /health`, `GET /status` and `GET /metrics`.
+//! Status over HTTP and over the local socket: `GET /health`, `GET /status`, `GET /metrics`, and [`v1`] below `/api/v1`.
+//! Over HTTP it is read-only; what changes something is for the local socket.
 
+mod bearer;
+mod events;
+mod measures;
 mod metrics;
+mod problem;
 mod server;
+pub mod v1;
 
 use std::{
     convert::Infallible,
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::State,
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use utoipa::ToSchema;
 
-pub use self::server::serve;
-use crate::{controller::status::Status, webhook::Counters};
+pub use self::{
+    events::Events,
+    measures::Measures,
+    problem::Problem,
+    server::{Listener, Peer, serve},
+};
+use crate::{
+    config::token_file::Token,
+    controller::{daemon::Command, event, status::Status},
+    history::Reader,
+    webhook::Counters,
+};
 
+/// Directory of the local socket: what is made in it belongs to the operators' group.
+pub const CONTROL_DIR: &str = "/run/gha-runner-control";
+/// The local socket.
+pub const CONTROL_SOCKET: &str = "/run/gha-runner-control/control.sock";
 /// A controller that has not gone round for so long hangs.
 const STALE: u64 = 60_000;
 
 /// The answer of `/health`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok` or `degraded`.
     pub status: String,
@@ -46,11 +70,25 @@ pub fn health(status: &Status, now_ms: u64) -> Health {
     Health { status: if reasons.is_empty() { "ok" } else { "degraded" }.to_owned(), reasons }
 }
 
-/// What there is to tell.
+/// What there is to tell, and where orders go.
 #[derive(Debug, Clone)]
-struct Sources {
-    status: watch::Receiver<Status>,
-    webhook: Option<Arc<Counters>>,
+pub struct Sources {
+    /// The status as the controller last told it.
+    pub status: watch::Receiver<Status>,
+    /// Deliveries, where they are listened for.
+    pub webhook: Option<Arc<Counters>>,
+    /// What happens.
+    pub events: Events,
+    /// What is counted of what ended.
+    pub measures: Measures,
+    /// What ended.
+    pub history: Reader,
+    /// Where the controller keeps its state.
+    pub state_dir: PathBuf,
+    /// Where orders go; `None` = none are taken.
+    pub commands: Option<mpsc::Sender<Command>>,
+    /// The last status in writing.
+    pub written: Written,
 }
 
 impl Sources {
@@ -59,15 +97,59 @@ impl Sources {
         let webhook = self.webhook.as_ref().map(|counters| counters.counts());
         Status { webhook, ..self.status.borrow().clone() }
     }
+
+    /// Takes note of what happened, and tells everybody.
+    pub fn observe(&self, before: &Status, after: &Status) {
+        for event in event::changes(before, after) {
+            self.measures.count(&event.what);
+            self.events.tell(event);
+        }
+    }
 }
 
-/// The routes. `webhook` counts deliveries, where they are listened for.
-pub fn router(status: watch::Receiver<Status>, webhook: Option<Arc<Counters>>) -> Router {
+/// A status in writing, for as long as it says the same: many who ask at once cost no more than one.
+#[derive(Debug, Clone, Default)]
+pub struct Written(Arc<Mutex<Option<Text>>>);
+
+/// A text, and the round and second it is of.
+type Text = ((u64, u64), Bytes);
+
+impl Written {
+    /// Of `round`, with its `_seconds` as of `second`.
+    fn get_or(&self, round: u64, second: u64, write: impl FnOnce() -> Bytes) -> Bytes {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, text)) if *of == (round, second) => text.clone(),
+            _ => {
+                let text = write();
+                *last = Some(((round, second), text.clone()));
+                text
+            }
+        }
+    }
+}
+
+/// The routes for readers who come by HTTP; with a token, for those alone who show it.
+pub fn public(sources: Sources, token: Option<Token>) -> Router {
+    let router = routes(Sources { commands: None, ..sources });
+    match token {
+        Some(token) => router.layer(middleware::from_fn_with_state(token, bearer::check)),
+        None => router,
+    }
+}
+
+/// The routes of the local socket. Who can connect to it may operate: its file mode is the permission.
+pub fn local(sources: Sources) -> Router {
+    routes(sources)
+}
+
+fn routes(sources: Sources) -> Router {
     Router::new()
         .route("/health", get(get_health))
         .route("/status", get(get_status))
         .route("/metrics", get(get_metrics))
-        .with_state(Sources { status, webhook })
+        .nest("/api/v1", v1::routes())
+        .with_state(sources)
 }
 
 async fn get_health(State(sources): State<Sources>) -> impl IntoResponse {
@@ -76,12 +158,16 @@ async fn get_health(State(sources): State<Sources>) -> impl IntoResponse {
     (code, Json(health))
 }
 
-async fn get_status(State(sources): State<Sources>) -> Result<Json<Status>, Infallible> {
-    Ok(Json(sources.status().at(now_ms())))
+async fn get_status(State(sources): State<Sources>) -> Result<Response, Infallible> {
+    let (now, round) = (now_ms(), sources.status.borrow().rounds);
+    let text = sources
+        .written
+        .get_or(round, now / 1000, || serde_json::to_vec(&sources.status().at(now)).unwrap_or_default().into());
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 async fn get_metrics(State(sources): State<Sources>) -> Response {
-    match metrics::render(sources.status(), now_ms()) {
+    match metrics::render(&sources, now_ms()) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

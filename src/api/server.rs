@@ -1,35 +1,101 @@
-//! Serves routes to whoever can reach a port: few clients at once, none for long.
+//! Serves routes to whoever can reach a port or a socket: so many clients at once, none that is slow, none for long
+//! unless it listens to events.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::Semaphore,
 };
+use tokio_io_timeout::TimeoutStream;
 use tracing::warn;
 
 /// Most clients served at once; more wait to be accepted.
-const CLIENTS: usize = 64;
+const CLIENTS: usize = 384;
 /// Longest life of a connection: a slow client is cut off.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
+/// Longest life of one that listens to events; it may come again.
+const STREAM_LIMIT: Duration = Duration::from_secs(3600);
 /// Longest wait for a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for a client to take what is sent.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Who a request came from, for the journal.
+#[derive(Debug, Clone)]
+pub struct Peer(pub String);
+
+/// How long a connection may live.
+#[derive(Debug, Clone, Default)]
+pub struct Life(Arc<AtomicBool>);
+
+impl Life {
+    /// It listens to events: it may stay.
+    pub fn prolong(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_prolonged(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Where clients come from.
+#[allow(async_fn_in_trait)]
+pub trait Listener {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Send + 'static;
+    /// The next client, and who it is.
+    async fn next(&self) -> io::Result<(Self::Stream, Peer)>;
+}
+
+impl Listener for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, at) = self.accept().await?;
+        Ok((stream, Peer(at.ip().to_string())))
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        // The kernel's word (SO_PEERCRED): as it was when the client connected.
+        let peer = match stream.peer_cred() {
+            Ok(cred) => format!("uid {}", cred.uid()),
+            Err(error) => format!("unknown: {error}"),
+        };
+        Ok((stream, Peer(peer)))
+    }
+}
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, router: Router) {
+pub async fn serve<L: Listener>(listener: L, router: Router) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let router = router.clone();
+        match listener.next().await {
+            Ok((stream, peer)) => {
+                let life = Life::default();
+                let router = router.clone().layer(Extension(peer)).layer(Extension(life.clone()));
                 tokio::spawn(async move {
-                    serve_one(stream, router).await;
+                    serve_one(stream, router, life).await;
                     drop(place);
                 });
             }
@@ -41,11 +107,16 @@ pub async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router) {
+async fn serve_one(stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router, life: Life) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_LIMIT));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+    tokio::pin!(connection);
     // A client that goes away or is cut off is no event.
-    let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
+    if tokio::time::timeout(CONNECTION_LIMIT, &mut connection).await.is_err() && life.is_prolonged() {
+        let _ = tokio::time::timeout(STREAM_LIMIT, &mut connection).await;
+    }
 }

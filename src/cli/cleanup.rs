@@ -1,6 +1,7 @@
 //! `cleanup runners`, also `cleanup-github-runners`: removes registrations of this host that no container claims.
+//! `cleanup containers`, also (with `--all`) `cleanup-all-containers`: ends containers and removes what they left.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use serde_json::json;
@@ -9,13 +10,16 @@ use super::{ConfigFile, block_on, conclude};
 use crate::{
     controller::{
         clock::RealClock,
-        edges::Clock,
+        edges::{Clock, Systemd, Unit, UnitState},
         ghosts::{Found, find},
         host_name::host_name,
         ledger::records_in,
         open_forge::open_forge,
+        systemd::SystemdBus,
     },
     forge::{Deletion, Forge},
+    sandbox::{Paths, sweep::sweep},
+    units::{self, container::STOP_TIMEOUT},
 };
 
 /// What is cleaned up.
@@ -24,6 +28,25 @@ pub(super) enum Command {
     /// Registrations of this host at the forge that no container claims, are offline and have no job. Others' are never
     /// touched. The controller does the same every ten minutes.
     Runners(Args),
+    /// Containers that no record of the controller explains, and what ended ones left behind. As root, with or without a
+    /// controller.
+    Containers(ContainersArgs),
+}
+
+/// Arguments of `cleanup containers`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ContainersArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Every container on this host, whatever it does. Their jobs fail at the forge.
+    #[arg(long)]
+    all: bool,
+    /// Only show what would be ended.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one document for programs.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `cleanup runners`.
@@ -45,8 +68,66 @@ pub(super) struct Args {
 /// Exit status 0 = nothing is left to remove, 1 = something could not be listed or removed, 2 = the configuration is
 /// refused.
 pub(super) fn main(command: Command) -> ExitCode {
-    let Command::Runners(args) = command;
-    conclude(block_on(clean(&args)).map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+    let good = match command {
+        Command::Runners(args) => block_on(clean(&args)),
+        Command::Containers(args) => end_containers(&args),
+    };
+    conclude(good.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+fn end_containers(args: &ContainersArgs) -> anyhow::Result<bool> {
+    let settings = args.config.load()?;
+    let known = records_in(&settings.state_dir)
+        .context("which containers the controller knows cannot be told. Remedy: run this as root")?;
+    let known: BTreeSet<_> = known.into_iter().map(|record| record.name).collect();
+    let (ended, still): (Vec<Unit>, Vec<Unit>) = block_on(async {
+        let systemd = SystemdBus::connect().await.map_err(anyhow::Error::new)?;
+        let mut units = there(&systemd).await?;
+        units.retain(|unit| args.all || !known.contains(&unit.name));
+        if args.dry_run {
+            return Ok((units, Vec::new()));
+        }
+        for unit in &units {
+            systemd.stop(&unit.class, &unit.name).await.with_context(|| {
+                format!("{} is not stopped. Remedy: run this as root", units::container_unit(&unit.class, &unit.name))
+            })?;
+        }
+        let deadline = tokio::time::Instant::now() + STOP_TIMEOUT * 2;
+        let names: BTreeSet<_> = units.iter().map(|unit| unit.name.clone()).collect();
+        loop {
+            let mut still = there(&systemd).await?;
+            still.retain(|unit| names.contains(&unit.name));
+            if still.is_empty() || tokio::time::Instant::now() > deadline {
+                return Ok((units, still));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })?;
+    let mut left: Vec<String> = still.iter().map(|unit| format!("{} does not stop", unit.name)).collect();
+    if !args.dry_run {
+        left.extend(sweep(&Paths::default())?);
+    }
+    let names: Vec<&str> = ended.iter().map(|unit| unit.name.as_str()).collect();
+    if args.json {
+        println!("{}", json!({"containers": names, "dry_run": args.dry_run, "left": left}));
+    } else {
+        let done = if args.dry_run { "would be ended" } else { "ended" };
+        for name in &names {
+            println!("{name}  {done}");
+        }
+        println!("{} containers {done}", names.len());
+        for line in &left {
+            eprintln!("{line}");
+        }
+    }
+    Ok(left.is_empty())
+}
+
+/// Containers that run, or are about to.
+async fn there(systemd: &SystemdBus) -> anyhow::Result<Vec<Unit>> {
+    let mut units = systemd.list().await.map_err(anyhow::Error::new)?;
+    units.retain(|unit| !matches!(unit.state, UnitState::Inactive | UnitState::Failed));
+    Ok(units)
 }
 
 async fn clean(args: &Args) -> anyhow::Result<bool> {

@@ -2,17 +2,29 @@
 
 mod check;
 mod cleanup;
+mod client;
+mod containers;
+mod generate;
 mod guest;
+mod history;
+mod jobs;
+mod journal;
+mod logs;
+mod operate;
 mod plan;
 mod run;
 mod sandbox;
+mod shell;
 pub mod status;
+mod table;
 mod units;
 
 use std::{
     ffi::OsString,
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -36,6 +48,24 @@ enum Command {
     Run(run::Args),
     /// Show what the controller on this host is doing.
     Status(status::Args),
+    /// Show queued jobs, each with the reason why it does not run, and running ones.
+    Jobs(jobs::Args),
+    /// Show containers, from the request to the end.
+    Containers(containers::Args),
+    /// Show what the journal has of a container, also after it is gone.
+    Logs(logs::Args),
+    /// Open a shell in a container.
+    Shell(shell::Args),
+    /// Show ended jobs, or sums over them: waits, busiest repositories, jobs that run out of memory.
+    History(history::Args),
+    /// Take no new jobs, over restarts as well; running jobs go on, idle containers go.
+    Drain(operate::PartArgs),
+    /// Take jobs again.
+    Resume(operate::PartArgs),
+    /// End a container, whatever it does.
+    Stop(operate::StopArgs),
+    /// Boot a container though no job asks for one; it goes by itself when none comes.
+    Provision(operate::ProvisionArgs),
     /// The root half, run by systemd for one container at a time.
     #[command(subcommand)]
     Sandbox(sandbox::Command),
@@ -50,6 +80,9 @@ enum Command {
     Cleanup(cleanup::Command),
     /// Render the systemd units, the polkit rule and the settings every process reads.
     Units(units::Args),
+    /// Write completions for shells, and manual pages.
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 /// Parses the arguments of the process and does what they say.
@@ -57,18 +90,31 @@ pub fn main() -> ExitCode {
     match Cli::parse_from(arguments(std::env::args_os())).command {
         Command::Run(args) => run::main(args),
         Command::Status(args) => status::main(args),
+        Command::Jobs(args) => jobs::main(args),
+        Command::Containers(args) => containers::main(args),
+        Command::Logs(args) => logs::main(args),
+        Command::Shell(args) => shell::main(args),
+        Command::History(args) => history::main(args),
+        Command::Drain(args) => operate::drain(args),
+        Command::Resume(args) => operate::resume(args),
+        Command::Stop(args) => operate::stop(args),
+        Command::Provision(args) => operate::provision(args),
         Command::Sandbox(command) => sandbox::main(command),
         Command::Guest(args) => guest::main(args),
         Command::Check(args) => check::main(args),
         Command::Plan(args) => plan::main(args),
         Command::Cleanup(command) => cleanup::main(command),
         Command::Units(args) => units::main(args),
+        Command::Generate(args) => generate::main(args),
     }
 }
 
 /// Names the program is installed under besides its own, and the command each stands for.
-const NAMES: [(&str, &[&str]); 2] =
-    [("runner-status", &["status"]), ("cleanup-github-runners", &["cleanup", "runners"])];
+const NAMES: [(&str, &[&str]); 3] = [
+    ("runner-status", &["status"]),
+    ("cleanup-github-runners", &["cleanup", "runners"]),
+    ("cleanup-all-containers", &["cleanup", "containers", "--all"]),
+];
 
 /// Called by another name, the program is the command it stands for.
 fn arguments(mut given: impl Iterator<Item = OsString>) -> Vec<OsString> {
@@ -110,9 +156,30 @@ fn conclude(result: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// Runs to its end what waits for a forge or a socket.
+/// Runs to its end what waits for a forge or a socket; to a person it is said that it goes on.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::pin!(future);
+        let begun = std::time::Instant::now();
+        let (seen, mut said) = (std::io::stderr().is_terminal() && !std::io::stdout().is_terminal(), false);
+        loop {
+            match tokio::time::timeout(Duration::from_secs(1), &mut future).await {
+                Ok(done) => {
+                    if said {
+                        // The line goes.
+                        eprint!("\r\u{1b}[K");
+                    }
+                    return done;
+                }
+                Err(_) if seen => {
+                    said = true;
+                    eprint!("\rworking, {} s", begun.elapsed().as_secs());
+                }
+                Err(_) => {}
+            }
+        }
+    })
 }
 
 /// Prints an error with its causes on one line, as the journal likes it.

@@ -5,13 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context;
 use serde_json::json;
 
-use super::{
-    ConfigFile, block_on, conclude,
-    status::{table, waiting_shown},
-};
+use super::{ConfigFile, block_on, conclude, table::table};
 use crate::controller::{
     host_name::host_name,
-    ledger::records_in,
+    ledger::{drains_in, records_in},
     open_forge::open_forge,
     rehearsal::{Boot, Rehearsal, rehearse},
     status::WaitingFor,
@@ -43,7 +40,8 @@ fn decide(args: &Args) -> anyhow::Result<Rehearsal> {
     let host = host_name(&settings);
     let records = records_in(&settings.state_dir)
         .context("which containers there are cannot be told. Remedy: run this as root")?;
-    block_on(async { Ok(rehearse(open_forge(&settings)?, settings, host, records, PATIENCE).await) })
+    let drains = drains_in(&settings.state_dir).context("what is drained cannot be told")?;
+    block_on(async { Ok(rehearse(open_forge(&settings)?, settings, host, records, drains, PATIENCE).await) })
 }
 
 fn print(rehearsal: &Rehearsal, json: bool) {
@@ -72,12 +70,11 @@ fn print(rehearsal: &Rehearsal, json: bool) {
     let waiting = rehearsal.queue.iter().filter(|job| job.waiting != WaitingFor::Runner);
     let rows: Vec<Vec<String>> = waiting
         .map(|job| {
-            let why = job.refusal.clone().unwrap_or_else(|| waiting_shown(job.waiting).to_owned());
-            vec![job.job_id.to_string(), job.repo.clone(), why, job.labels.join(","), job.name.clone()]
+            vec![job.job_id.to_string(), job.repo.clone(), job.labels.join(","), job.name.clone(), job.reason.clone()]
         })
         .collect();
     if !rows.is_empty() {
-        print!("{}", table(&["QUEUED JOB", "REPOSITORY", "WAITS FOR", "LABELS", "NAME"], rows.into_iter()));
+        print!("{}", table(&["QUEUED JOB", "REPOSITORY", "LABELS", "NAME", "NOT RUNNING BECAUSE"], rows.into_iter()));
     }
     println!("{} queued, {} to boot now", rehearsal.queue.len(), rehearsal.boots.len());
     for problem in &rehearsal.problems {

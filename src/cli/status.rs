@@ -2,25 +2,26 @@
 
 use std::{
     fmt::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    io::{IsTerminal, Write as _},
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use anyhow::Context;
 
+use super::{
+    client::Reach,
+    containers,
+    table::{or_dash, seconds, table},
+};
 use crate::{
     api::{self, Health},
     config::PRIVILEGED_COST,
-    controller::status::{Finished, IntakeStatus, SetStatus, Status, WaitingFor},
+    controller::status::{Finished, IntakeStatus, SetStatus, Status},
 };
 
-const TIMEOUT: Duration = Duration::from_secs(5);
-const BODY_LIMIT: usize = 16 << 20;
+/// Time between two looks of `--watch`.
+const WATCH: Duration = Duration::from_secs(1);
 /// Ended containers shown to people.
 const ENDED_SHOWN: usize = 10;
 
@@ -30,34 +31,33 @@ pub struct Args {
     /// Print the whole document for programs.
     #[arg(long)]
     json: bool,
-    /// Address the controller listens on.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    address: IpAddr,
-    /// Port the controller listens on.
-    #[arg(long, env = "HTTP_PORT", default_value_t = 8080)]
-    port: u16,
+    /// Show it again and again, until interrupted; with --json, a document a line.
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 /// Prints the status. Exit status 0 = healthy, 3 = not healthy, 1 = no answer.
 pub fn main(args: Args) -> ExitCode {
-    match print(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(3),
-        Err(error) => {
-            super::complain(&error);
-            ExitCode::FAILURE
+    let shown = if args.watch { super::block_on(watch(&args)) } else { super::block_on(show(&args)) };
+    super::conclude(shown.map(|healthy| if healthy { ExitCode::SUCCESS } else { ExitCode::from(3) }))
+}
+
+async fn watch(args: &Args) -> anyhow::Result<bool> {
+    loop {
+        if !args.json && std::io::stdout().is_terminal() {
+            // To the top left, and everything below goes.
+            print!("\u{1b}[H\u{1b}[2J");
         }
+        show(args).await?;
+        std::io::stdout().flush()?;
+        tokio::time::sleep(WATCH).await;
     }
 }
 
-fn print(args: &Args) -> anyhow::Result<bool> {
-    let at = SocketAddr::from((args.address, args.port));
-    let body = super::block_on(async {
-        tokio::time::timeout(TIMEOUT, get(at, "/status")).await.unwrap_or_else(|_| bail!("no answer within 5 s"))
-    });
-    let body = body.with_context(|| {
-        format!("the controller at {at} cannot be asked. Remedy: systemctl status gha-runner-controller, or --port")
-    })?;
+async fn show(args: &Args) -> anyhow::Result<bool> {
+    let body = args.reach.text("/status").await?;
     let status: Status = serde_json::from_slice(&body).context("the answer is not a status document")?;
     let health = api::health(&status, api::now_ms());
     if args.json {
@@ -68,25 +68,14 @@ fn print(args: &Args) -> anyhow::Result<bool> {
     Ok(health.reasons.is_empty())
 }
 
-async fn get(at: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
-    let stream = TcpStream::connect(at).await?;
-    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = hyper::Request::get(path).header("host", at.to_string()).body(Empty::<Bytes>::new())?;
-    let answer = client.send_request(request).await?;
-    if !answer.status().is_success() {
-        bail!("{path} answered {}", answer.status());
-    }
-    match Limited::new(answer.into_body(), BODY_LIMIT).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => bail!("the answer broke off: {error}"),
-    }
-}
-
 /// The status as text: health, containers, queue, the last ends.
 pub fn for_people(status: &Status, health: &Health) -> String {
     let mut text = String::new();
-    let intake = if status.intake { "" } else { ", taking no new jobs" };
+    let intake = match (status.intake, status.drained) {
+        (true, _) => "",
+        (false, true) => ", drained: taking no new jobs",
+        (false, false) => ", taking no new jobs",
+    };
     let _ = writeln!(
         text,
         "gha-runner-controller {} on {}: {}{intake}, {} of {} containers",
@@ -98,6 +87,9 @@ pub fn for_people(status: &Status, health: &Health) -> String {
     );
     for reason in &health.reasons {
         let _ = writeln!(text, "  ! {reason}");
+    }
+    for class in status.classes.iter().filter(|class| class.drained) {
+        let _ = writeln!(text, "  class {} is drained: taking no new jobs", class.name);
     }
     for class in status.classes.iter().filter(|class| class.privileged) {
         let _ = writeln!(text, "  class {} is {PRIVILEGED_COST}", class.name);
@@ -114,20 +106,7 @@ pub fn for_people(status: &Status, health: &Health) -> String {
         let _ = writeln!(text, "{}", set_shown(set));
     }
     if !status.active_containers.is_empty() {
-        let rows = status.active_containers.iter().map(|container| {
-            vec![
-                container.name.clone(),
-                container.phase.to_string(),
-                container.class.clone(),
-                container.repo.clone(),
-                container.job_id.map_or("-".into(), |id| id.to_string()),
-                seconds(container.running_seconds),
-                container.subnet.clone(),
-                container.job_name.clone(),
-            ]
-        });
-        let head = ["CONTAINER", "PHASE", "CLASS", "REPOSITORY", "JOB", "FOR", "SUBNET", "NAME"];
-        text.push_str(&table(&head, rows));
+        text.push_str(&containers::rows(&status.active_containers));
     }
     if !status.queue.is_empty() {
         let rows = status.queue.iter().map(|job| {
@@ -135,12 +114,12 @@ pub fn for_people(status: &Status, health: &Health) -> String {
                 job.job_id.to_string(),
                 job.repo.clone(),
                 seconds(job.waiting_seconds),
-                waiting_shown(job.waiting).to_owned(),
                 job.labels.join(","),
                 job.name.clone(),
+                job.reason.clone(),
             ]
         });
-        text.push_str(&table(&["QUEUED JOB", "REPOSITORY", "FOR", "WAITS FOR", "LABELS", "NAME"], rows));
+        text.push_str(&table(&["QUEUED JOB", "REPOSITORY", "FOR", "LABELS", "NAME", "NOT RUNNING BECAUSE"], rows));
     }
     if !status.finished.is_empty() {
         let rows = status.finished.iter().rev().take(ENDED_SHOWN).map(|ended| finished_row(ended));
@@ -174,57 +153,8 @@ fn finished_row(ended: &Finished) -> Vec<String> {
         ended.cause.to_string(),
         ended.class.clone(),
         ended.repo.clone(),
-        ended.job_id.map_or("-".into(), |id| id.to_string()),
+        or_dash(ended.job_id, |id| id.to_string()),
         ran,
         ended.job_name.clone(),
     ]
-}
-
-/// Why a job waits, for people.
-pub fn waiting_shown(waiting: WaitingFor) -> &'static str {
-    match waiting {
-        WaitingFor::NoMatchingClass => "no class has its labels",
-        WaitingFor::Runner => "its container",
-        WaitingFor::Capacity => "a free place",
-        WaitingFor::Share => "its target's turn",
-        WaitingFor::TargetLimit => "its target's limit",
-        WaitingFor::BackOff => "end of back-off",
-        WaitingFor::RunnerVersion => "a newer runner",
-        WaitingFor::Refused => "nobody: from a fork",
-        WaitingFor::Quarantine => "its repository",
-        WaitingFor::Assignment => "its scale set",
-        WaitingFor::Intake => "intake (stopping)",
-    }
-}
-
-fn seconds(seconds: u64) -> String {
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
-}
-
-/// Columns as wide as their widest cell; control characters, which job names may hold, are dropped.
-pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let plain = |cell: String| cell.chars().filter(|c| !c.is_control()).take(60).collect::<String>();
-    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect())
-        .chain(rows.map(|row| row.into_iter().map(plain).collect()))
-        .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut text = String::from("\n");
-    for row in rows {
-        let line: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = *width)).collect();
-        let _ = writeln!(text, "{}", line.join("  ").trim_end());
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_name_cannot_write_to_the_terminal() {
-        let shown = table(&["A"], std::iter::once(vec!["\u{1b}[2Jowned\n".to_owned()]));
-        assert_eq!(shown, "\nA\n[2Jowned\n");
-    }
 }

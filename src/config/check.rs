@@ -64,6 +64,8 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
         idle_grace: found.duration("idle_grace", written.idle_grace, 60, 1..=86_400),
         boot_timeout: found.duration("boot_timeout", written.boot_timeout, 60, 1..=3600),
         registration_linger: found.duration("registration_linger", written.registration_linger, 45, 1..=3600),
+        history_keep: found.duration("history_keep", written.history_keep, 90 * 86_400, 3600..=3650 * 86_400),
+        operators: operators(&mut found, written.operators),
         state_dir: found.absolute("state_dir", written.state_dir, "/var/lib/gha-runner-controller"),
         host_name: written.host_name.inspect(|name| {
             found.unless(is_host_name(name), "host_name", format!("{name:?} is no host name"), HOST_NAME_REMEDY);
@@ -71,6 +73,9 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
         http: Http {
             address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: written.http.port.unwrap_or(8080),
+            token_file: written.http.token_file.inspect(|path| {
+                found.problems.extend(token_file::check_path("http.token_file", path));
+            }),
         },
         limits: limits::check(&mut found, &|field| format!("limits.{field}"), written.limits),
         ids: ids(&mut found, &written.ids, network.pool),
@@ -85,7 +90,7 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
         "write a duration that is at least poll_interval, or leave it out",
     );
     if let Some(webhook) = &settings.webhook {
-        let http = settings.http;
+        let http = &settings.http;
         // Whoever listens on all addresses has the port on each.
         let same = |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() || b.is_unspecified();
         found.unless(
@@ -96,10 +101,10 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
         );
     }
     found.unless(
-        settings.http.address.is_loopback(),
+        settings.http.address.is_loopback() || settings.http.token_file.is_some(),
         "http.address",
-        format!("{} can be reached from other machines", settings.http.address),
-        "listen on 127.0.0.1 or ::1 and put a proxy that checks who asks in front of it",
+        format!("{} can be reached from other machines, and whoever asks is answered", settings.http.address),
+        "listen on 127.0.0.1 or ::1, or name a file with the token that readers must show: http.token_file",
     );
     // A container of the pool's smallest size still needs a subnet of its own.
     let subnets = settings.network.pool.len() as usize;
@@ -129,6 +134,27 @@ pub fn check(written: Written) -> Result<Settings, Problems> {
 
 fn names<T>(map: &BTreeMap<String, T>) -> String {
     map.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Group of those who may operate, unless the file names another.
+pub const OPERATORS: &str = "gha-runner-operators";
+
+fn operators(found: &mut Found, written: Option<String>) -> String {
+    let group = written.unwrap_or_else(|| OPERATORS.to_owned());
+    found.unless(
+        is_group_name(&group),
+        "operators",
+        format!("{group:?} is no name of a group"),
+        "use 1 to 31 lower-case letters, digits, hyphens and underscores, starting with a letter",
+    );
+    group
+}
+
+/// What systemd-sysusers and systemd-tmpfiles take for a name, and nothing that means more to either.
+fn is_group_name(name: &str) -> bool {
+    (1..=31).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
 fn webhook(found: &mut Found, written: WebhookWritten) -> Webhook {

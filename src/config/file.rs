@@ -30,6 +30,9 @@ pub struct Written {
     pub boot_timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub registration_linger: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub history_keep: Option<Duration>,
+    pub operators: Option<String>,
     pub runner_labels: Option<Vec<String>>,
     pub state_dir: Option<PathBuf>,
     pub host_name: Option<String>,
@@ -57,6 +60,8 @@ pub struct Written {
 pub struct HttpWritten {
     pub address: Option<IpAddr>,
     pub port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[network]`

@@ -19,10 +19,16 @@ impl From<&Settings> for Written {
             idle_grace: Some(settings.idle_grace),
             boot_timeout: Some(settings.boot_timeout),
             registration_linger: Some(settings.registration_linger),
+            history_keep: Some(settings.history_keep),
+            operators: Some(settings.operators.clone()),
             runner_labels: None,
             state_dir: Some(settings.state_dir.clone()),
             host_name: settings.host_name.clone(),
-            http: HttpWritten { address: Some(settings.http.address), port: Some(settings.http.port) },
+            http: HttpWritten {
+                address: Some(settings.http.address),
+                port: Some(settings.http.port),
+                token_file: settings.http.token_file.clone(),
+            },
             network: NetworkWritten {
                 pool: Some(settings.network.pool.to_string()),
                 prefix: Some(settings.network.pool.prefix()),

@@ -41,6 +41,10 @@ pub struct Settings {
     pub boot_timeout: Duration,
     /// How long the registration of a runner that had its job is left to go by itself before it is deleted.
     pub registration_linger: Duration,
+    /// How long ended jobs are remembered.
+    pub history_keep: Duration,
+    /// Group of the host whose members may operate the controller over its local socket, besides root.
+    pub operators: String,
     /// The controller's own state.
     pub state_dir: PathBuf,
     /// Name of this host in runner names at the forge: lower-case letters, digits, hyphens, at most 20 characters.
@@ -364,12 +368,15 @@ pub fn is_store_path(path: &Path) -> bool {
 }
 
 /// Where status is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Address to listen on.
     pub address: IpAddr,
     /// Port to listen on; 0 = none.
     pub port: u16,
+    /// File with the token that readers must show; none = whoever can connect may read. Always there where other
+    /// machines can connect.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Subnets and resolvers of containers.

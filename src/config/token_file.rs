@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{Credential, CredentialKind, Problem, Settings, Webhook};
+use super::{Credential, CredentialKind, Http, Problem, Settings, Webhook};
 
 /// Largest file, in bytes: the private key of a GitHub App takes about 1,700.
 const LIMIT: u64 = 16 << 10;
@@ -83,11 +83,14 @@ pub struct SecretFile<'a> {
 
 /// Name of the systemd credential of the webhook's secret.
 pub const WEBHOOK_CREDENTIAL: &str = "webhook-secret";
+/// Name of the systemd credential of the token that readers over HTTP must show.
+pub const HTTP_CREDENTIAL: &str = "http-token";
 
 /// Every file with a secret that the settings name.
 pub fn secret_files(settings: &Settings) -> Vec<SecretFile<'_>> {
     let webhook = settings.webhook.as_ref().map(SecretFile::of_webhook);
-    settings.credentials.values().map(SecretFile::of_credential).chain(webhook).collect()
+    let http = SecretFile::of_http(&settings.http);
+    settings.credentials.values().map(SecretFile::of_credential).chain(webhook).chain(http).collect()
 }
 
 impl<'a> SecretFile<'a> {
@@ -109,6 +112,16 @@ impl<'a> SecretFile<'a> {
             path: &webhook.secret_file,
             holds: Holds::Token,
         }
+    }
+
+    /// The file of the token that readers over HTTP must show, if they must.
+    pub fn of_http(http: &'a Http) -> Option<Self> {
+        Some(Self {
+            key: "http.token_file".to_owned(),
+            credential: HTTP_CREDENTIAL.to_owned(),
+            path: http.token_file.as_deref()?,
+            holds: Holds::Token,
+        })
     }
 
     /// Reads it where the service finds it: in its credentials if it is there (`LoadCredential=` let root read the file

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Why a container ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// Its job succeeded.
@@ -197,6 +197,7 @@ mod tests {
             error: None,
             memory_peak: None,
             oom_kills: None,
+            cpu_us: None,
             ended_at_ms: 0,
             teardown_us: 0,
             left_behind: vec![],

@@ -1,6 +1,6 @@
 //! One container as the controller sees it now: its record, and what was heard since.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::AbortHandle;
 use tracing::{info, warn};
@@ -11,8 +11,12 @@ use super::{
     phase::Phase,
     plan::Use,
     record::{Record, Stage},
+    status::Finished,
 };
-use crate::guest::event::{JobResult, Trouble, What};
+use crate::{
+    guest::event::{JobResult, Trouble, What},
+    handover::Ending,
+};
 
 /// A container, its registration, or what is left of either.
 #[derive(Debug)]
@@ -42,6 +46,12 @@ pub struct Container {
     pub trouble: Option<Trouble>,
     /// The most memory it used, in bytes, where the kernel counts it.
     pub memory_peak: Option<u64>,
+    /// Processor time it used, in microseconds, where the kernel counts it.
+    pub cpu_us: Option<u64>,
+    /// systemd's word on how its unit ended.
+    pub service_result: Option<String>,
+    /// Exit status or signal of its main process.
+    pub exit_status: Option<String>,
     /// Something on the host stopped its unit before its job ended.
     pub stopped: bool,
     /// Ends the following of its guest.
@@ -52,11 +62,19 @@ pub struct Container {
     pub deregistered: bool,
     /// The forge was asked how the job ended.
     pub concluded: bool,
+    /// What the history does not hold yet.
+    pub unkept: Option<Arc<Finished>>,
+    /// Tries to write that so far.
+    pub keep_tries: u32,
 }
 
 impl Container {
     /// A container as its record alone tells.
     pub fn new(record: Record, now: Duration) -> Self {
+        // A job that was ended with its container has failed in the forge's word, which is not why.
+        let by_operator = Cause::StoppedByOperator;
+        let stopped =
+            matches!(record.stage, Stage::Stopping { cause } | Stage::Settling { cause } if cause == by_operator);
         Self {
             phase: record.phase(),
             record,
@@ -70,11 +88,16 @@ impl Container {
             result: None,
             trouble: None,
             memory_peak: None,
-            stopped: false,
+            cpu_us: None,
+            service_result: None,
+            exit_status: None,
+            stopped,
             feed: None,
             settle_tries: 0,
             deregistered: false,
             concluded: false,
+            unkept: None,
+            keep_tries: 0,
         }
     }
 
@@ -128,6 +151,15 @@ impl Container {
             Phase::Running => Use::Busy,
             Phase::Finishing | Phase::Gone | Phase::Failed => Use::Ending,
         }
+    }
+
+    /// Takes in what *teardown* wrote down.
+    pub fn ended_with(&mut self, ending: &Ending) {
+        self.record.timeline.teardown_us = Some(ending.teardown_us);
+        self.memory_peak = ending.memory_peak;
+        self.cpu_us = ending.cpu_us;
+        self.service_result = Some(ending.service_result.clone());
+        self.exit_status.clone_from(&ending.exit_status);
     }
 
     /// Takes in a unit's state. The end of a unit is not handled here.

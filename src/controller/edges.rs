@@ -3,7 +3,7 @@
 //!
 //! Futures are not `Send`: the controller runs on one thread.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Template,
@@ -12,7 +12,7 @@ use crate::{
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
 
-use super::record::Record;
+use super::{drains::Drains, record::Record, status::Finished};
 
 /// The clocks. Waiting is tokio's, whose clock a simulation pauses.
 pub trait Clock {
@@ -107,10 +107,21 @@ pub trait Records {
     fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError>;
     /// Forgets it. Nothing there is no error.
     fn remove_set(&self, key: &SetKey) -> Result<(), EdgeError>;
+    /// What the operator told to take no new jobs. No file = nothing.
+    fn load_drains(&self) -> Result<Drains, EdgeError>;
+    /// Writes it, durably, whole or not at all.
+    fn put_drains(&self, drains: &Drains) -> Result<(), EdgeError>;
     /// How a container ended, once *teardown* wrote it.
     fn ending(&self, name: &ContainerName) -> Option<Ending>;
     /// Identifies this boot of the host; a record from another boot has no container any more.
     fn boot_id(&self) -> String;
+}
+
+/// What is kept of ended containers.
+#[allow(async_fn_in_trait)]
+pub trait History {
+    /// Writes an entry, durably, once: one with the same runner name that is there already stays as it is.
+    async fn keep(&self, ended: Arc<Finished>) -> Result<(), EdgeError>;
 }
 
 /// All edges together.
@@ -127,6 +138,8 @@ pub trait World {
     type Guests: Guests;
     /// See [`Records`].
     type Records: Records;
+    /// See [`History`].
+    type History: History;
     /// The clock.
     fn clock(&self) -> &Self::Clock;
     /// The forge.
@@ -139,6 +152,8 @@ pub trait World {
     fn guests(&self) -> &Self::Guests;
     /// The files.
     fn records(&self) -> &Self::Records;
+    /// What is kept of ended containers.
+    fn history(&self) -> &Self::History;
     /// The version of the runner program in a template's tree, where the tree tells.
     fn runner_version(&self, template: &Template) -> Option<String>;
     /// A number nobody expects: makes runner names unique to an attempt.

@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use tracing::warn;
 
 use super::{
+    drains::Drains,
     edges::{EdgeError, Records},
     record::Record,
 };
@@ -26,6 +27,9 @@ const LIMIT: u64 = 64 * 1024;
 /// Largest file of a scale set read, in bytes: thousands of jobs that are over are kept against replays.
 const SET_LIMIT: u64 = 16 << 20;
 
+/// What the operator told to take no new jobs, in the state directory.
+const DRAINS: &str = "drains.json";
+
 /// What is written of a scale set.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +43,7 @@ struct SetFile {
 pub struct Ledger {
     records: PathBuf,
     sets: PathBuf,
+    drains: PathBuf,
     handover: PathBuf,
     endings: PathBuf,
     boot_id: String,
@@ -62,7 +67,8 @@ impl Ledger {
         for dir in [records.as_path(), sets.as_path(), handover] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, &error))?;
         }
-        Ok(Self { records, sets, handover: handover.to_owned(), endings: endings.to_owned(), boot_id })
+        let drains = state_dir.join(DRAINS);
+        Ok(Self { records, sets, drains, handover: handover.to_owned(), endings: endings.to_owned(), boot_id })
     }
 
     fn record_path(&self, name: &ContainerName) -> PathBuf {
@@ -83,6 +89,18 @@ pub fn records_in(state_dir: &Path) -> Result<Vec<Record>, EdgeError> {
         Ok(false) => Ok(Vec::new()),
         Ok(true) => Ok(json_files(&dir)?.iter().filter_map(|path| read_json(path).ok()).collect()),
         Err(error) => Err(failed(&dir, &error)),
+    }
+}
+
+/// What the operator told to take no new jobs, read without changing anything.
+pub fn drains_in(state_dir: &Path) -> Result<Drains, EdgeError> {
+    read_drains(&state_dir.join(DRAINS))
+}
+
+fn read_drains(path: &Path) -> Result<Drains, EdgeError> {
+    match path.try_exists() {
+        Ok(false) => Ok(Drains::default()),
+        _ => read_json(path),
     }
 }
 
@@ -195,6 +213,15 @@ impl Records for Ledger {
 
     fn remove_set(&self, key: &SetKey) -> Result<(), EdgeError> {
         remove_file(&self.set_path(key))
+    }
+
+    fn load_drains(&self) -> Result<Drains, EdgeError> {
+        read_drains(&self.drains)
+    }
+
+    fn put_drains(&self, drains: &Drains) -> Result<(), EdgeError> {
+        let text = serde_json::to_vec(drains).map_err(|error| EdgeError(error.to_string()))?;
+        write_whole(&self.drains, &text, true).map_err(|error| failed(&self.drains, &error))
     }
 
     fn ending(&self, name: &ContainerName) -> Option<Ending> {

@@ -60,7 +60,7 @@ pub enum Waiting {
     Quarantined,
     /// A scale set serves it, and the forge has not assigned it to the set.
     NotAdmitted,
-    /// Intake is stopped.
+    /// Intake is stopped, or its class or the host is drained.
     Drained,
 }
 
@@ -107,6 +107,16 @@ const UNASSIGNED: Duration = Duration::from_secs(300);
 
 /// Jobs that wait as assigned to a scale set (class and scope), by run.
 type AssignedRuns<'a> = BTreeMap<(&'a str, &'a str), BTreeMap<u64, usize>>;
+
+/// Whether one container of `class` more could be booted for `scope` now; else why not.
+pub fn may_boot(snapshot: &Snapshot, class: &ClassView, scope: &ScopeView) -> Result<(), Waiting> {
+    let scopes = snapshot.scopes.iter().chain([scope]).map(|scope| (scope.name.as_str(), scope)).collect();
+    let demand = Demand { class, scope, set: false, job: None, since: snapshot.now };
+    match Room::new(snapshot, &scopes).share_out(vec![demand]).1.pop() {
+        Some((_, why)) => Err(why),
+        None => Ok(()),
+    }
+}
 
 /// A class in a scope, and whether its runners are a scale set's.
 type Key<'a> = (&'a str, &'a str, bool);
@@ -310,15 +320,19 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// What nobody needs retires once its grace is over.
+    /// What nobody needs retires once its grace is over, of a drained class at once.
     fn retire_surplus(&mut self) {
-        for (_, container) in self.idle(self.snapshot.idle_grace) {
+        for (since, container) in self.idle(Duration::ZERO) {
             let key = container.key();
+            let class = self.snapshot.classes.iter().find(|class| class.name == key.0);
+            let drained = class.is_some_and(|class| class.drained);
+            if !drained && self.snapshot.now.saturating_sub(since) < self.snapshot.idle_grace {
+                continue;
+            }
             // A runner registered by itself is of no use to a scale set that took over, nor the other way round.
             let current = container.set == self.sets.contains_key(&(key.0, key.1));
             let allowed = self.scopes.get(key.1).is_some_and(|scope| scope.allows(key.0));
-            let class = self.snapshot.classes.iter().find(|class| class.name == key.0);
-            let kept = class.filter(|_| current && allowed).map_or(0, |class| class.min_idle);
+            let kept = class.filter(|class| current && allowed && !class.drained).map_or(0, |class| class.min_idle);
             if self.spare.get(&key).is_some_and(|spare| *spare > kept) {
                 self.take_spare(key);
                 self.plan.actions.push(Action::Retire(container.name.clone()));

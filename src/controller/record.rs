@@ -66,7 +66,7 @@ pub enum Stage {
 }
 
 /// Times in milliseconds since the Unix epoch; absent = has not happened, or nobody saw it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Timeline {
     /// The forge queued the job.

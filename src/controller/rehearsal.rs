@@ -1,17 +1,18 @@
 //! What the controller would do now, found out without doing it: the loop's own looks and its own plan, in a world where
 //! nothing can be started, registered or written.
 
-use std::{collections::BTreeMap, future::pending, time::Duration};
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
 use super::{
     clock::RealClock,
     daemon::Daemon,
-    edges::{EdgeError, Feed, Guests, Records, Systemd, Unit, World},
+    drains::Drains,
+    edges::{EdgeError, Feed, Guests, History, Records, Systemd, Unit, World},
     plan::Action,
     record::Record,
-    status::{QueuedJob, Status},
+    status::{Finished, QueuedJob, Status},
 };
 use crate::{
     config::{Settings, Template},
@@ -48,7 +49,8 @@ pub struct Boot {
     pub job: Option<(String, u64)>,
 }
 
-/// Looks at every repository once, for at most `patience`, and decides. `records` are the controller's, as it keeps them now.
+/// Looks at every repository once, for at most `patience`, and decides. `records` and `drains` are the controller's, as
+/// it keeps them now.
 ///
 /// Scale sets are left alone, since only one listener can have them: what they would be assigned is planned as if it
 /// were polled for.
@@ -57,9 +59,10 @@ pub async fn rehearse<F: Forge>(
     settings: Settings,
     host: String,
     records: Vec<Record>,
+    drains: Drains,
     patience: Duration,
 ) -> Rehearsal {
-    let world = Stage { clock: RealClock::start(), forge, records: Kept(records) };
+    let world = Stage { clock: RealClock::start(), forge, records: Kept { records, drains } };
     let (_commands, inbox) = mpsc::channel(1);
     let (outbox, _status) = watch::channel(Status::default());
     let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).rehearse(patience).await;
@@ -87,6 +90,7 @@ impl<F: Forge> World for Stage<F> {
     type Systemd = Nothing;
     type Guests = Nothing;
     type Records = Kept;
+    type History = Nothing;
 
     fn clock(&self) -> &RealClock {
         &self.clock
@@ -112,6 +116,10 @@ impl<F: Forge> World for Stage<F> {
         &self.records
     }
 
+    fn history(&self) -> &Nothing {
+        &Nothing
+    }
+
     fn runner_version(&self, template: &Template) -> Option<String> {
         runner_version::in_template(template)
     }
@@ -122,11 +130,14 @@ impl<F: Forge> World for Stage<F> {
 }
 
 /// Records that were read; nothing is written.
-struct Kept(Vec<Record>);
+struct Kept {
+    records: Vec<Record>,
+    drains: Drains,
+}
 
 impl Records for Kept {
     fn load(&self) -> Result<Vec<Record>, EdgeError> {
-        Ok(self.0.clone())
+        Ok(self.records.clone())
     }
 
     fn put(&self, _: &Record) -> Result<(), EdgeError> {
@@ -161,12 +172,26 @@ impl Records for Kept {
         Err(rehearsed())
     }
 
+    fn load_drains(&self) -> Result<Drains, EdgeError> {
+        Ok(self.drains.clone())
+    }
+
+    fn put_drains(&self, _: &Drains) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
     fn ending(&self, _: &ContainerName) -> Option<Ending> {
         None
     }
 
     fn boot_id(&self) -> String {
         String::new()
+    }
+}
+
+impl History for Nothing {
+    async fn keep(&self, _: Arc<Finished>) -> Result<(), EdgeError> {
+        Err(rehearsed())
     }
 }
 

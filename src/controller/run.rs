@@ -1,17 +1,20 @@
 //! The real controller: real edges around the loop, HTTP beside it, the service manager told how it goes.
 
 use std::{
+    fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::Path,
     rc::Rc,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
 use sd_notify::NotifyState;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -29,9 +32,10 @@ use super::{
     systemd::SystemdBus,
 };
 use crate::{
-    api,
+    api::{self, Events, Measures, Sources, Written},
     config::{self, Problems, Settings, Template, token_file::SecretFile},
     forge::github::{OctocrabExchange, ScaleSets, Session, scale_set::https::Https},
+    history::{History, Reader},
     watch::runner_version,
     webhook::{self, Counters, Hint, Secret},
 };
@@ -52,10 +56,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         Some(webhook) => Some(listen_for_deliveries(webhook, commands.clone()).await?),
         None => None,
     };
-    if settings.http.port != 0 {
-        let listener = listen("http.port", (settings.http.address, settings.http.port).into()).await?;
-        tokio::spawn(api::serve(listener, api::router(status.clone(), deliveries)));
-    }
+    let sources = Sources {
+        status: status.clone(),
+        webhook: deliveries,
+        events: Events::default(),
+        measures: Measures::default(),
+        history: Reader::new(&settings.state_dir),
+        state_dir: settings.state_dir.clone(),
+        commands: Some(commands.clone()),
+        written: Written::default(),
+    };
+    serve_api(&settings, sources.clone()).await?;
     tokio::spawn(stop_on_signal(commands)?);
     tokio::spawn(tell_service_manager(status));
     info!(
@@ -66,9 +77,60 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "controller started"
     );
-    let result = Daemon::new(&world, settings, host, inbox, outbox).run().await;
+    let daemon = Daemon::new(&world, settings, host, inbox, outbox);
+    let result = daemon.observed_by(move |before, after| sources.observe(before, after)).run().await;
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     result.map_err(|error| anyhow!(error))
+}
+
+/// Serves readers and operators on a thread of its own: however many ask, the loop goes round.
+async fn serve_api(settings: &Settings, sources: Sources) -> anyhow::Result<()> {
+    let http = &settings.http;
+    let token = SecretFile::of_http(http).map(|file| file.read_credential()).transpose();
+    let token = token.map_err(|problem| Problems(vec![problem]))?;
+    let public = match http.port {
+        0 => None,
+        port => Some(listen("http.port", (http.address, port).into()).await?.into_std()?),
+    };
+    let socket = match control_socket(Path::new(api::CONTROL_SOCKET)) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            let remedy = "Remedy: systemd-sysusers && systemd-tmpfiles --create, then restart";
+            warn!(%error, socket = api::CONTROL_SOCKET, "nobody can operate the controller: no local socket. {remedy}");
+            None
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("api".into()).spawn(move || {
+        runtime.block_on(async {
+            let readers = async {
+                // Both were listened to before; only an unusable runtime could refuse them.
+                if let Some(listener) = public.and_then(|listener| TcpListener::from_std(listener).ok()) {
+                    api::serve(listener, api::public(sources.clone(), token)).await;
+                }
+            };
+            let operators = async {
+                if let Some(listener) = socket.and_then(|listener| UnixListener::from_std(listener).ok()) {
+                    api::serve(listener, api::local(sources.clone())).await;
+                }
+            };
+            tokio::join!(readers, operators);
+        });
+    })?;
+    Ok(())
+}
+
+/// The socket of those who may operate: its directory gives it their group (setgid), its mode lets them in.
+fn control_socket(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    listener.set_nonblocking(true)?;
+    info!(socket = %path.display(), "listening");
+    Ok(listener)
 }
 
 async fn listen(key: &str, at: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -151,6 +213,7 @@ struct RealWorld {
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
+    history: History,
 }
 
 impl RealWorld {
@@ -163,6 +226,7 @@ impl RealWorld {
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),
             records: Ledger::open(&settings.state_dir).context("state directory")?,
+            history: History::start(&settings.state_dir, settings.history_keep).context("history")?,
         })
     }
 }
@@ -174,6 +238,7 @@ impl World for RealWorld {
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;
+    type History = History;
 
     fn clock(&self) -> &RealClock {
         &self.clock
@@ -197,6 +262,10 @@ impl World for RealWorld {
 
     fn records(&self) -> &Ledger {
         &self.records
+    }
+
+    fn history(&self) -> &History {
+        &self.history
     }
 
     fn runner_version(&self, template: &Template) -> Option<String> {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     cause::Cause,
@@ -20,7 +21,7 @@ use crate::{config::TargetKind, forge::Job, webhook::Counts};
 pub const REPOSITORIES_SHOWN: usize = 200;
 
 /// The whole document.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Status {
     /// The controller's version.
@@ -31,8 +32,10 @@ pub struct Status {
     pub updated_ms: u64,
     /// Rounds of the loop so far; stands still when the controller hangs.
     pub rounds: u64,
-    /// False while stopping.
+    /// False while stopping, or while the host is drained.
     pub intake: bool,
+    /// The operator drained the host.
+    pub drained: bool,
     /// Containers from the request to the end.
     pub active_containers: Vec<ActiveContainer>,
     /// Most containers at once.
@@ -66,7 +69,7 @@ pub struct Status {
 }
 
 /// A container from the request to the end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ActiveContainer {
     /// Unit instance and machine name.
     pub name: String,
@@ -102,7 +105,7 @@ pub struct ActiveContainer {
 }
 
 /// A target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TargetStatus {
     /// Its name: `owner/repository`, an organisation, an account, `enterprises/name`.
     pub repo: String,
@@ -148,7 +151,7 @@ pub struct TargetStatus {
 }
 
 /// A credential's rate limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RateLimitStatus {
     /// Calls in the window.
     pub limit: u64,
@@ -159,7 +162,7 @@ pub struct RateLimitStatus {
 }
 
 /// What a target is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetKindStatus {
     /// One repository.
@@ -185,7 +188,7 @@ impl From<TargetKind> for TargetKindStatus {
 }
 
 /// A credential.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CredentialStatus {
     /// Its name.
     pub name: String,
@@ -205,7 +208,7 @@ pub struct CredentialStatus {
 }
 
 /// Who asked for a pause of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PausedBy {
     /// The forge: its limit is reached.
@@ -215,7 +218,7 @@ pub enum PausedBy {
 }
 
 /// A repository.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RepositoryStatus {
     /// `owner/repository`.
     pub repo: String,
@@ -236,7 +239,7 @@ pub struct RepositoryStatus {
 }
 
 /// A scale set, or what is done in its stead.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SetStatus {
     /// Its class.
     pub class: String,
@@ -259,7 +262,7 @@ pub struct SetStatus {
 }
 
 /// How jobs are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IntakeStatus {
     /// By the scale set.
@@ -271,7 +274,7 @@ pub enum IntakeStatus {
 }
 
 /// A place runners are registered with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScopeStatus {
     /// Its name.
     pub name: String,
@@ -283,10 +286,13 @@ pub struct ScopeStatus {
     pub failures: u32,
     /// Why the last failed, until one succeeds.
     pub last_error: Option<String>,
+    /// Nothing is registered before this time.
+    #[serde(default)]
+    pub held_until_ms: Option<u64>,
 }
 
 /// A class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClassStatus {
     /// Its name.
     pub name: String,
@@ -310,10 +316,19 @@ pub struct ClassStatus {
     /// Whether its containers have no user namespace.
     #[serde(default)]
     pub privileged: bool,
+    /// Nothing of it is booted before this time: boots failed.
+    #[serde(default)]
+    pub held_until_ms: Option<u64>,
+    /// The operator drained it.
+    #[serde(default)]
+    pub drained: bool,
+    /// Memory a container of it may use, in bytes; absent where only the host's limit counts.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// A queued job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct QueuedJob {
     /// `owner/repository`.
     pub repo: String,
@@ -323,8 +338,17 @@ pub struct QueuedJob {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
+    /// The class that serves it.
+    #[serde(default)]
+    pub class: Option<String>,
     /// Why it waits.
     pub waiting: WaitingFor,
+    /// The same for people, with names, numbers and times.
+    #[serde(default)]
+    pub reason: String,
+    /// Jobs that wait for the same and come first, where it waits for a place.
+    #[serde(default)]
+    pub ahead: usize,
     /// Why it is not to be run, if so.
     #[serde(default)]
     pub refusal: Option<String>,
@@ -335,7 +359,7 @@ pub struct QueuedJob {
 }
 
 /// Why a queued job waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitingFor {
     /// No class has all its labels.
@@ -358,8 +382,12 @@ pub enum WaitingFor {
     Quarantine,
     /// The forge to assign it to the scale set that serves it.
     Assignment,
-    /// The controller takes no new jobs.
+    /// The controller to be there again: it is stopping.
     Intake,
+    /// The operator: its class or the host is drained.
+    Drained,
+    /// The forge to let it go: an approval, or its concurrency group.
+    Approval,
 }
 
 impl From<Waiting> for WaitingFor {
@@ -375,13 +403,13 @@ impl From<Waiting> for WaitingFor {
             Waiting::Refused => Self::Refused,
             Waiting::Quarantined => Self::Quarantine,
             Waiting::NotAdmitted => Self::Assignment,
-            Waiting::Drained => Self::Intake,
+            Waiting::Drained => Self::Drained,
         }
     }
 }
 
 /// An ended container whose registration is not yet known to be gone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Settling {
     /// The container.
     pub name: String,
@@ -392,7 +420,7 @@ pub struct Settling {
 }
 
 /// An ended container.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Finished {
     /// The container.
     pub name: String,
@@ -415,9 +443,18 @@ pub struct Finished {
     pub runner_name: String,
     /// Its subnet.
     pub subnet: String,
+    /// systemd's word on how its unit ended: `success`, `exit-code`, `timeout`, `oom-kill`, …
+    #[serde(default)]
+    pub service_result: Option<String>,
+    /// Exit status, or signal, of its unit.
+    #[serde(default)]
+    pub exit_status: Option<String>,
     /// The most memory it used, in bytes; absent where the kernel does not count it.
     #[serde(default)]
     pub memory_peak: Option<u64>,
+    /// Processor time it used, in microseconds; absent where the kernel does not count it.
+    #[serde(default)]
+    pub cpu_us: Option<u64>,
     /// When what happened.
     pub timeline: Timeline,
     /// When its end was known for certain.
@@ -429,6 +466,11 @@ impl Finished {
     /// `elsewhere` = the forge says that the job it was booted for went to another runner.
     pub fn new(container: &Container, job: Option<&Job>, elsewhere: bool, wall_ms: u64) -> Self {
         let record = &container.record;
+        let mut timeline = record.timeline.clone();
+        if let Some(created) = job.and_then(|job| job.created_at) {
+            // The record's is that of the job it was booted for, which may have been another.
+            timeline.queued_ms = u64::try_from(created.as_millis()).ok();
+        }
         let (job_id, job_name) = match (job, &container.said_job) {
             (Some(job), _) => (Some(job.id), job.name.clone()),
             // It took a job that is not the one it was booted for, and that was over before a look saw it running.
@@ -451,8 +493,11 @@ impl Finished {
             },
             runner_name: record.runner_name.clone(),
             subnet: record.subnet.to_string(),
+            service_result: container.service_result.clone(),
+            exit_status: container.exit_status.clone(),
             memory_peak: container.memory_peak,
-            timeline: record.timeline.clone(),
+            cpu_us: container.cpu_us,
+            timeline,
             concluded_ms: wall_ms,
         }
     }

@@ -30,6 +30,9 @@ pub struct Ending {
     /// Processes of the unit that the kernel killed because its memory was used up, where it counts them.
     #[serde(default)]
     pub oom_kills: Option<u64>,
+    /// Processor time of the unit's cgroup in microseconds, where the kernel counts it.
+    #[serde(default)]
+    pub cpu_us: Option<u64>,
     /// When teardown finished, milliseconds since the Unix epoch.
     pub ended_at_ms: u64,
     /// How long teardown took, in microseconds.

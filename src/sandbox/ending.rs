@@ -70,6 +70,7 @@ mod tests {
                 error: None,
                 memory_peak: None,
                 oom_kills: None,
+                cpu_us: None,
                 ended_at_ms: 0,
                 teardown_us: 0,
                 left_behind: Vec::new(),

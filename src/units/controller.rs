@@ -1,7 +1,10 @@
 //! The unprivileged daemon's unit and user.
 
 use super::{MARKER, Places, USER};
-use crate::config::{Settings, token_file::secret_files};
+use crate::{
+    api::CONTROL_DIR,
+    config::{Settings, token_file::secret_files},
+};
 
 /// The unit.
 pub fn service(settings: &Settings, places: &Places) -> String {
@@ -40,6 +43,7 @@ ExecStart={binary} run --config {settings_path}
 RuntimeDirectory={USER}
 RuntimeDirectoryMode=0750
 RuntimeDirectoryPreserve=yes
+ReadWritePaths=-{CONTROL_DIR}
 {state}
 UMask=0077
 WatchdogSec=60
@@ -84,7 +88,8 @@ WantedBy=multi-user.target
     )
 }
 
-/// The user and group of the same name.
-pub fn sysusers() -> String {
-    format!("{MARKER}\nu {USER} - \"Job container controller\" /var/lib/{USER} -\n")
+/// The group of those who may operate, the user and the group of the same name.
+pub fn sysusers(settings: &Settings) -> String {
+    let operators = &settings.operators;
+    format!("{MARKER}\ng {operators} -\nu {USER} - \"Job container controller\" /var/lib/{USER} -\n")
 }

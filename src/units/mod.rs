@@ -63,8 +63,8 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
         put(unit(&names::container_template(&class.name)), container::service(settings, class, places));
     }
     put("polkit-1/rules.d/60-gha-runner-controller.rules".into(), polkit::rule(settings));
-    put("tmpfiles.d/gha-runner-controller.conf".into(), root::tmpfiles());
-    put("sysusers.d/gha-runner-controller.conf".into(), controller::sysusers());
+    put("tmpfiles.d/gha-runner-controller.conf".into(), root::tmpfiles(settings));
+    put("sysusers.d/gha-runner-controller.conf".into(), controller::sysusers(settings));
     let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;
     put("gha-runner-controller/settings.json".into(), resolved + "\n");
     put("gha-runner-controller/gha-runner-guest.service".into(), guest::unit(Path::new(guest::PROGRAM)));

@@ -2,6 +2,8 @@
 
 use super::{MARKER, Places, USER};
 use crate::{
+    api::CONTROL_DIR,
+    config::Settings,
     guest::event::EVENTS_DIR,
     handover::ENDINGS_DIR,
     sandbox::paths::{DISKS_DIR, RECORDS_DIR, ROOTS_DIR, STORES_DIR},
@@ -69,7 +71,8 @@ WantedBy=multi-user.target
 }
 
 /// Directories on a tmpfs, and the one for root file systems.
-pub fn tmpfiles() -> String {
+pub fn tmpfiles(settings: &Settings) -> String {
+    let operators = &settings.operators;
     format!(
         "{MARKER}
 d {RECORDS_DIR} 0700 root root -
@@ -78,6 +81,8 @@ d {DISKS_DIR} 0700 root root -
 d {STORES_DIR} 0700 root root -
 d {EVENTS_DIR} 0755 root root -
 d {ENDINGS_DIR} 0755 root root -
+# What is made in it belongs to its group: the controller's socket, for those who may operate.
+d {CONTROL_DIR} 2750 {USER} {operators} -
 d /var/lib/{USER} 0700 {USER} {USER} -
 "
     )

@@ -5,6 +5,7 @@ use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Duration};
 use gha_runner_controller::{
     config::{Settings, Template},
     controller::{
+        drains::Drains,
         edges::{Clock, EdgeError, Feed, Guests, Records, Systemd, Unit, World},
         record::Record,
     },
@@ -29,6 +30,7 @@ use tokio::{
 
 use crate::{
     heap::{self, Whose},
+    history::SimHistory,
     host::Host,
 };
 
@@ -332,7 +334,10 @@ impl Records for SimRecords {
     }
 
     fn remove(&self, name: &ContainerName) -> Result<(), EdgeError> {
-        self.host.borrow_mut().records.remove(name);
+        let mut host = self.host.borrow_mut();
+        if let Some(record) = host.records.remove(name) {
+            host.history.holds(&record);
+        }
         Ok(())
     }
 
@@ -364,6 +369,15 @@ impl Records for SimRecords {
         Ok(())
     }
 
+    fn load_drains(&self) -> Result<Drains, EdgeError> {
+        Ok(self.host.borrow().drains.clone())
+    }
+
+    fn put_drains(&self, drains: &Drains) -> Result<(), EdgeError> {
+        self.host.borrow_mut().drains = drains.clone();
+        Ok(())
+    }
+
     fn ending(&self, name: &ContainerName) -> Option<Ending> {
         self.host.borrow().endings.get(name).cloned()
     }
@@ -381,6 +395,7 @@ pub struct SimWorld {
     pub systemd: SimSystemd,
     pub guests: SimGuests,
     pub records: SimRecords,
+    pub history: SimHistory,
     pub rng: RefCell<StdRng>,
     /// The runner version that templates tell.
     pub tree: RefCell<Option<String>>,
@@ -402,6 +417,7 @@ impl SimWorld {
             systemd: SimSystemd { host: host.clone() },
             guests: SimGuests { host: host.clone() },
             records: SimRecords { host: host.clone() },
+            history: SimHistory { host: host.clone() },
             rng: RefCell::new(StdRng::seed_from_u64(seed ^ 0x5eed)),
             tree: RefCell::default(),
         }
@@ -415,6 +431,7 @@ impl World for SimWorld {
     type Systemd = SimSystemd;
     type Guests = SimGuests;
     type Records = SimRecords;
+    type History = SimHistory;
 
     fn clock(&self) -> &SimClock {
         &self.clock
@@ -438,6 +455,10 @@ impl World for SimWorld {
 
     fn records(&self) -> &SimRecords {
         &self.records
+    }
+
+    fn history(&self) -> &SimHistory {
+        &self.history
     }
 
     fn runner_version(&self, _template: &Template) -> Option<String> {

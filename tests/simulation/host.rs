@@ -9,6 +9,7 @@ use std::{
 
 use gha_runner_controller::{
     controller::{
+        drains::Drains,
         edges::{EdgeError, Unit, UnitState},
         record::{Record, Stage},
     },
@@ -30,6 +31,7 @@ use tokio::{
 
 use crate::{
     edges::{Hub, SimClock},
+    history::Written,
     owner,
 };
 
@@ -82,6 +84,8 @@ pub struct HostState {
     pub handed: BTreeMap<ContainerName, (ContainerRecord, Grant)>,
     pub endings: BTreeMap<ContainerName, Ending>,
     pub sets: BTreeMap<SetKey, Assignments>,
+    pub drains: Drains,
+    pub history: Written,
     /// `None` = "look again".
     pub signals: VecDeque<Option<Unit>>,
     pub notice: Rc<Notify>,
@@ -121,6 +125,8 @@ impl HostState {
             handed: BTreeMap::new(),
             endings: BTreeMap::new(),
             sets: BTreeMap::new(),
+            drains: Drains::default(),
+            history: Written::default(),
             signals: VecDeque::new(),
             notice: Rc::default(),
             told: Rc::default(),
@@ -288,6 +294,7 @@ async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
         error: end.error,
         memory_peak: Some(MEMORY_PEAK),
         oom_kills: None,
+        cpu_us: Some(1_500_000),
         ended_at_ms,
         teardown_us: teardown.as_micros() as u64,
         left_behind: vec![],

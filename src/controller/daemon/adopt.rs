@@ -80,6 +80,13 @@ impl<W: World> Daemon<'_, W> {
             container.unit_is(unit.state, wall_ms, now);
         }
         info!(container = %name, phase = %container.phase, unit = unit.is_some(), "adopted");
+        if ended {
+            // Known before the controller went away, and not recorded.
+            let made = container.record.timeline.recorded_ms.unwrap_or_default();
+            if let Some(ending) = self.world.records().ending(&name).filter(|ending| ending.ended_at_ms >= made) {
+                container.ended_with(&ending);
+            }
+        }
         self.containers.insert(name.clone(), container);
         match unit {
             Some(unit) if ended => {

@@ -24,8 +24,14 @@ const MINT_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 const BOOT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 impl<'w, W: World> Daemon<'w, W> {
-    /// Makes and writes the record; everything after follows from it.
-    pub(super) fn boot(&mut self, class: &str, scope: &str, set: bool, job: Option<(String, u64)>) {
+    /// Makes and writes the record; everything after follows from it. `None` if that failed, and the journal says why.
+    pub(super) fn boot(
+        &mut self,
+        class: &str,
+        scope: &str,
+        set: bool,
+        job: Option<(String, u64)>,
+    ) -> Option<ContainerName> {
         let now = self.now();
         let wall_ms = self.wall_ms();
         let taken = |name: &ContainerName| self.containers.contains_key(name) || self.orphans.contains(name);
@@ -39,7 +45,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let (Some(name), Some(subnet)) = (name, pool.free(self.next_subnet, used)) else {
             // The plan counts subnets, so this is a name: 703 containers for jobs with equal last digits.
             error!(class, scope, ?job, "no free name or subnet");
-            return;
+            return None;
         };
         let seen = job.as_ref().and_then(|(repository, job)| self.repositories.get(repository)?.seen.get(job));
         let assigned = if set { self.next_of_set(class, scope) } else { None };
@@ -72,14 +78,15 @@ impl<'w, W: World> Daemon<'w, W> {
             // Nothing happened yet; without a record nothing may.
             error!(container = %name, %error, "record not written, so nothing is started");
             self.hold_class(class, now);
-            return;
+            return None;
         }
         info!(
             container = %name, class, scope, set, job = record.job_id, %subnet, runner = record.runner_name,
             "{name}: requested for {scope}, class {class}"
         );
         self.next_subnet = pool.index_of(subnet).unwrap_or_default() + 1;
-        self.containers.insert(name, Container::new(record, now));
+        self.containers.insert(name.clone(), Container::new(record, now));
+        Some(name)
     }
 
     pub(super) fn mint(&mut self, name: &ContainerName) {
@@ -223,6 +230,7 @@ impl<'w, W: World> Daemon<'w, W> {
         }
         container.advance(crate::controller::phase::Phase::Finishing, now);
         container.record.stage = Stage::Stopping { cause };
+        container.stopped |= cause == Cause::StoppedByOperator;
         container.requested_in = self.rounds;
         container.in_flight = true;
         self.remember(name);

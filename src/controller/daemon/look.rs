@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Daemon, Outcome, backoff,
-    repositories::{RunFacts, SeenJob},
+    repositories::{HeldBack, RunFacts, SeenJob},
 };
 use crate::{
     controller::{
@@ -130,6 +130,17 @@ impl<'w, W: World> Daemon<'w, W> {
         let facts = |job: &Job| RunFacts { event: job.event.clone(), from_fork: job.from_fork, public: job.public };
         repository.run_facts = jobs.iter().map(|job| (job.run_id, facts(job))).collect();
 
+        let since = |id| repository.held_back.iter().find(|held: &&HeldBack| held.id == id).map(|held| held.visible_ms);
+        repository.held_back = jobs
+            .iter()
+            .filter(|job| job.status == JobStatus::NotReady)
+            .map(|job| HeldBack {
+                id: job.id,
+                name: job.name.clone(),
+                labels: job.labels.clone(),
+                visible_ms: since(job.id).unwrap_or(wall_ms),
+            })
+            .collect();
         let mut seen = BTreeMap::new();
         repository.queued.clear();
         for job in jobs.iter().filter(|job| job.status == JobStatus::Queued) {

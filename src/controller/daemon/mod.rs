@@ -9,6 +9,7 @@ mod discover;
 mod launch;
 mod look;
 mod observe;
+mod operate;
 mod publish;
 mod rehearse;
 mod repositories;
@@ -33,7 +34,9 @@ use tracing::{info, warn};
 use self::{credentials::Credential, repositories::Repository, scopes::Place, sets::Set, targets::Target};
 use super::{
     container::Container,
+    drains::Drains,
     edges::{Clock, EdgeError, Guests, Systemd, Unit, World},
+    operation::Order,
     plan::{Action, ClassView, Pickup, Plan, plan},
     record::Stage,
     status::{Finished, Status},
@@ -60,7 +63,7 @@ const FINISHED_KEPT: usize = 200;
 const PICKUP_KEPT: Duration = Duration::from_secs(600);
 
 /// What the operator or the service manager asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Command {
     /// Take no new jobs, finish what is being started, return. Containers go on.
     Shutdown,
@@ -69,6 +72,8 @@ pub enum Command {
         /// As the forge writes it. One that is not served is ignored.
         repository: String,
     },
+    /// What an operator asks for.
+    Operate(Order),
 }
 
 /// The controller.
@@ -91,6 +96,11 @@ pub struct Daemon<'w, W: World> {
     releasing: usize,
     containers: BTreeMap<ContainerName, Container>,
     versions: versions::Versions,
+    drains: Drains,
+    /// The last entry could not be written to the history.
+    history_error: Option<String>,
+    /// Told of every change of the status: before, after.
+    observer: Option<Observer<'w>>,
     /// Units with our name pattern that nothing explains; being stopped.
     orphans: BTreeSet<ContainerName>,
     effects: FuturesUnordered<LocalBoxFuture<'w, Outcome<W>>>,
@@ -108,6 +118,9 @@ pub struct Daemon<'w, W: World> {
     status: watch::Sender<Status>,
 }
 
+/// Told what the status was, and what it is.
+type Observer<'w> = Box<dyn FnMut(&Status, &Status) + 'w>;
+
 /// What an effect came to.
 enum Outcome<W: World> {
     Discovered { target: String, result: Result<Vec<forge::Repository>, ForgeError> },
@@ -122,6 +135,7 @@ enum Outcome<W: World> {
     Guest { name: ContainerName, feed: <W::Guests as Guests>::Feed, event: Option<Event> },
     FeedClosed,
     Retired { name: ContainerName, result: Result<Deletion, ForgeError> },
+    Kept { name: ContainerName, result: Result<(), EdgeError> },
     Concluded { name: ContainerName, result: Result<Option<Job>, ForgeError> },
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     RunnersListed { scope: String, result: Result<Vec<Runner>, ForgeError> },
@@ -157,6 +171,7 @@ impl<'w, W: World> Daemon<'w, W> {
                 min_idle: class.min_idle,
                 held_until: None,
                 outdated: false,
+                drained: false,
             })
             .collect();
         let mut daemon = Self {
@@ -174,6 +189,9 @@ impl<'w, W: World> Daemon<'w, W> {
             credentials: settings.credentials.keys().map(|name| (name.clone(), Credential::default())).collect(),
             containers: BTreeMap::new(),
             versions: versions::Versions::default(),
+            drains: Drains::default(),
+            history_error: None,
+            observer: None,
             orphans: BTreeSet::new(),
             effects: FuturesUnordered::new(),
             pickups: VecDeque::new(),
@@ -195,7 +213,14 @@ impl<'w, W: World> Daemon<'w, W> {
         }
         daemon.configure_targets();
         daemon.forget_kept_sets();
+        daemon.recall_drains();
         daemon
+    }
+
+    /// Tells `observer` of every change of the status: what it was before, and what it is.
+    pub fn observed_by(mut self, observer: impl FnMut(&Status, &Status) + 'w) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
     }
 
     /// Adopts what exists, then runs until [`Command::Shutdown`].
@@ -225,12 +250,15 @@ impl<'w, W: World> Daemon<'w, W> {
 
     fn command(&mut self, command: Option<Command>) {
         // A closed channel means that whoever would stop us is gone.
-        if let Command::LookAgain { repository } = command.unwrap_or(Command::Shutdown) {
-            self.look_again(&repository);
-        } else if self.stopping_since.is_none() {
-            info!("stopping: no new jobs; running containers go on");
-            self.stopping_since = Some(self.now());
-            self.release_sets();
+        match command.unwrap_or(Command::Shutdown) {
+            Command::LookAgain { repository } => self.look_again(&repository),
+            Command::Operate(order) => self.operate(order),
+            Command::Shutdown if self.stopping_since.is_none() => {
+                info!("stopping: no new jobs; running containers go on");
+                self.stopping_since = Some(self.now());
+                self.release_sets();
+            }
+            Command::Shutdown => {}
         }
     }
 
@@ -278,7 +306,7 @@ impl<'w, W: World> Daemon<'w, W> {
         self.promise();
         for action in std::mem::take(&mut self.plan.actions) {
             match action {
-                Action::Boot { class, scope, set, job } => self.boot(&class, &scope, set, job),
+                Action::Boot { class, scope, set, job } => drop(self.boot(&class, &scope, set, job)),
                 Action::Retire(name) => self.retire(&name),
             }
         }
@@ -340,6 +368,7 @@ impl<'w, W: World> Daemon<'w, W> {
             Outcome::Guest { name, feed, event } => self.guest_said(name, feed, event),
             Outcome::FeedClosed => {}
             Outcome::Retired { name, result } => self.retired(&name, result),
+            Outcome::Kept { name, result } => self.kept(&name, result),
             Outcome::Concluded { name, result } => self.concluded(&name, result),
             Outcome::Deregistered { name, result } => self.deregistered(&name, result),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result),

@@ -120,8 +120,7 @@ impl<'w, W: World> Daemon<'w, W> {
         // One from an earlier container of the same name is not ours.
         let ending = self.world.records().ending(name).filter(|ending| ending.ended_at_ms >= made);
         if let Some(ending) = &ending {
-            container.record.timeline.teardown_us = Some(ending.teardown_us);
-            container.memory_peak = ending.memory_peak;
+            container.ended_with(ending);
             for left in &ending.left_behind {
                 warn!(container = %name, left, "teardown left something behind");
             }

@@ -13,9 +13,11 @@ use crate::{
     controller::{
         container::Container,
         edges::World,
+        plan::{JobView, ScopeView, Waiting, class_for},
+        reason::explain,
         status::{
             ActiveContainer, ClassStatus, CredentialStatus, IntakeStatus, PausedBy, QueuedJob, REPOSITORIES_SHOWN,
-            RateLimitStatus, RepositoryStatus, ScopeStatus, SetStatus, Settling, Status, TargetStatus,
+            RateLimitStatus, RepositoryStatus, ScopeStatus, SetStatus, Settling, Status, TargetStatus, WaitingFor,
         },
     },
     forge::{Forge, RateLimit, SetKey},
@@ -25,8 +27,11 @@ use crate::{
 const RECENT: Duration = Duration::from_secs(3600);
 
 impl<W: World> Daemon<'_, W> {
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let status = self.current();
+        if let Some(observer) = &mut self.observer {
+            observer(&self.status.borrow(), &status);
+        }
         self.status.send_replace(status);
     }
 
@@ -66,13 +71,20 @@ impl<W: World> Daemon<'_, W> {
                 active: live.iter().filter(|c| c.record.class == class.name).count(),
                 max_concurrent: class.max_concurrent,
                 privileged: class.privileged,
+                held_until_ms: self
+                    .classes
+                    .iter()
+                    .find(|view| view.name == class.name)
+                    .and_then(|view| self.wall_of(view.held_until)),
+                drained: self.drains.classes.contains(&class.name),
+                memory: class.memory,
                 boot_failures: self.class_failures.get(&class.name).copied().unwrap_or_default(),
                 runner_version: runner.version,
                 runner_deprecated_in_days: runner.days_left,
                 outdated: runner.outdated,
             })
             .collect();
-        let queue = self
+        let mut queue: Vec<QueuedJob> = self
             .repositories
             .iter()
             .flat_map(|(repo, repository)| repository.queued.iter().map(move |job| (repo, repository, job)))
@@ -84,13 +96,20 @@ impl<W: World> Daemon<'_, W> {
                     job_id: job.id,
                     name: seen.name.clone(),
                     labels: job.labels.clone(),
-                    waiting: (*waiting).into(),
+                    class: self.class_of(job),
+                    waiting: match waiting {
+                        Waiting::Drained if self.stopping_since.is_some() => WaitingFor::Intake,
+                        waiting => (*waiting).into(),
+                    },
+                    reason: String::new(),
+                    ahead: 0,
                     refusal: seen.refusal.map(|refusal| refusal.to_string()),
                     visible_ms: seen.visible_ms,
                     waiting_seconds: 0,
                 })
             })
             .collect();
+        queue.extend(self.held_back());
         let settling = ended
             .iter()
             .map(|container| Settling {
@@ -99,12 +118,13 @@ impl<W: World> Daemon<'_, W> {
                 tries: container.settle_tries,
             })
             .collect();
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.host.clone(),
             updated_ms: wall_ms,
             rounds: self.rounds,
-            intake: self.stopping_since.is_none(),
+            intake: self.stopping_since.is_none() && !self.drains.host,
+            drained: self.drains.host,
             active_containers,
             max_concurrent: self.settings.max_concurrent,
             poll_interval_seconds: self.settings.poll_interval.as_secs(),
@@ -121,7 +141,49 @@ impl<W: World> Daemon<'_, W> {
             // Filled in by whoever serves the document: deliveries do not pass the loop.
             webhook: None,
             problems: self.problems(),
-        }
+        };
+        explain(&mut status);
+        status
+    }
+
+    /// Jobs that the forge does not let go yet.
+    fn held_back(&self) -> impl Iterator<Item = QueuedJob> {
+        let all = self
+            .repositories
+            .iter()
+            .flat_map(|(repo, repository)| repository.held_back.iter().map(move |job| (repo, job)));
+        all.map(|(repo, job)| QueuedJob {
+            repo: repo.clone(),
+            job_id: job.id,
+            name: job.name.clone(),
+            labels: job.labels.clone(),
+            class: None,
+            waiting: WaitingFor::Approval,
+            reason: String::new(),
+            ahead: 0,
+            refusal: None,
+            visible_ms: job.visible_ms,
+            waiting_seconds: 0,
+        })
+    }
+
+    /// The class that serves a job.
+    fn class_of(&self, job: &JobView) -> Option<String> {
+        let target = self.target_of(&job.scope)?;
+        let scope = ScopeView {
+            name: job.scope.clone(),
+            target: target.settings.name.clone(),
+            held_until: None,
+            looked_at: None,
+            classes: target.settings.classes.iter().cloned().collect(),
+        };
+        class_for(&self.classes, &scope, &job.labels).map(|class| class.name.clone())
+    }
+
+    /// A time to come, by the wall clock.
+    fn wall_of(&self, at: Option<Duration>) -> Option<u64> {
+        let left = at?.checked_sub(self.now())?;
+        Some(self.wall_ms() + u64::try_from(left.as_millis()).ok()?)
     }
 
     fn targets_shown(&self, live: &[&Container]) -> Vec<TargetStatus> {
@@ -222,6 +284,7 @@ impl<W: World> Daemon<'_, W> {
                 active: active(name),
                 failures: place.mint_failures,
                 last_error: place.last_error.clone(),
+                held_until_ms: self.wall_of(place.held_until),
             })
             .filter(|scope| scope.active > 0 || scope.failures > 0)
             .collect()
@@ -295,6 +358,9 @@ impl<W: World> Daemon<'_, W> {
         }
         for (class, failures) in &self.class_failures {
             problems.push(format!("class {class}: {failures} boots in a row failed; see the journal of its units"));
+        }
+        if let Some(error) = &self.history_error {
+            problems.push(format!("history: ended jobs cannot be written down; jobs go on: {error}"));
         }
         problems.extend(self.outdated());
         if let Some(error) = &self.systemd_error {

@@ -23,6 +23,8 @@ pub(super) struct Repository {
     pub queued: Vec<JobView>,
     /// What else is kept of them.
     pub seen: BTreeMap<u64, SeenJob>,
+    /// Jobs there that the forge does not let go yet.
+    pub held_back: Vec<HeldBack>,
     /// Start of the last look that succeeded.
     pub looked_at: Option<Duration>,
     /// Wall clock of its end, in milliseconds.
@@ -53,6 +55,15 @@ pub(super) struct RunFacts {
     pub event: Option<String>,
     pub from_fork: Option<bool>,
     pub public: Option<bool>,
+}
+
+/// A job that the forge does not let go yet.
+#[derive(Debug, Clone)]
+pub(super) struct HeldBack {
+    pub id: u64,
+    pub name: String,
+    pub labels: Vec<String>,
+    pub visible_ms: u64,
 }
 
 /// What is kept of a queued job besides what planning needs.

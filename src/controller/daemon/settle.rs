@@ -1,6 +1,6 @@
 //! Retiring idle containers, finding out how a job ended, and making sure that no registration is left.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
@@ -8,7 +8,7 @@ use super::{Daemon, FINISHED_KEPT, Outcome, backoff};
 use crate::{
     controller::{
         cause::{Cause, Evidence, cause},
-        edges::{Records, World},
+        edges::{EdgeError, History, Records, World},
         phase::Phase,
         record::Stage,
         status::Finished,
@@ -25,6 +25,8 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 const TOLD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(250));
 /// After so many tries a registration is given up to the forge, which removes it after a day.
 const TRIES: u32 = 200;
+/// After so many tries an entry is left out of the history: a minute or more.
+const KEEP_TRIES: u32 = 5;
 
 impl<'w, W: World> Daemon<'w, W> {
     /// The safe order: delete the registration; only if the forge agrees, stop the container (PROTOCOLS B.3).
@@ -87,6 +89,9 @@ impl<'w, W: World> Daemon<'w, W> {
                 };
                 Outcome::Concluded { name, result }
             });
+        } else if container.deregistered && container.unkept.is_some() {
+            // Being written; its outcome goes on from here.
+            container.not_before = now + RETRY.0;
         } else if container.deregistered {
             self.forget(name);
         } else if container.settle_tries == 0 && container.had_job() && now < lingers_until {
@@ -176,9 +181,11 @@ impl<'w, W: World> Daemon<'w, W> {
         let elsewhere = job.as_ref().is_some_and(|job| !ours && job.runner_name.is_some());
         let mut finished = Finished::new(container, job.as_ref().filter(|_| ours), elsewhere, wall_ms);
         finished.conclusion = finished.conclusion.or_else(|| told.map(str::to_owned));
+        let finished = Arc::new(finished);
+        container.unkept = Some(finished.clone());
         // It ended while nobody listened and looked like a failed boot, and yet its runner had a job.
         let came_up = (before.is_boot_failure() && !certain.is_boot_failure()).then(|| container.record.class.clone());
-        self.finished.push_back(finished.into());
+        self.finished.push_back(finished);
         if self.finished.len() > FINISHED_KEPT {
             self.finished.pop_front();
         }
@@ -186,6 +193,41 @@ impl<'w, W: World> Daemon<'w, W> {
             self.release_class(&class);
         }
         self.remember(name);
+        self.keep(name, Duration::ZERO);
+    }
+
+    /// Writes the entry of the history, after `pause`.
+    fn keep(&mut self, name: &ContainerName, pause: Duration) {
+        let Some(ended) = self.containers.get(name).and_then(|container| container.unkept.clone()) else { return };
+        let (world, name) = (self.world, name.clone());
+        self.start(async move {
+            tokio::time::sleep(pause).await;
+            Outcome::Kept { name, result: world.history().keep(ended).await }
+        });
+    }
+
+    /// The record goes after the entry is on disk. A history that stays out of order keeps no record for ever.
+    pub(super) fn kept(&mut self, name: &ContainerName, result: Result<(), EdgeError>) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(name) else { return };
+        let Err(error) = result else {
+            self.history_error = None;
+            container.unkept = None;
+            if container.deregistered {
+                container.not_before = now;
+            }
+            return;
+        };
+        container.keep_tries += 1;
+        warn!(container = %name, %error, tries = container.keep_tries, "not written to the history");
+        self.history_error = Some(error.0);
+        if container.keep_tries >= KEEP_TRIES {
+            warn!(container = %name, "left out of the history");
+            container.unkept = None;
+        } else {
+            let pause = backoff(RETRY.0, container.keep_tries, RETRY.1);
+            self.keep(name, pause);
+        }
     }
 
     pub(super) fn deregistered(&mut self, name: &ContainerName, result: Result<Deletion, ForgeError>) {

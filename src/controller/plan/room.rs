@@ -114,7 +114,7 @@ impl<'a> Room<'a> {
 
     /// Nothing of this class is booted at all.
     pub fn closed(&self, class: &ClassView) -> Option<Waiting> {
-        if !self.snapshot.intake {
+        if !self.snapshot.intake || class.drained {
             Some(Waiting::Drained)
         } else if class.outdated {
             Some(Waiting::Outdated)

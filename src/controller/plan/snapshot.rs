@@ -51,6 +51,8 @@ pub struct ClassView {
     pub held_until: Option<Duration>,
     /// The forge refuses its runner's version: boots nothing.
     pub outdated: bool,
+    /// The operator drained it, or the host: boots nothing and keeps nothing ready.
+    pub drained: bool,
 }
 
 /// A configured target, as far as planning goes.

@@ -14,6 +14,7 @@ fn class(name: &str, labels: &[&str], max: usize) -> ClassView {
         min_idle: 0,
         held_until: None,
         outdated: false,
+        drained: false,
     }
 }
 

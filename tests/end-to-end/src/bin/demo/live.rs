@@ -7,10 +7,7 @@ use std::{
 };
 
 use end_to_end::show::{plain, table};
-use gha_runner_controller::{
-    cli::status::waiting_shown,
-    controller::status::{ActiveContainer, Finished, Status},
-};
+use gha_runner_controller::controller::status::{ActiveContainer, Finished, Status};
 
 /// Ended containers shown in place.
 const ENDED_SHOWN: usize = 5;
@@ -72,7 +69,7 @@ impl Live {
     fn tell(&mut self, status: &Status) {
         let mut news = Vec::new();
         for job in &status.queue {
-            let text = format!("job {} \"{}\" waits: {}", job.job_id, plain(&job.name), waiting_shown(job.waiting));
+            let text = format!("job {} \"{}\" waits: {}", job.job_id, plain(&job.name), job.reason);
             self.news(format!("job {}", job.job_id), text, &mut news);
         }
         for container in &status.active_containers {
@@ -112,9 +109,7 @@ fn picture(status: &Status, seconds: f64) -> Vec<String> {
     let queue: Vec<Vec<String>> = status
         .queue
         .iter()
-        .map(|job| {
-            vec![job.job_id.to_string(), waiting_shown(job.waiting).to_owned(), job.labels.join(","), plain(&job.name)]
-        })
+        .map(|job| vec![job.job_id.to_string(), job.reason.clone(), job.labels.join(","), plain(&job.name)])
         .collect();
     lines.extend(table(&["QUEUED JOB", "WAITS", "LABELS", "NAME"], &queue, 9));
     lines.push(String::new());

@@ -1,0 +1,56 @@
+//! `containers`: those there are, from the request to the end.
+
+use std::process::ExitCode;
+
+use super::{
+    block_on,
+    client::Reach,
+    conclude,
+    table::{or_dash, seconds, table},
+};
+use crate::{api::v1::Containers, controller::status::ActiveContainer};
+
+/// Arguments of `containers`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    reach: Reach,
+    /// Print one document for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit status 0 = answered, 1 = no answer.
+pub(super) fn main(args: Args) -> ExitCode {
+    conclude(block_on(show(&args)).map(|()| ExitCode::SUCCESS))
+}
+
+async fn show(args: &Args) -> anyhow::Result<()> {
+    let all: Containers = args.reach.get("/api/v1/containers").await?;
+    if args.json {
+        println!("{}", serde_json::to_string(&all)?);
+    } else {
+        println!("{} containers", all.containers.len());
+        if !all.containers.is_empty() {
+            print!("{}", rows(&all.containers));
+        }
+    }
+    Ok(())
+}
+
+/// As a table.
+pub(super) fn rows(containers: &[ActiveContainer]) -> String {
+    let rows = containers.iter().map(|container| {
+        vec![
+            container.name.clone(),
+            container.phase.to_string(),
+            container.class.clone(),
+            container.repo.clone(),
+            or_dash(container.job_id, |id| id.to_string()),
+            seconds(container.running_seconds),
+            container.subnet.clone(),
+            container.job_name.clone(),
+        ]
+    });
+    table(&["CONTAINER", "PHASE", "CLASS", "REPOSITORY", "JOB", "FOR", "SUBNET", "NAME"], rows)
+}

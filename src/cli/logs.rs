@@ -1,0 +1,106 @@
+//! `logs`: what the journal has of a container, also of one that is gone.
+
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use super::{block_on, client::Reach, conclude, journal::Journal};
+use crate::{
+    api::v1::{Containers, Entries},
+    controller::record::Timeline,
+    handover::ContainerName,
+};
+
+/// Lines from so long before a container was recorded belong to it, and from so long after it ended.
+const MARGIN: Duration = Duration::from_secs(5);
+/// How often a follower looks whether it is still there to follow.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Arguments of `logs`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A container's name, or the forge's id of a job.
+    #[arg(value_name = "JOB|CONTAINER")]
+    what: String,
+    /// Go on with what is written from now on, until interrupted.
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Which lines.
+struct Wanted {
+    name: ContainerName,
+    since_us: u64,
+    until_us: Option<u64>,
+}
+
+/// Exit status 0 = shown, 1 = nobody knows it, or the journal cannot be read.
+pub(super) fn main(args: Args) -> ExitCode {
+    conclude(show(&args).map(|()| ExitCode::SUCCESS))
+}
+
+fn show(args: &Args) -> anyhow::Result<()> {
+    let wanted = block_on(find(args))?;
+    let mut journal = Journal::open()?;
+    // What its unit writes (and through it its console), what systemd says of its unit, what the controller says of it.
+    journal.only(&[format!("SYSLOG_IDENTIFIER=gha-runner-{}", wanted.name), format!("F_CONTAINER={}", wanted.name)])?;
+    journal.seek(wanted.since_us)?;
+    let mut out = std::io::stdout().lock();
+    loop {
+        while let Some(line) = journal.line()? {
+            if wanted.until_us.is_some_and(|until| line.at_us > until) {
+                return Ok(());
+            }
+            let at = humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + Duration::from_micros(line.at_us));
+            // A job's console may hold anything: only what moves nothing on a terminal is shown.
+            let plain: String = line.message.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+            match writeln!(out, "{at} {} {plain}", line.by) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                written => written?,
+            }
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        out.flush()?;
+        journal.wait(ROUND)?;
+    }
+}
+
+/// The last container of that name, or of that job.
+async fn find(args: &Args) -> anyhow::Result<Wanted> {
+    let job: Option<u64> = args.what.parse().ok();
+    let name: Option<ContainerName> = args.what.parse().ok();
+    anyhow::ensure!(job.is_some() || name.is_some(), "{:?} is neither a job's id nor a container's name", args.what);
+    let now: Containers = args.reach.get("/api/v1/containers").await?;
+    let is_it = |of: Option<u64>, named: &str| job.is_some() && of == job || named == args.what;
+    if let Some(found) = now.containers.iter().find(|container| is_it(container.job_id, &container.name)) {
+        return wanted(&found.name, &found.timeline, None);
+    }
+    let filter = match job {
+        Some(job) => format!("job_id={job}"),
+        None => format!("container={}", args.what),
+    };
+    let then: Entries = args.reach.get(&format!("/api/v1/history?{filter}&limit=1")).await?;
+    let found = then.entries.first().with_context(|| {
+        let remedy = "Remedy: gha-runner-controller history shows what there was";
+        format!("no container of {} is known here. {remedy}", args.what)
+    })?;
+    wanted(&found.name, &found.timeline, Some(found.concluded_ms).filter(|_| !args.follow))
+}
+
+fn wanted(name: &str, timeline: &Timeline, until_ms: Option<u64>) -> anyhow::Result<Wanted> {
+    let margin = u64::try_from(MARGIN.as_micros())?;
+    let since = timeline.recorded_ms.or(timeline.unit_started_ms).unwrap_or_default();
+    Ok(Wanted {
+        name: name.parse()?,
+        since_us: since.saturating_mul(1000).saturating_sub(margin),
+        until_us: until_ms.map(|until| until.saturating_mul(1000).saturating_add(margin)),
+    })
+}

@@ -1,0 +1,66 @@
+//! The simulated history: it outlives the controller, and fails now and then.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use gha_runner_controller::controller::{
+    edges::{EdgeError, History},
+    record::Record,
+    status::Finished,
+};
+use tokio::time::sleep;
+
+use crate::host::Host;
+
+/// What was written, and what went wrong.
+#[derive(Default)]
+pub struct Written {
+    entries: BTreeMap<String, Arc<Finished>>,
+    calls: u32,
+    /// Nothing can be written.
+    pub broken: bool,
+}
+
+impl Written {
+    /// The entry of a runner.
+    pub fn of(&self, runner: &str) -> Option<&Finished> {
+        self.entries.get(runner).map(|entry| &**entry)
+    }
+
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The promise that is checked whenever a record goes.
+    pub fn holds(&self, record: &Record) {
+        if self.broken {
+            return;
+        }
+        let entry = self.of(&record.runner_name);
+        let entry = entry.unwrap_or_else(|| panic!("{} is forgotten before it is written down", record.name));
+        assert_eq!((entry.name.as_str(), &entry.class), (record.name.as_str(), &record.class));
+        assert!(entry.timeline.ended_ms.is_some(), "{entry:?}");
+    }
+}
+
+/// Writes like a database: some milliseconds, each seventh time in vain.
+pub struct SimHistory {
+    pub host: Host,
+}
+
+impl History for SimHistory {
+    async fn keep(&self, ended: Arc<Finished>) -> Result<(), EdgeError> {
+        sleep(Duration::from_millis(3)).await;
+        {
+            let mut host = self.host.borrow_mut();
+            host.history.calls += 1;
+            if host.history.broken || host.history.calls.is_multiple_of(7) {
+                return Err(EdgeError("database or disk is full".into()));
+            }
+            // One that is there already stays as it is.
+            host.history.entries.entry(ended.runner_name.clone()).or_insert(ended);
+        }
+        // Killed here, the controller does not know that it is written.
+        sleep(Duration::from_millis(3)).await;
+        Ok(())
+    }
+}
