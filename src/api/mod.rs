@@ -1,7 +1,9 @@
-//! Status over HTTP and over the local socket: `GET /health`, `GET /status`, `GET /metrics`, and [`v1`] below `/api/v1`.
+//! Status over HTTP and over the local socket: `GET /health`, `GET /status`, `GET /metrics`, and [`v1`] below `/api/v1`;
+//! over HTTP a page for people as well.
 //! Over HTTP it is read-only; what changes something is for the local socket.
 
 mod bearer;
+mod dashboard;
 mod events;
 mod measures;
 mod metrics;
@@ -129,10 +131,11 @@ impl Written {
 /// The routes for readers who come by HTTP; with a token, for those alone who show it.
 pub fn public(sources: Sources, token: Option<Token>) -> Router {
     let router = routes(Sources { commands: None, ..sources });
-    match token {
+    let router = match token {
         Some(token) => router.layer(middleware::from_fn_with_state(token, bearer::check)),
         None => router,
-    }
+    };
+    router.merge(dashboard::routes())
 }
 
 /// The routes of the local socket. Who can connect to it may operate: its file mode is the permission.
