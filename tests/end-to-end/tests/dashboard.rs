@@ -32,9 +32,10 @@ fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_e
     let Some(stage) = Stage::boot(&config).unwrap() else { return };
     let (_, first) = stage.queue_small("unit tests", "echo first; sleep 1").unwrap();
     stage.wait_finished(first, MINUTE).unwrap();
-    let (_, long) = stage.queue(HOSTILE, &SMALL, "sleep 300").unwrap();
+    let (_, long) = stage.queue_small("integration tests", "sleep 300").unwrap();
     stage.wait_phase(long, Phase::Running, MINUTE).unwrap();
-    stage.queue("windows installer", &["self-hosted", "windows"], "true").unwrap();
+    let windows = ["self-hosted", "windows"];
+    let (hostile, _) = stage.queue(HOSTILE, &windows, "true").unwrap();
 
     let page = Browser::start(stage.lab.host_pid().unwrap()).unwrap();
     page.appear(1280, 900, "light").unwrap();
@@ -42,9 +43,12 @@ fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_e
     page.wait("document.querySelector('#link').dataset.state === 'live'", MINUTE).unwrap();
     page.wait("document.querySelector('#queue').innerText.includes('no class has label windows')", MINUTE).unwrap();
     page.wait("document.querySelector('#last').innerText.includes('unit tests')", MINUTE).unwrap();
-    let shown = page.run("return document.querySelector('#now').innerText").unwrap();
+    let shown = page.run("return document.querySelector('#queue').innerText").unwrap();
     assert!(shown.as_str().unwrap().contains(HOSTILE), "{shown}");
     assert_eq!(page.run("return document.querySelectorAll('main img, main b').length").unwrap(), 0);
+    stage.hub.cancel_run(hostile).unwrap();
+    page.wait("!document.querySelector('#queue').innerText.includes('onerror')", MINUTE).unwrap();
+    stage.queue("windows installer", &windows, "true").unwrap();
 
     // What happens is seen within a second: the page itself notes when it first shows it.
     page.run(
