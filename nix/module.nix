@@ -186,6 +186,8 @@ in
         description = "Job container controller";
       };
       users.groups.gha-runner-controller = { };
+      # Those who may operate it over its local socket.
+      users.groups.${cfg.settings.operators or "gha-runner-operators"} = { };
 
       # Only what a package's unit cannot say here: what starts it, where its programs are, when it starts anew. The
       # rest is the package's.

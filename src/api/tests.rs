@@ -166,3 +166,221 @@ async fn a_problem_shows_as_not_healthy() {
     let (head, text) = get(sick, None, "/health").await;
     assert!(head.starts_with("HTTP/1.1 503") && text.contains("class old: refused"), "{head} {text}");
 }
+
+/// Serves these sources at a port, as readers see them or, with `operator`, as those at the local socket do.
+async fn served(sources: Sources, token: Option<Token>, operator: bool) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let router = if operator { local(sources) } else { public(sources, token) };
+    tokio::spawn(serve(listener, router));
+    at
+}
+
+async fn ask(at: std::net::SocketAddr, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+fn post(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn read(path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n")
+}
+
+#[tokio::test]
+async fn over_http_nothing_can_be_changed() {
+    let (commands, mut inbox) = mpsc::channel(8);
+    let (_sender, status) = watch::channel(status());
+    let sources = Sources { commands: Some(commands), ..sources(status) };
+    let at = served(sources, None, false).await;
+    for (path, body) in [
+        ("/api/v1/drain", "{}"),
+        ("/api/v1/resume", "{}"),
+        ("/api/v1/provision", r#"{"repo":"o/r"}"#),
+        ("/api/v1/containers/j0000001/stop", "null"),
+    ] {
+        let (head, body) = ask(at, &post(path, body)).await;
+        assert!(head.starts_with("HTTP/1.1 403") && body.contains("local socket"), "{path}: {head} {body}");
+    }
+    assert!(inbox.try_recv().is_err(), "an order was passed on");
+}
+
+#[tokio::test]
+async fn an_operators_order_reaches_the_controller_with_who_gave_it() {
+    let (commands, mut inbox) = mpsc::channel(8);
+    let (_sender, status) = watch::channel(status());
+    let at = served(Sources { commands: Some(commands), ..sources(status) }, None, true).await;
+    let controller = tokio::spawn(async move {
+        let Some(Command::Operate(order)) = inbox.recv().await else { panic!("no order") };
+        let done = crate::controller::operation::Done { message: "drained".into(), container: None };
+        order.answer.send(Ok(done)).unwrap();
+        (order.operation, order.by)
+    });
+    let (head, body) = ask(at, &post("/api/v1/drain", r#"{"class":"small"}"#)).await;
+    assert!(head.starts_with("HTTP/1.1 200") && body.contains("drained"), "{head} {body}");
+    let (operation, by) = controller.await.unwrap();
+    assert_eq!(operation, crate::controller::operation::Operation::Drain { class: Some("small".into()) });
+    assert_eq!(by, "127.0.0.1");
+    let (head, _) = ask(at, &post("/api/v1/drain", r#"{"clas":"small"}"#)).await;
+    assert!(head.starts_with("HTTP/1.1 400"), "a misspelt key drains the host: {head}");
+    let (head, _) = ask(at, &post("/api/v1/drain", &" ".repeat(20 << 10))).await;
+    assert!(head.starts_with("HTTP/1.1 413"), "{head}");
+}
+
+#[tokio::test]
+async fn with_a_token_readers_must_show_it() {
+    let (_sender, status) = watch::channel(status());
+    let at = served(sources(status), Some(Token::new("s3cret")), false).await;
+    for path in ["/health", "/status", "/metrics", "/api/v1/jobs", "/api/v1/openapi.json", "/nothing"] {
+        for header in ["", "Authorization: Bearer s3cre\r\n", "Authorization: Basic s3cret\r\n"] {
+            let (head, body) = ask(at, &read(path, header)).await;
+            assert!(head.starts_with("HTTP/1.1 401") && !body.contains("s3cret"), "{path} {header}: {head}");
+        }
+    }
+    let (head, _) = ask(at, &read("/status", "Authorization: bearer s3cret\r\n")).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
+async fn what_happens_is_heard_by_whoever_listens_and_nobody_is_waited_for() {
+    let (_sender, status) = watch::channel(status());
+    let sources = sources(status.clone());
+    let at = served(sources.clone(), None, false).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(read("/api/v1/events", "").as_bytes()).await.unwrap();
+        let mut heard = [0; 512];
+        let mut text = String::new();
+        while !text.contains("event: ready") {
+            let count = stream.read(&mut heard).await.unwrap();
+            text.push_str(std::str::from_utf8(&heard[..count]).unwrap());
+        }
+        assert!(text.contains("text/event-stream"), "{text}");
+        streams.push(stream);
+    }
+    // Two read, one does not. More than is kept for one that is behind, and than a socket buffers.
+    let slow = streams.pop().unwrap();
+    let readers: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| {
+            tokio::spawn(async move {
+                let mut text = String::new();
+                let mut heard = vec![0; 64 << 10];
+                while !text.contains("last one") {
+                    let count = stream.read(&mut heard).await.unwrap();
+                    assert!(count > 0, "cut off though it reads");
+                    text = String::from_utf8_lossy(&heard[..count]).into_owned();
+                }
+            })
+        })
+        .collect();
+    let before = status.borrow().clone();
+    let long = "x".repeat(20_000);
+    for index in 0..3000 {
+        let problems = vec![if index == 2999 { "last one".to_owned() } else { format!("{index}{long}") }];
+        sources.observe(&before, &Status { problems, ..before.clone() });
+        tokio::task::yield_now().await;
+        if index % 100 == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    for reader in readers {
+        tokio::time::timeout(std::time::Duration::from_secs(20), reader).await.unwrap().unwrap();
+    }
+    drop(slow);
+}
+
+#[tokio::test]
+async fn every_answer_is_as_the_document_says() {
+    let document = serde_json::to_value(v1::document()).unwrap();
+    let (_sender, status) = watch::channel(Status { finished: vec![], problems: vec!["something".into()], ..status() });
+    let home = tempfile::tempdir().unwrap();
+    let sources = Sources { history: Reader::new(home.path()), ..sources(status) };
+    let at = served(sources, None, false).await;
+    for (path, asked) in [
+        ("/api/v1/status", "/api/v1/status"),
+        ("/api/v1/health", "/api/v1/health"),
+        ("/api/v1/jobs", "/api/v1/jobs"),
+        ("/api/v1/containers", "/api/v1/containers"),
+        ("/api/v1/containers/{name}", "/api/v1/containers/j0000001"),
+        ("/api/v1/containers/{name}", "/api/v1/containers/none"),
+        ("/api/v1/history", "/api/v1/history?limit=5&cause=job-failed"),
+        ("/api/v1/history", "/api/v1/history?limit=x"),
+        ("/api/v1/history", "/api/v1/history?limit=1001"),
+        ("/api/v1/history", "/api/v1/history?what=x"),
+        ("/api/v1/history/summary", "/api/v1/history/summary?hours=2"),
+        ("/api/v1/history/summary", "/api/v1/history/summary?hours=0"),
+    ] {
+        let (head, body) = ask(at, &read(asked, "")).await;
+        let code = head.split(' ').nth(1).unwrap();
+        let pointer =
+            format!("/paths/{}/get/responses/{code}/content/application~1json/schema", path.replace('/', "~1"));
+        let schema = document.pointer(&pointer).unwrap_or_else(|| panic!("{asked}: {code} is not documented"));
+        let schema = serde_json::json!({"allOf": [schema], "components": document["components"]});
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let answer = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{asked}: {error}: {body}"));
+        let wrong: Vec<String> = validator.iter_errors(&answer).map(|error| error.to_string()).collect();
+        assert!(wrong.is_empty(), "{asked}: {wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_metric_that_an_alert_names_is_scraped() {
+    let (_sender, status) = watch::channel(status());
+    let sources = sources(status);
+    let timeline = Timeline {
+        queued_ms: Some(1_000),
+        unit_started_ms: Some(1_200),
+        listening_ms: Some(2_000),
+        job_started_ms: Some(2_500),
+        job_ended_ms: Some(9_000),
+        teardown_us: Some(12_000),
+        ..Timeline::default()
+    };
+    let ended = serde_json::json!({
+        "name": "j0000001", "class": "small", "repo": "o/r", "job_id": 1, "job_name": "build", "conclusion": "success",
+        "cause": "succeeded", "runner_name": "r", "subnet": "10.0.0.0/24", "timeline": timeline, "concluded_ms": 9_500,
+        "cpu_us": 2_500_000,
+    });
+    let ended = Arc::new(serde_json::from_value(ended).unwrap());
+    let before = sources.status();
+    sources.observe(&before, &Status { finished: vec![ended], ..before.clone() });
+    let at = served(sources, None, false).await;
+    let (_, text) = ask(at, &read("/metrics", "")).await;
+    let samples = samples(&text);
+    for (name, value) in [
+        (r#"gha_runner_queue_to_start_seconds_sum{class="small"}"#, 1.5),
+        (r#"gha_runner_queue_to_start_seconds_bucket{le="2.0",class="small"}"#, 1.0),
+        (r#"gha_runner_queue_to_start_seconds_bucket{le="1.0",class="small"}"#, 0.0),
+        (r#"gha_runner_boot_seconds_sum{class="small"}"#, 0.8),
+        (r#"gha_runner_run_seconds_sum{class="small"}"#, 6.5),
+        (r#"gha_runner_teardown_seconds_sum{class="small"}"#, 0.012),
+        (r#"gha_runner_container_cpu_seconds_total{class="small"}"#, 2.5),
+        (r#"gha_runner_endings_total{class="small",cause="succeeded"}"#, 1.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}: {text}");
+    }
+    let scraped: std::collections::BTreeSet<&str> =
+        samples.keys().map(|sample| sample.split('{').next().unwrap()).collect();
+    let alerts = include_str!("../../monitoring/alerts.yml");
+    let expressions = alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let mut named = 0;
+    for word in expressions.flat_map(|expr| expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')) {
+        if word.starts_with("gha_runner_") {
+            named += 1;
+            assert!(scraped.contains(word), "{word} is not scraped: {scraped:?}");
+        }
+    }
+    assert!(named > 10, "{named}");
+}

@@ -71,6 +71,10 @@ pub struct Container {
 impl Container {
     /// A container as its record alone tells.
     pub fn new(record: Record, now: Duration) -> Self {
+        // A job that was ended with its container has failed in the forge's word, which is not why.
+        let by_operator = Cause::StoppedByOperator;
+        let stopped =
+            matches!(record.stage, Stage::Stopping { cause } | Stage::Settling { cause } if cause == by_operator);
         Self {
             phase: record.phase(),
             record,
@@ -87,7 +91,7 @@ impl Container {
             cpu_us: None,
             service_result: None,
             exit_status: None,
-            stopped: false,
+            stopped,
             feed: None,
             settle_tries: 0,
             deregistered: false,

@@ -291,3 +291,142 @@ fn failed(path: &Path, error: &dyn std::fmt::Display) -> EdgeError {
 fn said(error: &rusqlite::Error) -> EdgeError {
     EdgeError(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::controller::record::Timeline;
+
+    fn ended(runner: &str, repo: &str, ended_ms: u64) -> Finished {
+        Finished {
+            name: "j0000001".into(),
+            class: "small".into(),
+            repo: repo.into(),
+            scope: repo.into(),
+            job_id: Some(ended_ms),
+            job_name: "build".into(),
+            conclusion: Some("success".into()),
+            cause: Cause::Succeeded,
+            runner_name: runner.into(),
+            subnet: "10.0.0.0/24".into(),
+            service_result: Some("success".into()),
+            exit_status: Some("0".into()),
+            memory_peak: Some(1 << 20),
+            cpu_us: Some(5),
+            timeline: Timeline {
+                queued_ms: Some(ended_ms - 50),
+                job_started_ms: Some(ended_ms - 30),
+                ended_ms: Some(ended_ms),
+                ..Timeline::default()
+            },
+            concluded_ms: ended_ms + 1,
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_back_whole_and_once_however_often_it_is_written() {
+        let home = tempfile::tempdir().unwrap();
+        let entry = ended("lab.small.1", "o/r", 100);
+        for _ in 0..2 {
+            Store::open(home.path()).unwrap().keep(&entry).unwrap();
+        }
+        // Found again after a crash, it knows less than the first time.
+        let later = Finished { memory_peak: None, ..entry.clone() };
+        Store::open(home.path()).unwrap().keep(&later).unwrap();
+        let reader = Store::open_to_read(home.path()).unwrap().unwrap();
+        assert_eq!(reader.find(&Filter::default()).unwrap(), [entry]);
+    }
+
+    #[test]
+    fn filters_and_pages_find_what_they_say() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        for (runner, repo, at) in [("a", "o/r", 100), ("b", "o/other", 200), ("c", "O/R", 300)] {
+            store.keep(&ended(runner, repo, at)).unwrap();
+        }
+        store.keep(&Finished { cause: Cause::OutOfMemory, class: "big".into(), ..ended("d", "o/x", 400) }).unwrap();
+        let found = |filter: Filter| -> Vec<String> {
+            store.find(&filter).unwrap().into_iter().map(|entry| entry.runner_name).collect()
+        };
+        assert_eq!(found(Filter::default()), ["d", "c", "b", "a"]);
+        assert_eq!(found(Filter { repo: Some("o/R".into()), ..Filter::default() }), ["c", "a"]);
+        assert_eq!(found(Filter { cause: Some(Cause::OutOfMemory), ..Filter::default() }), ["d"]);
+        assert_eq!(found(Filter { class: Some("small".into()), limit: Some(1), ..Filter::default() }), ["c"]);
+        assert_eq!(found(Filter { before_ms: Some(300), since_ms: Some(200), ..Filter::default() }), ["b"]);
+        assert_eq!(found(Filter { job_id: Some(u64::MAX), ..Filter::default() }), [""; 0]);
+        assert_eq!(found(Filter { container: Some("' OR 1=1 --".into()), ..Filter::default() }), [""; 0]);
+    }
+
+    #[test]
+    fn sums_are_made_of_what_was_written() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        store.keep(&ended("a", "o/r", 100)).unwrap();
+        store.keep(&ended("b", "o/r", 200)).unwrap();
+        let (rows, more) = store.rows(150).unwrap();
+        assert!(!more);
+        let row = Row {
+            class: "small".into(),
+            repo: "o/r".into(),
+            cause: "succeeded".into(),
+            job_name: "build".into(),
+            queued_ms: Some(150),
+            started_ms: Some(170),
+            ended_ms: 200,
+            memory_peak: Some(1 << 20),
+        };
+        assert_eq!(rows, [row]);
+    }
+
+    #[test]
+    fn what_is_too_old_goes() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        store.keep(&ended("a", "o/r", 100)).unwrap();
+        store.keep(&ended("b", "o/r", 200)).unwrap();
+        assert_eq!((store.prune(200).unwrap(), store.count().unwrap()), (1, 1));
+    }
+
+    #[test]
+    fn a_damaged_database_is_set_aside_and_a_new_one_begun() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join(FILE), [b'x'; 8192]).unwrap();
+        let store = Store::open(home.path()).unwrap();
+        store.keep(&ended("a", "o/r", 100)).unwrap();
+        assert_eq!(store.count().unwrap(), 1);
+        assert!(home.path().join("history.unreadable").exists(), "what there was is lost");
+    }
+
+    #[test]
+    fn a_locked_database_is_an_error_and_nothing_is_lost_by_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let other = Store::open(home.path()).unwrap();
+        other.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let error = store.keep(&ended("a", "o/r", 100)).unwrap_err();
+        assert!(error.to_string().contains("locked"), "{error}");
+        other.connection.execute_batch("ROLLBACK").unwrap();
+        store.keep(&ended("a", "o/r", 100)).unwrap();
+        assert_eq!(store.count().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_later_programs_database_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        store.connection.pragma_update(None, "user_version", 9).unwrap();
+        let error = store.keep(&ended("a", "o/r", 100)).unwrap_err();
+        assert!(error.to_string().contains("later version"), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        store.connection.pragma_update(None, "max_page_count", 8).unwrap();
+        let write = |index: u64| store.keep(&ended(&format!("{index}"), "o/r", 100 + index));
+        let error = (0..10_000).find_map(|index| write(index).err()).unwrap();
+        assert!(error.to_string().contains("full"), "{error}");
+    }
+}

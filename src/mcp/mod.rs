@@ -113,7 +113,10 @@ impl Tools {
         self.get("/api/v1/jobs").await
     }
 
-    #[tool(description = "Containers from the request to the end, with phase and times.", annotations(read_only_hint = true))]
+    #[tool(
+        description = "Containers from the request to the end, with phase and times.",
+        annotations(read_only_hint = true)
+    )]
     async fn list_containers(&self) -> Result<CallToolResult, ErrorData> {
         self.get("/api/v1/containers").await
     }

@@ -26,7 +26,7 @@ impl Written {
         self.entries.get(runner).map(|entry| &**entry)
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
     }
 

@@ -98,7 +98,7 @@ fn a_drained_class_leaves_the_others_alone() {
             operator.ask(Operation::Drain { class: Some("big".into()) }).await.unwrap();
             queue(&simulation, &["big"]);
             queue(&simulation, &["self-hosted"]);
-            sleep(60 * SECOND).await;
+            sleep(120 * SECOND).await;
             let status = operator.status();
             assert_eq!(simulation.host.borrow().started, 1);
             assert_eq!(status.queue.len(), 1);
@@ -164,14 +164,38 @@ fn a_container_stopped_by_the_operator_is_told_as_such_and_is_in_the_history() {
             let ended = operator.status().finished[0].clone();
             assert_eq!((ended.name.as_str(), ended.cause), (name.as_str(), Cause::StoppedByOperator));
             assert_eq!(ended.cpu_us, Some(1_500_000));
-            let host = simulation.host.borrow();
-            assert_eq!(host.history.of(&ended.runner_name), Some(&*ended));
-            assert!(host.records.is_empty());
+            assert_eq!(simulation.host.borrow().history.of(&ended.runner_name), Some(&*ended));
+            assert!(simulation.host.borrow().records.is_empty());
             let again = operator.ask(Operation::Stop { container: name }).await;
             assert!(matches!(again, Err(Denied::NotFound(_))), "{again:?}");
         })
         .await;
     });
+}
+
+#[test]
+fn a_job_that_the_operator_ended_did_not_fail_by_itself_whatever_the_forge_calls_it() {
+    for survives in [true, false] {
+        simulate(async {
+            let simulation = Simulation::new(1);
+            queue(&simulation, &["self-hosted"]);
+            let settles = async |operator: Operator| {
+                sleep(300 * SECOND).await;
+                operator.status()
+            };
+            let stop = async |operator: Operator| {
+                let name = operator.status().active_containers[0].name.clone();
+                operator.ask(Operation::Stop { container: name }).await.unwrap();
+                if survives { Some(settles(operator).await) } else { None }
+            };
+            let status = match life(&simulation, stop).await {
+                Some(status) => status,
+                None => life(&simulation, settles).await,
+            };
+            let ended = &status.finished[0];
+            assert_eq!((ended.cause, ended.conclusion.as_deref()), (Cause::StoppedByOperator, Some("failure")));
+        });
+    }
 }
 
 #[test]
@@ -185,7 +209,7 @@ fn a_controller_killed_at_any_moment_writes_an_ended_container_down_exactly_once
             life(&simulation, async |_| sleep(900 * SECOND).await).await;
             let host = simulation.host.borrow();
             assert!(host.records.is_empty(), "killed after {milliseconds} ms: {:?}", host.records);
-            assert_eq!(host.history.len(), 1, "killed after {milliseconds} ms");
+            assert_eq!(host.history.count(), 1, "killed after {milliseconds} ms");
         }
     });
 }
@@ -206,7 +230,7 @@ fn a_broken_history_stops_no_job_and_shows_in_the_health() {
             queue(&simulation, &["self-hosted"]);
             sleep(900 * SECOND).await;
             assert_eq!(operator.status().problems, [""; 0]);
-            assert_eq!(simulation.host.borrow().history.len(), 1);
+            assert_eq!(simulation.host.borrow().history.count(), 1);
         })
         .await;
     });

@@ -224,6 +224,7 @@ impl<'w, W: World> Daemon<'w, W> {
         }
         container.advance(crate::controller::phase::Phase::Finishing, now);
         container.record.stage = Stage::Stopping { cause };
+        container.stopped |= cause == Cause::StoppedByOperator;
         container.requested_in = self.rounds;
         container.in_flight = true;
         self.remember(name);

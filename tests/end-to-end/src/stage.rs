@@ -245,6 +245,8 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
     match kind {
         lab::Kind::Path => {
             [
+            "/run/gha-runner-control",
+            "/run/gha-runner-control/control.sock",
             "/run/gha-runner-controller",
             "/run/gha-runner-controller/containers",
             "/run/gha-runner-controller/life",
@@ -253,6 +255,10 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             "/run/gha-runner-events",
             "/var/lib/gha-runner-controller",
             "/var/lib/gha-runner-controller/containers",
+            "/var/lib/gha-runner-controller/drains.json",
+            "/var/lib/gha-runner-controller/history.sqlite",
+            "/var/lib/gha-runner-controller/history.sqlite-shm",
+            "/var/lib/gha-runner-controller/history.sqlite-wal",
             "/var/lib/gha-runner-controller/sets",
             "/var/lib/gha-runner-disks",
             "/var/lib/gha-runner-sandbox",
