@@ -86,6 +86,20 @@ struct Ended {
     limit: Option<u32>,
 }
 
+impl Ended {
+    fn path(&self) -> String {
+        let limit = self.limit.unwrap_or(20).to_string();
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &limit);
+        for (key, value) in [("repo", &self.repo), ("class", &self.class), ("cause", &self.cause)] {
+            if let Some(value) = value {
+                query.append_pair(key, value);
+            }
+        }
+        format!("/api/v1/history?{}", query.finish())
+    }
+}
+
 #[tool_router]
 impl Tools {
     /// Tools that ask this API; without a check, there is no tool for it.
@@ -126,15 +140,7 @@ impl Tools {
         annotations(read_only_hint = true)
     )]
     async fn history(&self, Parameters(ended): Parameters<Ended>) -> Result<CallToolResult, ErrorData> {
-        let limit = ended.limit.unwrap_or(20).to_string();
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &limit);
-        for (key, value) in [("repo", &ended.repo), ("class", &ended.class), ("cause", &ended.cause)] {
-            if let Some(value) = value {
-                query.append_pair(key, value);
-            }
-        }
-        self.get(&format!("/api/v1/history?{}", query.finish())).await
+        self.get(&ended.path()).await
     }
 
     #[tool(
