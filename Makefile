@@ -6,7 +6,7 @@ PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/gha-runner-controller
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style alerts nix test-nix nix-options unit simulation simulator conformance lab containers breakout leaks limits end-to-end demo bench setup
+.PHONY: help build test style alerts nix test-nix nix-options unit simulation simulator conformance lab containers breakout leaks limits end-to-end demo screenshots bench setup
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ end-to-end: build ## the product in the lab against the simulated GitHub (root)
 
 demo: setup build ## watch queued jobs become containers and leave nothing (root)
 	@$(CARGO) run --release --locked --quiet -p end-to-end --bin demo
+
+screenshots: setup build ## draw the dashboard's pictures in docs/dashboard anew (root)
+	GHA_SCREENSHOTS="$(CURDIR)/docs/dashboard" $(CARGO) test --release --locked -p end-to-end --test dashboard $(ALONE)
 
 bench: setup build ## measure; prints tables, never fails on a time (root)
 	@$(CARGO) run --release --locked --quiet -p end-to-end --bin bench

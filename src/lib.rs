@@ -13,6 +13,7 @@ pub mod forge;
 pub mod guest;
 pub mod handover;
 pub mod history;
+pub mod mcp;
 pub mod netlink;
 pub mod sandbox;
 pub mod units;

@@ -4,7 +4,7 @@
 set -eu
 
 packages="mmdebstrap systemd-container dbus nftables iproute2 util-linux mount jq procps curl perl-base \
-    e2fsprogs qemu-system-x86 nix-bin"
+    e2fsprogs qemu-system-x86 nix-bin chromium chromium-driver"
 
 fail() {
     echo "tests/setup.sh: $*" >&2

@@ -1,7 +1,9 @@
-//! Status over HTTP and over the local socket: `GET /health`, `GET /status`, `GET /metrics`, and [`v1`] below `/api/v1`.
+//! Status over HTTP and over the local socket: `GET /health`, `GET /status`, `GET /metrics`, and [`v1`] below `/api/v1`;
+//! over HTTP a page for people as well.
 //! Over HTTP it is read-only; what changes something is for the local socket.
 
 mod bearer;
+mod dashboard;
 mod events;
 mod measures;
 mod metrics;
@@ -39,6 +41,7 @@ use crate::{
     config::token_file::Token,
     controller::{daemon::Command, event, status::Status},
     history::Reader,
+    mcp,
     webhook::Counters,
 };
 
@@ -131,16 +134,23 @@ impl Written {
 
 /// The routes for readers who come by HTTP; with a token, for those alone who show it.
 pub fn public(sources: Sources, token: Option<Token>) -> Router {
-    let router = routes(Sources { commands: None, ..sources });
-    match token {
+    let router = with_tools(routes(Sources { commands: None, ..sources }), token.is_some());
+    let router = match token {
         Some(token) => router.layer(middleware::from_fn_with_state(token, bearer::check)),
         None => router,
-    }
+    };
+    router.merge(dashboard::routes())
 }
 
 /// The routes of the local socket. Who can connect to it may operate: its file mode is the permission.
 pub fn local(sources: Sources) -> Router {
-    routes(sources)
+    with_tools(routes(sources), true)
+}
+
+/// The same as tools at `/mcp`. `any_name` = whoever asks has shown by other means that it may, whatever it calls us.
+fn with_tools(router: Router, any_name: bool) -> Router {
+    let tools = mcp::service(router.clone(), any_name);
+    router.route_service("/mcp", tools)
 }
 
 fn routes(sources: Sources) -> Router {

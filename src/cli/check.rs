@@ -41,7 +41,8 @@ pub(super) fn main(args: Args) -> ExitCode {
     }))
 }
 
-fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>> {
+/// What is found.
+pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>> {
     let mut findings = vec![Finding::fine("configuration", "every key is known and every value is sound")];
     findings.extend(labels::clashes(settings));
     findings.extend(selection::left_out(settings));

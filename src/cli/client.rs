@@ -66,7 +66,8 @@ impl Reach {
         parse(path, &answer.checked(path)?)
     }
 
-    async fn answer(&self, method: Method, path: &str, body: Option<Bytes>) -> anyhow::Result<Answer> {
+    /// Asks, whatever the answer is.
+    pub async fn answer(&self, method: Method, path: &str, body: Option<Bytes>) -> anyhow::Result<Answer> {
         let ask = async {
             let response = self.send(method, path, body).await?;
             let code = response.status();

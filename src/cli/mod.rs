@@ -10,6 +10,7 @@ mod history;
 mod jobs;
 mod journal;
 mod logs;
+mod mcp;
 mod operate;
 mod plan;
 mod run;
@@ -80,6 +81,8 @@ enum Command {
     Cleanup(cleanup::Command),
     /// Render the systemd units, the polkit rule and the settings every process reads.
     Units(units::Args),
+    /// Serve the operations as tools to a program that speaks the Model Context Protocol on standard input and output.
+    Mcp(mcp::Args),
     /// Write completions for shells, and manual pages.
     #[command(hide = true)]
     Generate(generate::Args),
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::main(args),
         Command::Cleanup(command) => cleanup::main(command),
         Command::Units(args) => units::main(args),
+        Command::Mcp(args) => mcp::main(args),
         Command::Generate(args) => generate::main(args),
     }
 }

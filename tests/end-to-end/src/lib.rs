@@ -1,5 +1,6 @@
 //! The product in the lab against the simulated GitHub.
 
+pub mod browser;
 pub mod scenario;
 pub mod show;
 mod stage;
