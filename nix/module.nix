@@ -73,6 +73,7 @@ let
 
   secrets = {
     inherit (cfg) tokenFile;
+    "http.tokenFile" = cfg.http.tokenFile;
     "webhook.secretFile" = cfg.webhook.secretFile;
   }
   // lib.concatMapAttrs (name: credential: {
@@ -201,9 +202,10 @@ in
         home = "/var/lib/gha-runner-controller";
         description = "Job container controller";
       };
-      users.groups.gha-runner-controller = { };
-      # Those who may operate it over its local socket.
-      users.groups.${cfg.settings.operators or "gha-runner-operators"} = { };
+      users.groups = {
+        gha-runner-controller = { };
+        ${if cfg.operators == null then "gha-runner-operators" else cfg.operators} = { };
+      };
 
       # Only what a package's unit cannot say here: what starts it, where its programs are, when it starts anew. The
       # rest is the package's.

@@ -84,6 +84,13 @@ in
     optional types.path
       "The controller's records; /var/lib/gha-runner-controller if not set. A directory elsewhere than in /var/lib must be there and belong to the user gha-runner-controller."
       (example "/persistent/gha-runner-controller");
+  historyKeep = optional duration "How long ended jobs are remembered; 90 days if not set." (
+    example "1year"
+  );
+  operators =
+    optional types.str
+      "Group whose members may operate the controller, besides root; `gha-runner-operators` if not set."
+      (example "wheel");
   hostName =
     optional types.str
       "This host's part of runner names; the host's own name if not set. Must differ between hosts that share a repository."
@@ -357,6 +364,7 @@ in
     port = optional types.port "Port of `/health` and `/status`; 8080 if not set, 0 = not at all." (
       example 9180
     );
+    tokenFile = secret "File with the token readers must show; required where other machines reach the address";
   };
 
   github.apiUrl = optional types.str "API of a GitHub server of your own." (

@@ -1,6 +1,8 @@
 # The one program, with the names it answers to.
 {
   lib,
+  stdenv,
+  installShellFiles,
   rustPlatform,
 }:
 let
@@ -32,10 +34,16 @@ rustPlatform.buildRustPackage {
     "--lib"
   ];
 
+  nativeBuildInputs = [ installShellFiles ];
   postInstall = ''
     for name in ${lib.escapeShellArgs (import ./names.nix)}; do
       ln -s gha-runner-controller "$out/bin/$name"
     done
+  ''
+  + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    "$out/bin/gha-runner-controller" generate --output generated
+    installManPage generated/man1/*
+    installShellCompletion generated/completions/*
   '';
 
   meta = {

@@ -76,6 +76,8 @@ rec {
       runnerLabels = [ "self-hosted" ];
       stateDir = "/var/lib/gha-runner-controller/records";
       hostName = "builder-1";
+      historyKeep = "1year";
+      operators = "wheel";
       tokenFile = "/run/secrets/token";
       credentials = {
         app = {
@@ -195,6 +197,7 @@ rec {
       http = {
         address = "127.0.0.1";
         port = 9180;
+        tokenFile = "/run/secrets/readers";
       };
       webhook = {
         address = "192.168.1.20";
