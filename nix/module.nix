@@ -205,8 +205,9 @@ in
       users.groups = {
         gha-runner-controller = { };
         ${
-            cfg.settings.operators or (if cfg.operators == null then "gha-runner-operators" else cfg.operators)
-          } = { };
+          cfg.settings.operators or (if cfg.operators == null then "gha-runner-operators" else cfg.operators)
+        } =
+          { };
       };
 
       # Only what a package's unit cannot say here: what starts it, where its programs are, when it starts anew. The
