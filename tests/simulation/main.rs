@@ -367,6 +367,9 @@ fn a_week_with_a_fault_every_few_minutes_ends_well() {
             simulate(async {
                 let mut simulation = Simulation::new(seed);
                 simulation.pause = Duration::from_secs(900);
+                // A week is about age. How looks go at their usual pace, the shorter histories show.
+                simulation.settings.poll_interval = Duration::from_secs(60);
+                simulation.settings.idle_poll_interval = Duration::from_secs(120);
                 history_of(simulation, 7 * 24, 86_400).await;
             });
         });
