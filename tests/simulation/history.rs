@@ -9,12 +9,15 @@ use gha_runner_controller::controller::{
 };
 use tokio::time::sleep;
 
-use crate::host::Host;
+use crate::{
+    heap::{self, Whose},
+    host::Host,
+};
 
 /// What was written, and what went wrong.
 #[derive(Default)]
 pub struct Written {
-    entries: BTreeMap<String, Arc<Finished>>,
+    entries: BTreeMap<String, Finished>,
     calls: u32,
     /// Nothing can be written.
     pub broken: bool,
@@ -23,7 +26,7 @@ pub struct Written {
 impl Written {
     /// The entry of a runner.
     pub fn of(&self, runner: &str) -> Option<&Finished> {
-        self.entries.get(runner).map(|entry| &**entry)
+        self.entries.get(runner)
     }
 
     pub fn count(&self) -> usize {
@@ -56,8 +59,11 @@ impl History for SimHistory {
             if host.history.broken || host.history.calls.is_multiple_of(7) {
                 return Err(EdgeError("database or disk is full".into()));
             }
-            // One that is there already stays as it is.
-            host.history.entries.entry(ended.runner_name.clone()).or_insert(ended);
+            // One that is there already stays as it is. A copy, as on a disk: the controller's own is not held.
+            heap::of(Whose::Worlds, || {
+                let entry = host.history.entries.entry(ended.runner_name.clone());
+                entry.or_insert_with(|| Finished::clone(&ended));
+            });
         }
         // Killed here, the controller does not know that it is written.
         sleep(Duration::from_millis(3)).await;

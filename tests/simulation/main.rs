@@ -250,7 +250,9 @@ impl Simulation {
         for job in views.values().filter(|job| job.name == "foreign") {
             assert_eq!(job.runner_name, None, "a job with labels that are not ours was picked");
         }
-        for job in views.values().filter(|job| job.name == "fork") {
+        // A foreign runner may have taken one.
+        let is_ours = |name: &String| name.starts_with(HOST_NAME);
+        for job in views.values().filter(|job| job.name == "fork" && job.runner_name.as_ref().is_some_and(is_ours)) {
             assert_ne!(job.conclusion, Some(Conclusion::Success), "a job of a fork was run: {job:?}");
         }
         let left: Vec<_> = hub.runner_views().into_iter().filter(|runner| runner.name.starts_with(HOST_NAME)).collect();
@@ -338,7 +340,7 @@ fn seeds() -> Vec<u64> {
     let number = |key| std::env::var(key).ok().and_then(|text| text.parse().ok());
     match number("SIMULATION_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("SIMULATION_SEEDS").unwrap_or(16)).collect(),
+        None => (0..number("SIMULATION_SEEDS").unwrap_or(40)).collect(),
     }
 }
 
@@ -362,11 +364,14 @@ fn random_histories_with_faults_and_crashes_serve_every_job_and_leave_nothing() 
 
 #[test]
 fn a_week_with_a_fault_every_few_minutes_ends_well() {
-    for seed in seeds().into_iter().take(2) {
+    for seed in seeds().into_iter().take(6) {
         replayable(seed, || {
             simulate(async {
                 let mut simulation = Simulation::new(seed);
                 simulation.pause = Duration::from_secs(900);
+                // A week is about age. How looks go at their usual pace, the shorter histories show.
+                simulation.settings.poll_interval = Duration::from_secs(120);
+                simulation.settings.idle_poll_interval = Duration::from_secs(240);
                 history_of(simulation, 7 * 24, 86_400).await;
             });
         });

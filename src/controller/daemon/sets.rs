@@ -308,6 +308,8 @@ impl<'w, W: World> Daemon<'w, W> {
             set.last_error = None;
         }
         set.as_of = Some(now);
+        // Counts alone are heard each minute while jobs are about, and mostly the same: nothing to write then.
+        let known = tidings.message_id.is_none().then(|| set.assignments.clone());
         set.assignments.belong_to(tidings.set_id);
         if let Some(message) = tidings.message_id {
             set.assignments.apply(message, &tidings.messages, wall);
@@ -316,7 +318,7 @@ impl<'w, W: World> Daemon<'w, W> {
             set.assignments.reconcile(tidings.statistics, wall);
             set.ended.clear();
         }
-        if tidings.message_id.is_some() || tidings.fresh {
+        if known.is_none_or(|known| known != set.assignments) {
             match (self.world.records().put_set(&key, &set.assignments), tidings.message_id) {
                 (Ok(()), Some(message)) => {
                     let (world, key) = (self.world, key.clone());

@@ -1,5 +1,6 @@
 //! An answer before it becomes HTTP.
 
+use super::unchanged::MadeFrom;
 use serde_json::{Value, json};
 
 /// Status, body and the headers that are not the same on every answer.
@@ -8,6 +9,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Option<Value>,
     pub(super) headers: Vec<(String, String)>,
+    /// What it was made from, where that says whether it would be the same again.
+    pub(super) made_from: Option<MadeFrom>,
 }
 
 impl Answer {
@@ -16,11 +19,16 @@ impl Answer {
     }
 
     pub(super) fn with(status: u16, body: Value) -> Self {
-        Self { status, body: Some(body), headers: Vec::new() }
+        Self { status, body: Some(body), headers: Vec::new(), made_from: None }
     }
 
     pub(super) fn no_content() -> Self {
-        Self { status: 204, body: None, headers: Vec::new() }
+        Self { status: 204, body: None, headers: Vec::new(), made_from: None }
+    }
+
+    /// The client has it already.
+    pub(super) fn not_modified() -> Self {
+        Self { status: 304, ..Self::no_content() }
     }
 
     pub(super) fn error(status: u16, message: &str) -> Self {

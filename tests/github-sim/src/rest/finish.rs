@@ -23,12 +23,17 @@ pub(super) fn finish(
     let mut etag = None;
     if ask.method == "GET" && status == 200 {
         let tag = entity_tag(world, request, &ask.account, &body);
+        if let Some(made_from) = answer.made_from {
+            world.given_mut().note(&ask.account, ask.asked, &tag, made_from);
+        }
         let wanted = request.headers().get(http::header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         if wanted.is_some_and(|wanted| tag_matches(wanted, &tag)) {
             status = 304;
             body.clear();
         }
         etag = Some(tag);
+    } else if status == 304 {
+        etag = ask.has.map(str::to_owned);
     }
     if known && status != 304 && ask.route.call != Call::RateLimit && status != 401 {
         world.limits_mut().count(&ask.payer, ask.now);

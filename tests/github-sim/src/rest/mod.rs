@@ -12,8 +12,10 @@ mod query;
 mod route;
 mod runners;
 mod runs;
+mod unchanged;
 
 pub use route::Call;
+pub(crate) use unchanged::Given;
 
 use crate::mishap::{self, Early};
 use crate::scale_set::Held;
@@ -66,6 +68,10 @@ struct Ask<'a> {
     account: String,
     /// What limits and counters are kept for.
     payer: String,
+    /// Path and query as asked for.
+    asked: &'a str,
+    /// The entity tag the client has, unless a fault is to show in the answer.
+    has: Option<&'a str>,
 }
 
 impl Ask<'_> {
@@ -108,6 +114,8 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
     let (call, method) = (route.call, request.method().as_str());
     let repo = repo_name(world, &route.place);
     let base = world.config().base_url.trim_end_matches('/').to_owned();
+    let fault = world.faults_mut().take(call, method, repo.as_deref());
+    let has = request.headers().get(http::header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let mut ask = Ask {
         now,
         api: format!("{base}{}", route.prefix),
@@ -117,12 +125,13 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         body: request.body(),
         account: String::new(),
         payer: world.payer(bearer),
+        asked: request.uri().path_and_query().map_or(request.uri().path(), http::uri::PathAndQuery::as_str),
+        has: has.filter(|_| fault.is_none()),
         route,
     };
     if let Bearer::Accepted(token) | Bearer::Jwt(token) = bearer {
         ask.account.clone_from(token);
     }
-    let fault = world.faults_mut().take(call, method, repo.as_deref());
     let done = match before(world, &ask, fault.as_ref()) {
         Before::Answer(answer) => answer,
         Before::Hang => return Reply::Hang,

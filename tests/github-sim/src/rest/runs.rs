@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::query::created_matches;
 use super::route::{Call, Place};
+use super::unchanged::MadeFrom;
 use super::{Ask, find_repo, runners};
 use crate::stamp::rfc3339;
 use crate::world::{Access, ControlError, JobId, JobStatus, Repo, Run, RunId, World};
@@ -74,6 +75,10 @@ fn render_for(world: &World, ask: &Ask<'_>, repo: &Repo) -> Value {
 pub(super) fn list(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     let id = find_repo(world, ask)?;
     let repo = world.repo(id).ok_or_else(Answer::not_found)?;
+    let made_from = MadeFrom::runs_of(world, repo);
+    if ask.has.is_some_and(|tag| world.given().is_unchanged(&ask.account, ask.asked, made_from, tag)) {
+        return Ok(Answer::not_modified());
+    }
     let status = ask.query.get("status");
     let open = |status: &str| ["queued", "in_progress", "requested", "waiting", "pending"].contains(&status);
     // Years of finished runs need not be looked at to find those that are not.
@@ -95,7 +100,8 @@ pub(super) fn list(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     if filters.iter().any(|name| ask.query.get(name).is_some()) {
         runs.truncate(MAX_FILTERED);
     }
-    Ok(ask.query.cut(&ask.address, Some("workflow_runs"), runs, |run| render(ask, repo, run)))
+    let answer = ask.query.cut(&ask.address, Some("workflow_runs"), runs, |run| render(ask, repo, run));
+    Ok(Answer { made_from: Some(made_from), ..answer })
 }
 
 pub(super) fn get(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {

@@ -207,6 +207,7 @@ pub struct World {
     limits: Limits,
     faults: Faults,
     traffic: Traffic,
+    given: crate::rest::Given,
     versions: versions::Versions,
 }
 
@@ -236,6 +237,7 @@ impl World {
             limits: Limits::new(config.rate_limit),
             faults: Faults::default(),
             traffic: Traffic::default(),
+            given: crate::rest::Given::default(),
             versions: versions::Versions::default(),
             config,
         }
@@ -299,6 +301,18 @@ impl World {
 
     pub(crate) fn faults_mut(&mut self) -> &mut Faults {
         &mut self.faults
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    pub(crate) fn given(&self) -> &crate::rest::Given {
+        &self.given
+    }
+
+    pub(crate) fn given_mut(&mut self) -> &mut crate::rest::Given {
+        &mut self.given
     }
 
     pub(crate) fn limits_mut(&mut self) -> &mut Limits {

@@ -63,6 +63,8 @@ pub(crate) struct Repo {
     pub(crate) runs: Vec<RunId>,
     /// Runs that are not completed.
     pub(crate) open_runs: BTreeSet<RunId>,
+    /// Counts what changed of it or its runs: a list of them is the same as long as this is.
+    pub(crate) revision: u64,
 }
 
 impl Repo {
@@ -105,7 +107,8 @@ impl World {
         self.note_owner(&owner);
         let settings = RepoSettings { private: spec.private, ..RepoSettings::default() };
         let (runs, open_runs) = (Vec::new(), BTreeSet::new());
-        self.repos.insert(id, Repo { id, owner, name, private: spec.private, settings, runs, open_runs });
+        let repo = Repo { id, owner, name, private: spec.private, settings, runs, open_runs, revision: 0 };
+        self.repos.insert(id, repo);
         Ok(id)
     }
 
@@ -143,6 +146,7 @@ impl World {
         if let Some(repo) = self.repos.get_mut(&id) {
             repo.private = settings.private || settings.internal;
             repo.settings = settings;
+            repo.revision += 1;
         }
         Ok(())
     }
@@ -158,6 +162,7 @@ impl World {
             let former = repo.full_name().to_lowercase();
             repo.owner = owner;
             repo.name = name;
+            repo.revision += 1;
             self.former_names.insert(former, id);
             let owner = repo.owner.clone();
             self.note_owner(&owner);

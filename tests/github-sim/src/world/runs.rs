@@ -275,6 +275,7 @@ impl World {
             run.updated_at = at;
         }
         if let Some(repo) = self.repos.get_mut(&repo) {
+            repo.revision += 1;
             if over {
                 repo.open_runs.remove(&id);
             } else {

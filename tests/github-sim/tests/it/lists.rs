@@ -2,7 +2,7 @@
 
 use crate::hub::{HOUR, Hub};
 use github_sim::Config;
-use github_sim::world::{Gate, JobSpec, JobStatus, RunSpec, RunStatusRule, RunnerResult};
+use github_sim::world::{Gate, JobSpec, JobStatus, RepoSettings, RunSpec, RunStatusRule, RunnerResult};
 use serde_json::{Value, json};
 
 #[test]
@@ -23,6 +23,34 @@ fn runs_are_listed_newest_first_by_one_status() {
     assert_eq!(ids(&mut hub, "status=completed"), [json!(first)]);
     assert_eq!(ids(&mut hub, "status=success"), [json!(first)]);
     assert!(ids(&mut hub, "status=in_progress").is_empty());
+}
+
+#[test]
+fn a_list_of_runs_is_the_same_until_anything_changed_that_it_shows() {
+    let mut hub = Hub::new();
+    let runs = "/repos/o/r/actions/runs?per_page=100";
+    let mut etag = hub.get(runs).header("etag").unwrap().to_owned();
+    let mut changed = |hub: &mut Hub, what: &str| {
+        let got = hub.get_if_changed(runs, &etag);
+        assert_eq!(got.status, 200, "{what} does not show");
+        got.header("etag").unwrap().clone_into(&mut etag);
+        for _ in 0..2 {
+            let again = hub.get_if_changed(runs, &etag);
+            assert_eq!((again.status, again.header("etag")), (304, Some(etag.as_str())), "after {what}");
+        }
+    };
+    let (run, _) = hub.queue("a", &["nix"]);
+    changed(&mut hub, "a run");
+    let runner = hub.runner("x", &["nix"]);
+    hub.world.runner_poll(hub.now, &runner).unwrap().unwrap();
+    changed(&mut hub, "a runner that takes its job");
+    hub.world.runner_complete(hub.now, &runner, RunnerResult::Failed).unwrap();
+    changed(&mut hub, "its end");
+    hub.world.rerun(hub.now, run, true).unwrap();
+    changed(&mut hub, "another attempt");
+    let settings = hub.world.repo_settings("o/r").unwrap();
+    hub.world.set_repo("o/r", RepoSettings { fork: !settings.fork, ..settings }).unwrap();
+    changed(&mut hub, "what the repository is");
 }
 
 #[test]
