@@ -139,7 +139,8 @@ pub fn public(sources: Sources, token: Option<Token>) -> Router {
         Some(token) => router.layer(middleware::from_fn_with_state(token, bearer::check)),
         None => router,
     };
-    router.merge(dashboard::routes())
+    // What is not the page is the rest's to answer, also what is not there: who shows no token learns nothing.
+    dashboard::routes().fallback_service(router)
 }
 
 /// The routes of the local socket. Who can connect to it may operate: its file mode is the permission.
