@@ -65,7 +65,7 @@ limits: build ## limits in a virtual machine, where the kernel enforces them (ro
 	$(CARGO) test --release --locked --test limits $(ALONE) --nocapture
 
 end-to-end: build ## the product in the lab against the simulated GitHub (root)
-	$(CARGO) test --release --locked -p end-to-end --tests $(ALONE)
+	$(CARGO) test --release --locked -p end-to-end --tests --no-fail-fast $(ALONE)
 
 demo: setup build ## watch queued jobs become containers and leave nothing (root)
 	@$(CARGO) run --release --locked --quiet -p end-to-end --bin demo
