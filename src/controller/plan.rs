@@ -265,15 +265,30 @@ impl<'a> Planning<'a> {
             if !matches!(why, Waiting::Capacity | Waiting::Share | Waiting::TargetLimit) {
                 continue;
             }
-            let relief = self
-                .idle(Duration::ZERO)
-                .into_iter()
-                .find(|(_, idle)| self.spare.get(&idle.key()).is_some_and(|n| *n > 0) && room.relieves(idle, demand));
-            let Some((_, idle)) = relief else { continue };
-            self.take_spare(idle.key());
-            room.gives_way(idle, demand);
-            self.retired.insert(&idle.name);
-            self.plan.actions.push(Action::Retire(idle.name.clone()));
+            let mut without = room.clone();
+            let mut going: Vec<&ContainerView> = Vec::new();
+            for (_, idle) in self.idle(Duration::ZERO) {
+                if without.holds(demand) {
+                    break;
+                }
+                let counted = going.iter().filter(|other| other.key() == idle.key()).count();
+                let unneeded = self.spare.get(&idle.key()).is_some_and(|spare| *spare > counted);
+                if unneeded && without.is_helped(idle, demand) {
+                    without.give_back(idle);
+                    going.push(idle);
+                }
+            }
+            // Where a limit is below what runs, more than one may have to go; and where that does not help, none.
+            if !without.holds(demand) {
+                continue;
+            }
+            without.take(demand);
+            room = without;
+            for idle in going {
+                self.take_spare(idle.key());
+                self.retired.insert(&idle.name);
+                self.plan.actions.push(Action::Retire(idle.name.clone()));
+            }
         }
     }
 
@@ -307,9 +322,14 @@ impl<'a> Planning<'a> {
     /// Idle containers to have ready before anybody asks.
     fn keep_ready(&mut self) {
         let mut demands = Vec::new();
+        let going = self.snapshot.containers.iter().filter(|container| self.retired.contains(&container.name));
+        let gave_way: BTreeSet<Key<'_>> = going.map(ContainerView::key).collect();
         for class in self.snapshot.classes.iter().filter(|class| class.min_idle > 0) {
             for scope in self.snapshot.scopes.iter().filter(|scope| scope.allows(&class.name)) {
                 let set = self.sets.contains_key(&(class.name.as_str(), scope.name.as_str()));
+                if gave_way.contains(&(class.name.as_str(), scope.name.as_str(), set)) {
+                    continue;
+                }
                 let spare = self.spare.get(&(class.name.as_str(), scope.name.as_str(), set)).copied();
                 let demand = Demand { class, scope, set, job: None, since: self.snapshot.now };
                 demands.extend((spare.unwrap_or_default()..class.min_idle).map(|_| demand.clone()));

@@ -18,13 +18,13 @@ pub(super) struct Demand<'a> {
     pub since: Duration,
 }
 
-/// Places left, counted down as they are given away.
+/// Places left, counted down as they are given away; less than none where a limit was lowered below what runs.
 #[derive(Clone)]
 pub(super) struct Room<'a> {
     snapshot: &'a Snapshot,
-    host: usize,
+    host: isize,
     subnets: usize,
-    by_class: BTreeMap<&'a str, usize>,
+    by_class: BTreeMap<&'a str, isize>,
     by_target: BTreeMap<&'a str, Place<'a>>,
     targets: BTreeMap<&'a str, &'a str>,
 }
@@ -39,6 +39,11 @@ struct Place<'a> {
     wants: bool,
 }
 
+/// `max` without `used`.
+fn left_of(max: usize, used: usize) -> isize {
+    max.saturating_sub(used).cast_signed() - used.saturating_sub(max).cast_signed()
+}
+
 impl<'a> Room<'a> {
     pub fn new(snapshot: &'a Snapshot, scopes: &BTreeMap<&'a str, &'a ScopeView>) -> Self {
         let targets: BTreeMap<&str, &str> = scopes.iter().map(|(name, scope)| (*name, scope.target.as_str())).collect();
@@ -48,12 +53,12 @@ impl<'a> Room<'a> {
         };
         Self {
             snapshot,
-            host: snapshot.capacity.saturating_sub(snapshot.containers.len()),
+            host: left_of(snapshot.capacity, snapshot.containers.len()),
             subnets: snapshot.free_subnets,
             by_class: snapshot
                 .classes
                 .iter()
-                .map(|class| (class.name.as_str(), class.max.saturating_sub(of_class(&class.name))))
+                .map(|class| (class.name.as_str(), left_of(class.max, of_class(&class.name))))
                 .collect(),
             by_target: snapshot
                 .targets
@@ -139,7 +144,7 @@ impl<'a> Room<'a> {
             Some(Waiting::TargetLimit)
         } else if self.class_is_full(demand.class) || self.subnets == 0 {
             Some(Waiting::Capacity)
-        } else if self.host == 0 {
+        } else if self.host <= 0 {
             Some(if self.has_its_share(place) { Waiting::Share } else { Waiting::Capacity })
         } else {
             None
@@ -147,7 +152,7 @@ impl<'a> Room<'a> {
     }
 
     fn class_is_full(&self, class: &ClassView) -> bool {
-        self.by_class.get(class.name.as_str()).is_none_or(|left| *left == 0)
+        self.by_class.get(class.name.as_str()).is_none_or(|left| *left <= 0)
     }
 
     /// It has what it is due of the host, with others there that are due something.
@@ -162,11 +167,12 @@ impl<'a> Room<'a> {
                 >= (self.snapshot.capacity as u64).saturating_mul(u64::from(place.view.weight.max(1)))
     }
 
-    fn take(&mut self, demand: &Demand<'_>) {
-        self.host = self.host.saturating_sub(1);
+    /// A place is `demand`'s.
+    pub fn take(&mut self, demand: &Demand<'_>) {
+        self.host -= 1;
         self.subnets = self.subnets.saturating_sub(1);
         if let Some(left) = self.by_class.get_mut(demand.class.name.as_str()) {
-            *left = left.saturating_sub(1);
+            *left -= 1;
         }
         if let Some(place) = self.by_target.get_mut(demand.scope.target.as_str()) {
             place.used += 1;
@@ -180,7 +186,8 @@ impl<'a> Room<'a> {
             return None;
         }
         let of_class = self.by_class.get(class.name.as_str()).copied().unwrap_or_default();
-        Some(self.host.min(self.subnets).min(of_class).min(place.view.max.saturating_sub(place.used)))
+        let places = usize::try_from(self.host.min(of_class)).unwrap_or_default();
+        Some(places.min(self.subnets).min(place.view.max.saturating_sub(place.used)))
     }
 
     /// The next place that becomes free is due to this target, should it want one: it has less than its share of a full
@@ -197,16 +204,22 @@ impl<'a> Room<'a> {
         below && !is_passed_over && own.used < own.view.max && class.max > 0 && self.snapshot.capacity > 0
     }
 
-    /// Without this container, there would be room for `demand`.
-    pub fn relieves(&self, container: &ContainerView, demand: &Demand<'_>) -> bool {
-        let target = self.targets.get(container.scope.as_str());
-        let own = target.is_some_and(|target| *target == demand.scope.target);
-        let limited = self.by_target.get(demand.scope.target.as_str()).is_none_or(|p| p.used >= p.view.max);
-        (own || !limited) && (container.class == demand.class.name || !self.class_is_full(demand.class))
+    /// There is room for `demand`.
+    pub fn holds(&self, demand: &Demand<'_>) -> bool {
+        self.refuses(demand).is_none()
     }
 
-    /// This container is going, and the place it leaves is `demand`'s: the next one that waits needs another.
-    pub fn gives_way(&mut self, container: &ContainerView, demand: &Demand<'_>) {
+    /// What `demand` lacks would be less without this container.
+    pub fn is_helped(&self, container: &ContainerView, demand: &Demand<'_>) -> bool {
+        let of_target = |place: &Place<'_>| place.used >= place.view.max;
+        let limited = self.by_target.get(demand.scope.target.as_str()).is_none_or(of_target);
+        let own = self.targets.get(container.scope.as_str()).is_some_and(|target| *target == demand.scope.target);
+        let same = container.class == demand.class.name;
+        limited && own || self.class_is_full(demand.class) && same || self.host <= 0 || self.subnets == 0
+    }
+
+    /// This container is going.
+    pub fn give_back(&mut self, container: &ContainerView) {
         let target = self.targets.get(container.scope.as_str());
         if let Some(place) = target.and_then(|target| self.by_target.get_mut(target)) {
             place.used = place.used.saturating_sub(1);
@@ -216,6 +229,5 @@ impl<'a> Room<'a> {
         }
         self.host += 1;
         self.subnets += 1;
-        self.take(demand);
     }
 }

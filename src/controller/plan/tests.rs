@@ -114,6 +114,21 @@ fn the_smallest_class_that_has_all_labels_serves_a_job_whatever_their_case() {
 }
 
 #[test]
+fn a_limit_below_what_runs_takes_as_many_idle_containers_as_it_needs_and_none_where_that_would_not_do() {
+    let lowered = |max: usize, idle: u64| {
+        let ready = (1..=idle).map(|n| ContainerView { scope: "o/s".into(), ..container(n, Use::Idle(NOW)) });
+        let mut snapshot = snapshot(vec![job(9, &["linux"])], ready.collect());
+        snapshot.targets.push(target("o/s"));
+        snapshot.scopes.push(scope("o/s", "o/s"));
+        snapshot.capacity = 10;
+        snapshot.classes[0] = ClassView { min_idle: 3, ..class("small", &["linux"], max) };
+        plan(&snapshot)
+    };
+    assert_eq!(retired(&lowered(1, 3)), 3);
+    assert_eq!(retired(&lowered(0, 3)), 0, "no job of the class runs, whoever goes");
+}
+
+#[test]
 fn fifty_jobs_and_three_places_boot_the_three_oldest() {
     let jobs = (1..=50).rev().map(|id| job(id, &["linux"])).collect();
     let plan = plan(&snapshot(jobs, vec![]));
