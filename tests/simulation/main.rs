@@ -193,8 +193,10 @@ impl Simulation {
         }
         if polite {
             let running = self.host.borrow().units.len();
-            commands.send(Command::Shutdown).await.unwrap();
-            timeout(Duration::from_secs(60), daemon).await.expect("stopping takes too long").unwrap();
+            // A hint may be in the way: it is taken while the controller runs.
+            let asked = async { commands.send(Command::Shutdown).await.unwrap() };
+            let stopped = timeout(Duration::from_secs(60), daemon);
+            tokio::join!(asked, stopped).1.expect("stopping takes too long").unwrap();
             if running > 0 {
                 self.stopped_politely += 1;
             }
