@@ -1,6 +1,10 @@
 //! The simulated history: it outlives the controller, and fails now and then.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use gha_runner_controller::controller::{
     edges::{EdgeError, History},
@@ -19,6 +23,8 @@ use crate::{
 pub struct Written {
     entries: BTreeMap<String, Finished>,
     calls: u32,
+    /// Runners whose entry was refused once: five times in a row, and it would be left out, as is promised.
+    refused: BTreeSet<String>,
     /// Nothing can be written.
     pub broken: bool,
 }
@@ -45,7 +51,7 @@ impl Written {
     }
 }
 
-/// Writes like a database: some milliseconds, each seventh time in vain.
+/// Writes like a database: some milliseconds, each seventh time in vain, but no entry twice.
 pub struct SimHistory {
     pub host: Host,
 }
@@ -56,7 +62,8 @@ impl History for SimHistory {
         {
             let mut host = self.host.borrow_mut();
             host.history.calls += 1;
-            if host.history.broken || host.history.calls.is_multiple_of(7) {
+            let seventh = host.history.calls.is_multiple_of(7);
+            if host.history.broken || seventh && host.history.refused.insert(ended.runner_name.clone()) {
                 return Err(EdgeError("database or disk is full".into()));
             }
             // One that is there already stays as it is. A copy, as on a disk: the controller's own is not held.
