@@ -33,6 +33,8 @@ const SHOWN: [&str; 10] = [
     "/var/log/journal",
 ];
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a stand-in may take to hear what a probe sent.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 pub struct House {
     lab: Lab,
@@ -105,14 +107,26 @@ impl House {
     }
 
     fn judge(&self, lines: &str) -> BTreeMap<String, Found> {
-        // What was sent last may still be on its way.
-        std::thread::sleep(Duration::from_millis(300));
         let mut found: BTreeMap<String, Found> = lines.lines().filter_map(parse).collect();
-        let heard = self.heard();
-        for found in found.values_mut() {
-            if let Outcome::Witness(word) = &found.outcome {
-                found.outcome = if heard.contains(word.as_str()) { Outcome::Succeeded } else { Outcome::Refused };
+        // What was sent last may still be on its way.
+        let deadline = Instant::now() + ON_ITS_WAY;
+        loop {
+            let heard = self.heard();
+            let mut unheard = false;
+            for found in found.values_mut() {
+                match &found.outcome {
+                    Outcome::Witness(word) if heard.contains(word.as_str()) => found.outcome = Outcome::Succeeded,
+                    Outcome::Witness(_) => unheard = true,
+                    _ => (),
+                }
             }
+            if !unheard || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        for found in found.values_mut().filter(|found| matches!(found.outcome, Outcome::Witness(_))) {
+            found.outcome = Outcome::Refused;
         }
         found
     }
