@@ -5,10 +5,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{
-    controller::{event::What, record::Timeline, status::Finished},
-    history::wait_ms,
-};
+use crate::controller::{event::What, status::Finished};
 
 type Labels = Vec<(&'static str, String)>;
 type Times = Family<Labels, Histogram, fn() -> Histogram>;
@@ -65,19 +62,16 @@ impl Measures {
                 times.get_or_create(&class).observe(milliseconds as f64 / 1000.0);
             }
         };
-        let Timeline { queued_ms, visible_ms, unit_started_ms, listening_ms, job_started_ms, .. } = ended.timeline;
-        let between = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
-        observe(&self.queue_to_start, wait_ms(queued_ms.or(visible_ms), job_started_ms));
-        observe(&self.boot, between(unit_started_ms, listening_ms));
-        observe(&self.run, between(job_started_ms, ended.timeline.job_ended_ms.or(ended.timeline.ended_ms)));
+        observe(&self.queue_to_start, ended.timeline.waited_ms());
+        observe(&self.boot, ended.timeline.boot_ms());
+        observe(&self.run, ended.timeline.ran_ms());
         if let Some(microseconds) = ended.timeline.teardown_us {
             self.teardown.get_or_create(&class).observe(microseconds as f64 / 1e6);
         }
         if let Some(microseconds) = ended.cpu_us {
             self.cpu.get_or_create(&class).inc_by(microseconds as f64 / 1e6);
         }
-        let cause = serde_json::to_value(ended.cause).ok();
-        let cause = cause.as_ref().and_then(|cause| cause.as_str()).unwrap_or("unknown").to_owned();
+        let cause = ended.cause.word().to_owned();
         self.endings.get_or_create(&vec![("class", ended.class.clone()), ("cause", cause)]).inc();
     }
 

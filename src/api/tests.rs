@@ -67,6 +67,7 @@ fn class(name: &str, version: Option<&str>, days: Option<i64>, outdated: bool) -
         held_until_ms: None,
         drained: false,
         memory: None,
+        timeout_seconds: 3600,
     }
 }
 

@@ -12,9 +12,10 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use rmcp::schemars;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use utoipa::{IntoParams, OpenApi, ToSchema};
+use utoipa::{IntoParams, IntoResponses, OpenApi, ToSchema};
 
 use super::{
     Health, Sources, events, get_health, get_status, now_ms,
@@ -75,7 +76,8 @@ pub struct Span {
 }
 
 /// The host, or one class of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, schemars::JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
 #[serde(default, deny_unknown_fields)]
 pub struct Part {
     /// A class; none = the host.
@@ -83,13 +85,41 @@ pub struct Part {
 }
 
 /// A container to boot though no job asks for one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, schemars::JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// `owner/repository` whose jobs it is to take, or another place runners are registered with.
     pub repo: String,
     /// Of this class; none = the smallest that serves there.
     pub class: Option<String>,
+}
+
+/// What an order may be answered.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+enum Operated {
+    /// It is done
+    #[response(status = 200)]
+    Done(Done),
+    /// It cannot be read
+    #[response(status = 400)]
+    Unreadable(Problem),
+    /// Only over the local socket
+    #[response(status = 403)]
+    Forbidden(Problem),
+    /// There is no such class, repository or container
+    #[response(status = 404)]
+    Missing(Problem),
+    /// Not as things are now
+    #[response(status = 409)]
+    Conflict(Problem),
+    /// It is too large
+    #[response(status = 413)]
+    TooLarge(Problem),
+    /// The controller cannot do it
+    #[response(status = 503)]
+    Failed(Problem),
 }
 
 /// The document.
@@ -258,15 +288,7 @@ async fn history_summary(
 
 /// Takes no new jobs any more, over restarts as well; running jobs go on, idle containers go.
 #[utoipa::path(
-    post, path = "/api/v1/drain", tag = "operate", request_body = Part,
-    responses(
-        (status = 200, body = Done),
-        (status = 400, body = Problem),
-        (status = 403, body = Problem, description = "Only over the local socket"),
-        (status = 404, body = Problem, description = "There is no such class"),
-        (status = 413, body = Problem),
-        (status = 503, body = Problem),
-    )
+    post, path = "/api/v1/drain", tag = "operate", request_body = Part, responses(Operated)
 )]
 async fn drain(
     State(sources): State<Sources>,
@@ -280,15 +302,7 @@ async fn drain(
 
 /// Takes jobs again.
 #[utoipa::path(
-    post, path = "/api/v1/resume", tag = "operate", request_body = Part,
-    responses(
-        (status = 200, body = Done),
-        (status = 400, body = Problem),
-        (status = 403, body = Problem, description = "Only over the local socket"),
-        (status = 404, body = Problem, description = "There is no such class"),
-        (status = 413, body = Problem),
-        (status = 503, body = Problem),
-    )
+    post, path = "/api/v1/resume", tag = "operate", request_body = Part, responses(Operated)
 )]
 async fn resume(
     State(sources): State<Sources>,
@@ -303,15 +317,7 @@ async fn resume(
 /// Ends a container, whatever it does. Its job, if it has one, fails at the forge.
 #[utoipa::path(
     post, path = "/api/v1/containers/{name}/stop", tag = "operate",
-    params(("name" = String, Path, description = "Its name")),
-    responses(
-        (status = 200, body = Done),
-        (status = 400, body = Problem),
-        (status = 403, body = Problem, description = "Only over the local socket"),
-        (status = 404, body = Problem, description = "There is none of that name now"),
-        (status = 409, body = Problem, description = "Not as things are now"),
-        (status = 503, body = Problem),
-    )
+    params(("name" = String, Path, description = "Its name")), responses(Operated)
 )]
 async fn stop_container(
     State(sources): State<Sources>,
@@ -335,16 +341,7 @@ async fn stop_container(
 
 /// Boots a container though no job asks for one. It goes by itself when none comes.
 #[utoipa::path(
-    post, path = "/api/v1/provision", tag = "operate", request_body = Wanted,
-    responses(
-        (status = 200, body = Done),
-        (status = 400, body = Problem),
-        (status = 403, body = Problem, description = "Only over the local socket"),
-        (status = 404, body = Problem, description = "There is no such repository or class"),
-        (status = 409, body = Problem, description = "Not as things are now"),
-        (status = 413, body = Problem),
-        (status = 503, body = Problem),
-    )
+    post, path = "/api/v1/provision", tag = "operate", request_body = Wanted, responses(Operated)
 )]
 async fn provision(
     State(sources): State<Sources>,

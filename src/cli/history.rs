@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long)]
     class: Option<String>,
     /// Only what ended so, e.g. out-of-memory.
-    #[arg(long, value_parser = cause)]
+    #[arg(long, value_enum, hide_possible_values = true)]
     cause: Option<Cause>,
     /// Only this job's, by the forge's id.
     #[arg(long)]
@@ -46,10 +46,6 @@ pub(super) struct Args {
     /// Print one document for programs.
     #[arg(long)]
     json: bool,
-}
-
-fn cause(text: &str) -> Result<Cause, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|error| error.to_string())
 }
 
 /// Exit status 0 = answered, 1 = no answer.
@@ -80,7 +76,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
         before_ms: None,
         limit: Some(args.limit),
     };
-    let entries: Entries = args.reach.get(&format!("/api/v1/history?{}", query(&filter)?)).await?;
+    let entries: Entries = args.reach.get(&format!("/api/v1/history?{}", filter.query())).await?;
     if args.json {
         println!("{}", serde_json::to_string(&entries)?);
     } else {
@@ -92,26 +88,11 @@ async fn show(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As the API reads it.
-fn query(filter: &Filter) -> anyhow::Result<String> {
-    let document = serde_json::to_value(filter)?;
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (key, value) in document.as_object().into_iter().flatten() {
-        match value {
-            serde_json::Value::Null => {}
-            serde_json::Value::String(text) => drop(query.append_pair(key, text)),
-            other => drop(query.append_pair(key, &other.to_string())),
-        }
-    }
-    Ok(query.finish())
-}
-
 const HEAD: [&str; 10] =
     ["ENDED", "CONTAINER", "CAUSE", "CLASS", "REPOSITORY", "JOB", "WAITED", "RAN", "MEMORY", "NAME"];
 
 fn row(ended: &Finished) -> Vec<String> {
     let timeline = &ended.timeline;
-    let between = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
     let at = timeline.ended_ms.unwrap_or(ended.concluded_ms);
     vec![
         humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(at)).to_string(),
@@ -120,8 +101,8 @@ fn row(ended: &Finished) -> Vec<String> {
         ended.class.clone(),
         ended.repo.clone(),
         or_dash(ended.job_id, |id| id.to_string()),
-        or_dash(between(timeline.queued_ms.or(timeline.visible_ms), timeline.job_started_ms), milliseconds),
-        or_dash(between(timeline.job_started_ms, timeline.job_ended_ms.or(timeline.ended_ms)), milliseconds),
+        or_dash(timeline.waited_ms(), milliseconds),
+        or_dash(timeline.ran_ms(), milliseconds),
         or_dash(ended.memory_peak, bytes),
         ended.job_name.clone(),
     ]

@@ -2,14 +2,13 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
-use http::{Method, StatusCode};
-use hyper::body::Bytes;
+use futures_util::FutureExt;
+use http::Method;
 use rmcp::{ServiceExt, transport::stdio};
 use serde_json::{Value, json};
 
-use super::{ConfigFile, check, client::Reach, conclude};
-use crate::mcp::{Api, Tools};
+use super::{ConfigFile, check, client::Reach, conclude, runtime};
+use crate::mcp::{Answer, Api, Tools};
 
 /// Arguments of `mcp`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +28,7 @@ fn serve(args: Args) -> anyhow::Result<()> {
     let config = args.config;
     let check = Arc::new(move || Ok(json!(check::findings(&config.load()?, false)?)));
     let tools = Tools::new(Arc::new(args.reach), Some(check));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tools.serve(stdio()).await?.waiting().await?;
         anyhow::Ok(())
@@ -40,12 +39,7 @@ fn serve(args: Args) -> anyhow::Result<()> {
 }
 
 impl Api for Reach {
-    fn ask(
-        &self,
-        method: Method,
-        path: String,
-        body: Option<Value>,
-    ) -> BoxFuture<'static, anyhow::Result<(StatusCode, Bytes)>> {
+    fn ask(&self, method: Method, path: String, body: Option<Value>) -> Answer {
         let reach = self.clone();
         async move {
             let answer = reach.answer(method, &path, body.map(|body| body.to_string().into())).await?;

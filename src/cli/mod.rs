@@ -160,30 +160,26 @@ fn conclude(result: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// Runs to its end what waits for a forge or a socket; to a person it is said that it goes on.
+/// Runs to its end what waits for a forge or a socket; a person is told, on lines of their own, that it goes on.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let seen = std::io::stderr().is_terminal();
+    runtime()?.block_on(async {
         tokio::pin!(future);
         let begun = std::time::Instant::now();
-        let (seen, mut said) = (std::io::stderr().is_terminal() && !std::io::stdout().is_terminal(), false);
+        let mut patience = Duration::from_secs(1);
         loop {
-            match tokio::time::timeout(Duration::from_secs(1), &mut future).await {
-                Ok(done) => {
-                    if said {
-                        // The line goes.
-                        eprint!("\r\u{1b}[K");
-                    }
-                    return done;
-                }
-                Err(_) if seen => {
-                    said = true;
-                    eprint!("\rworking, {} s", begun.elapsed().as_secs());
-                }
+            match tokio::time::timeout(patience, &mut future).await {
+                Ok(done) => return done,
+                Err(_) if seen => eprintln!("working, {} s", begun.elapsed().as_secs()),
                 Err(_) => {}
             }
+            patience = Duration::from_secs(5);
         }
     })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 /// Prints an error with its causes on one line, as the journal likes it.

@@ -59,7 +59,7 @@ pub(super) fn main(args: Args) -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = super::runtime()?;
     runtime.block_on(async {
         let terminal = tokio::time::timeout(TIMEOUT, open(args)).await.context("no shell within 30 s")??;
         converse(terminal).await

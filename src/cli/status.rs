@@ -40,7 +40,11 @@ pub struct Args {
 
 /// Prints the status. Exit status 0 = healthy, 3 = not healthy, 1 = no answer.
 pub fn main(args: Args) -> ExitCode {
-    let shown = if args.watch { super::block_on(watch(&args)) } else { super::block_on(show(&args)) };
+    let shown = if args.watch {
+        super::runtime().and_then(|runtime| runtime.block_on(watch(&args)))
+    } else {
+        super::block_on(show(&args))
+    };
     super::conclude(shown.map(|healthy| if healthy { ExitCode::SUCCESS } else { ExitCode::from(3) }))
 }
 

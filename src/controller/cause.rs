@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rmcp::schemars;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,7 +11,22 @@ use crate::{
 };
 
 /// Why a container ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
+#[schemars(crate = "rmcp::schemars")]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// Its job succeeded.
@@ -66,28 +82,33 @@ impl Cause {
     pub fn is_boot_failure(self) -> bool {
         matches!(self, Self::BootFailed | Self::RunnerRefused | Self::RunnerFailed)
     }
+
+    /// As documents, the database and metrics have it: `out-of-memory`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::JobFailed => "job-failed",
+            Self::JobCancelled => "job-cancelled",
+            Self::ForkRefused => "fork-refused",
+            Self::CancelledBeforePickup => "cancelled-before-pickup",
+            Self::TakenByAnotherRunner => "taken-by-another-runner",
+            Self::IdleTooLong => "idle-too-long",
+            Self::TimedOut => "timed-out",
+            Self::OutOfMemory => "out-of-memory",
+            Self::BootFailed => "boot-failed",
+            Self::RegistrationRefused => "registration-refused",
+            Self::RunnerRefused => "runner-refused",
+            Self::RunnerFailed => "runner-failed",
+            Self::StoppedByOperator => "stopped-by-operator",
+            Self::HostRebooted => "host-rebooted",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Succeeded => "succeeded",
-            Self::JobFailed => "job failed",
-            Self::JobCancelled => "job cancelled",
-            Self::ForkRefused => "fork refused",
-            Self::CancelledBeforePickup => "cancelled before pickup",
-            Self::TakenByAnotherRunner => "taken by another runner",
-            Self::IdleTooLong => "idle too long",
-            Self::TimedOut => "timed out",
-            Self::OutOfMemory => "out of memory",
-            Self::BootFailed => "boot failed",
-            Self::RegistrationRefused => "registration refused",
-            Self::RunnerRefused => "runner refused",
-            Self::RunnerFailed => "runner failed",
-            Self::StoppedByOperator => "stopped by operator",
-            Self::HostRebooted => "host rebooted",
-            Self::Unknown => "unknown",
-        })
+        f.write_str(&self.word().replace('-', " "))
     }
 }
 
@@ -201,6 +222,15 @@ mod tests {
             ended_at_ms: 0,
             teardown_us: 0,
             left_behind: vec![],
+        }
+    }
+
+    #[test]
+    fn a_cause_has_one_word_everywhere() {
+        use clap::ValueEnum;
+        for cause in Cause::value_variants() {
+            assert_eq!(serde_json::to_value(cause).unwrap(), cause.word());
+            assert_eq!(Cause::from_str(cause.word(), false), Ok(*cause));
         }
     }
 

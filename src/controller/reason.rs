@@ -166,6 +166,7 @@ mod tests {
             held_until_ms: None,
             drained: false,
             memory: None,
+            timeout_seconds: 3600,
         }
     }
 

@@ -99,6 +99,28 @@ pub struct Timeline {
     pub teardown_us: Option<u64>,
 }
 
+impl Timeline {
+    /// How long its job waited, in milliseconds; none if none started, or nobody knows since when.
+    pub fn waited_ms(&self) -> Option<u64> {
+        between(self.queued_ms.or(self.visible_ms), self.job_started_ms)
+    }
+
+    /// From the start of the unit to the runner's listening, in milliseconds.
+    pub fn boot_ms(&self) -> Option<u64> {
+        between(self.unit_started_ms, self.listening_ms)
+    }
+
+    /// How long its job ran, in milliseconds.
+    pub fn ran_ms(&self) -> Option<u64> {
+        between(self.job_started_ms, self.job_ended_ms.or(self.ended_ms))
+    }
+}
+
+/// 0 where the clocks of two machines say that the end came first.
+pub fn between(from_ms: Option<u64>, to_ms: Option<u64>) -> Option<u64> {
+    Some(to_ms?.saturating_sub(from_ms?))
+}
+
 impl Record {
     /// `owner/repository` of its job: as told, or because its runner is registered there.
     pub fn repository(&self) -> Option<&str> {

@@ -325,6 +325,9 @@ pub struct ClassStatus {
     /// Memory a container of it may use, in bytes; absent where only the host's limit counts.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// A job of it may take so long, in seconds.
+    #[serde(default)]
+    pub timeout_seconds: u64,
 }
 
 /// A queued job.

@@ -13,6 +13,5 @@ pub use self::{
     store::{Filter, MOST, Row, Store},
     summary::{
         BusyRepository, CauseCount, ClassMemory, MemorySuspect, Point, STEPS, Spread, Summary, Window, summarise,
-        wait_ms,
     },
 };

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ToSql, params_from_iter};
+use rmcp::schemars;
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, params_from_iter};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::controller::{cause::Cause, edges::EdgeError, status::Finished};
+use crate::controller::{cause::Cause, edges::EdgeError, record::between, status::Finished};
 
 /// Its file, in the state directory.
 const FILE: &str = "history.sqlite";
@@ -41,7 +42,8 @@ const TABLE: &str = "
 ";
 
 /// Which entries are wanted; everything `None` = all.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams, schemars::JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
@@ -62,6 +64,14 @@ pub struct Filter {
     /// Most entries, at most 1000 [default: 100].
     #[param(maximum = 1000)]
     pub limit: Option<u32>,
+}
+
+impl Filter {
+    /// As a query of `/api/v1/history`.
+    pub fn query(&self) -> String {
+        // Numbers, texts and a word: nothing that a query cannot have.
+        serde_urlencoded::to_string(self).unwrap_or_default()
+    }
 }
 
 /// What sums are made of.
@@ -85,6 +95,18 @@ pub struct Row {
     pub memory_peak: Option<u64>,
 }
 
+impl Row {
+    /// How long its job waited, in milliseconds; none if it never started, or nobody knows since when.
+    pub fn waited_ms(&self) -> Option<u64> {
+        between(self.queued_ms, self.started_ms)
+    }
+
+    /// How long its container was busy with it, in milliseconds.
+    pub fn ran_ms(&self) -> Option<u64> {
+        between(self.started_ms, Some(self.ended_ms))
+    }
+}
+
 /// An open database.
 #[derive(Debug)]
 pub struct Store {
@@ -105,24 +127,42 @@ impl Store {
             other => other,
         }
         .map_err(|error| failed(&path, &error))
+        .and_then(Self::of_this_version)
+    }
+
+    fn of_this_version(self) -> Result<Self, EdgeError> {
+        match self.version().map_err(|error| said(&error))? {
+            later if later > VERSION => {
+                Err(EdgeError(format!("the database is of a later version ({later}) of this program")))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    fn version(&self) -> rusqlite::Result<i64> {
+        self.connection.pragma_query_value(None, "user_version", |row| row.get(0))
     }
 
     fn open_at(path: &Path) -> rusqlite::Result<Self> {
-        let mut connection = Connection::open_with_flags(
+        let connection = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        let mut store = Self { connection };
+        let version = store.version()?;
+        if version > VERSION {
+            return Ok(store);
+        }
+        store.connection.pragma_update(None, "journal_mode", "wal")?;
         // What is committed survives a power cut.
-        connection.pragma_update(None, "synchronous", "full")?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        store.connection.pragma_update(None, "synchronous", "full")?;
         if version == 0 {
-            let transaction = connection.transaction()?;
+            let transaction = store.connection.transaction()?;
             transaction.execute_batch(TABLE)?;
             transaction.commit()?;
         }
-        Ok(Self { connection })
+        Ok(store)
     }
 
     /// For reading alone. `None` = there is none yet.
@@ -143,11 +183,6 @@ impl Store {
     /// Writes an entry, durably. One that is there already stays as it is.
     pub fn keep(&self, ended: &Finished) -> Result<(), EdgeError> {
         let document = serde_json::to_string(ended).map_err(|error| EdgeError(error.to_string()))?;
-        let version: i64 =
-            self.connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|error| said(&error))?;
-        if version > VERSION {
-            return Err(EdgeError(format!("the database is of a later version ({version}) of this program")));
-        }
         self.connection
             .execute(
                 "INSERT INTO ended (runner_name, container, class, repo, cause, job_id, ended_ms, document)
@@ -157,7 +192,7 @@ impl Store {
                     &ended.name,
                     &ended.class,
                     &ended.repo,
-                    word(ended.cause),
+                    ended.cause.word(),
                     ended.job_id.map(signed),
                     signed(ended.timeline.ended_ms.unwrap_or(ended.concluded_ms)),
                     &document,
@@ -220,16 +255,6 @@ impl Store {
         rows.reverse();
         Ok((rows, more))
     }
-
-    /// Entries in all.
-    pub fn count(&self) -> Result<u64, EdgeError> {
-        let count: Option<i64> = self
-            .connection
-            .query_row("SELECT count(*) FROM ended", [], |row| row.get(0))
-            .optional()
-            .map_err(|error| said(&error))?;
-        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
-    }
 }
 
 fn conditions(filter: &Filter) -> (String, Vec<Box<dyn ToSql>>) {
@@ -245,21 +270,13 @@ fn conditions(filter: &Filter) -> (String, Vec<Box<dyn ToSql>>) {
     let number = |number: Option<u64>| number.map(|number| Box::new(signed(number)) as Box<dyn ToSql>);
     add("repo =", text(&filter.repo));
     add("class =", text(&filter.class));
-    add("cause =", text(&filter.cause.map(word)));
+    add("cause =", filter.cause.map(|cause| Box::new(cause.word()) as Box<dyn ToSql>));
     add("job_id =", number(filter.job_id));
     add("container =", text(&filter.container));
     add("ended_ms >=", number(filter.since_ms));
     add("ended_ms <", number(filter.before_ms));
     let text = if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) };
     (text, values)
-}
-
-/// A cause as documents have it.
-fn word(cause: Cause) -> String {
-    match serde_json::to_value(cause) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    }
 }
 
 fn signed(number: u64) -> i64 {
@@ -324,6 +341,10 @@ mod tests {
         }
     }
 
+    fn count(store: &Store) -> usize {
+        store.find(&Filter::default()).unwrap().len()
+    }
+
     #[test]
     fn an_entry_comes_back_whole_and_once_however_often_it_is_written() {
         let home = tempfile::tempdir().unwrap();
@@ -385,7 +406,7 @@ mod tests {
         let store = Store::open(home.path()).unwrap();
         store.keep(&ended("a", "o/r", 100)).unwrap();
         store.keep(&ended("b", "o/r", 200)).unwrap();
-        assert_eq!((store.prune(200).unwrap(), store.count().unwrap()), (1, 1));
+        assert_eq!((store.prune(200).unwrap(), count(&store)), (1, 1));
     }
 
     #[test]
@@ -394,7 +415,7 @@ mod tests {
         fs::write(home.path().join(FILE), [b'x'; 8192]).unwrap();
         let store = Store::open(home.path()).unwrap();
         store.keep(&ended("a", "o/r", 100)).unwrap();
-        assert_eq!(store.count().unwrap(), 1);
+        assert_eq!(count(&store), 1);
         assert!(home.path().join("history.unreadable").exists(), "what there was is lost");
     }
 
@@ -408,15 +429,14 @@ mod tests {
         assert!(error.to_string().contains("locked"), "{error}");
         other.connection.execute_batch("ROLLBACK").unwrap();
         store.keep(&ended("a", "o/r", 100)).unwrap();
-        assert_eq!(store.count().unwrap(), 1);
+        assert_eq!(count(&store), 1);
     }
 
     #[test]
     fn a_later_programs_database_is_left_alone() {
         let home = tempfile::tempdir().unwrap();
-        let store = Store::open(home.path()).unwrap();
-        store.connection.pragma_update(None, "user_version", 9).unwrap();
-        let error = store.keep(&ended("a", "o/r", 100)).unwrap_err();
+        Store::open(home.path()).unwrap().connection.pragma_update(None, "user_version", 9).unwrap();
+        let error = Store::open(home.path()).unwrap_err();
         assert!(error.to_string().contains("later version"), "{error}");
     }
 

@@ -130,15 +130,8 @@ pub struct ClassMemory {
     pub memory: Option<u64>,
 }
 
-/// How long a job waited; none if it never started, or nobody knows since when.
-pub fn wait_ms(queued_ms: Option<u64>, started_ms: Option<u64>) -> Option<u64> {
-    // The forge's clock may be ahead.
-    Some(started_ms?.saturating_sub(queued_ms?))
-}
-
 /// Sums up. `rows` = what ended in the window, in any order.
 pub fn summarise(rows: &[Row], truncated: bool, window: Window, classes: &[ClassMemory]) -> Summary {
-    let run = |row: &Row| row.started_ms.map(|started| row.ended_ms.saturating_sub(started));
     let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
     for row in rows {
         *causes.entry(&row.cause).or_default() += 1;
@@ -151,8 +144,8 @@ pub fn summarise(rows: &[Row], truncated: bool, window: Window, classes: &[Class
         truncated,
         containers: rows.len() as u64,
         jobs: rows.iter().filter(|row| row.started_ms.is_some()).count() as u64,
-        waits: spread(rows.iter().filter_map(|row| wait_ms(row.queued_ms, row.started_ms))),
-        runs: spread(rows.iter().filter_map(run)),
+        waits: spread(rows.iter().filter_map(Row::waited_ms)),
+        runs: spread(rows.iter().filter_map(Row::ran_ms)),
         causes,
         repositories: repositories(rows),
         memory: suspects(rows, classes),
@@ -183,12 +176,8 @@ fn repositories(rows: &[Row]) -> Vec<BusyRepository> {
         .map(|(repo, rows)| BusyRepository {
             repo: repo.to_owned(),
             jobs: rows.len() as u64,
-            run_seconds: rows
-                .iter()
-                .filter_map(|row| row.started_ms.map(|started| row.ended_ms.saturating_sub(started)))
-                .sum::<u64>()
-                / 1000,
-            waits: spread(rows.iter().filter_map(|row| wait_ms(row.queued_ms, row.started_ms))),
+            run_seconds: rows.iter().filter_map(|row| row.ran_ms()).sum::<u64>() / 1000,
+            waits: spread(rows.iter().filter_map(|row| row.waited_ms())),
         })
         .collect();
     all.sort_by(|a, b| (b.run_seconds, b.jobs, &a.repo).cmp(&(a.run_seconds, a.jobs, &b.repo)));
@@ -263,11 +252,7 @@ fn series(rows: &[Row], window: Window) -> Vec<Point> {
                 .sum();
             Point {
                 at_ms: from,
-                waits: spread(
-                    rows.iter()
-                        .filter(|row| row.started_ms.is_some_and(within))
-                        .filter_map(|row| wait_ms(row.queued_ms, row.started_ms)),
-                ),
+                waits: spread(rows.iter().filter(|row| row.started_ms.is_some_and(within)).filter_map(Row::waited_ms)),
                 load: busy as f64 / step as f64,
                 ended: rows.iter().filter(|row| within(row.ended_ms)).count() as u64,
             }

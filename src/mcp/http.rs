@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use axum::{Router, body::Body};
-use futures_util::{FutureExt, future::BoxFuture};
-use http::{Method, Request, StatusCode};
+use futures_util::FutureExt;
+use http::{Method, Request};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Bytes;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Api, Tools};
+use super::{Answer, Api, Tools};
 use crate::api::Peer;
 
 /// Largest request and largest answer, in bytes.
@@ -37,12 +36,7 @@ pub(crate) fn service(routes: Router, any_name: bool) -> StreamableHttpService<T
 struct Routes(Router);
 
 impl Api for Routes {
-    fn ask(
-        &self,
-        method: Method,
-        path: String,
-        body: Option<Value>,
-    ) -> BoxFuture<'static, anyhow::Result<(StatusCode, Bytes)>> {
+    fn ask(&self, method: Method, path: String, body: Option<Value>) -> Answer {
         let routes = self.0.clone();
         async move {
             let mut request = Request::builder().method(method).uri(path);

@@ -16,21 +16,23 @@ use rmcp::{
     model::{CallToolResult, ContentBlock},
     schemars, tool, tool_handler, tool_router,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::http::service;
-use crate::handover::ContainerName;
+use crate::{
+    api::v1::{Part, Wanted},
+    handover::ContainerName,
+    history::Filter,
+};
+
+/// An answer's status and body, to come.
+pub type Answer = BoxFuture<'static, anyhow::Result<(StatusCode, Bytes)>>;
 
 /// Where the API is.
 pub trait Api: Send + Sync + 'static {
-    /// Asks, and returns the answer's status and body.
-    fn ask(
-        &self,
-        method: Method,
-        path: String,
-        body: Option<Value>,
-    ) -> BoxFuture<'static, anyhow::Result<(StatusCode, Bytes)>>;
+    /// Asks it.
+    fn ask(&self, method: Method, path: String, body: Option<Value>) -> Answer;
 }
 
 /// Tries everything that serving jobs needs, and returns what it found, as `check --json` prints it.
@@ -50,54 +52,11 @@ impl fmt::Debug for Tools {
     }
 }
 
-/// The host, or a class of it.
-#[derive(Debug, Deserialize, Serialize, schemars::JsonSchema)]
-struct Part {
-    /// Only this class; without one, the whole host.
-    class: Option<String>,
-}
-
-/// A container to boot.
-#[derive(Debug, Deserialize, Serialize, schemars::JsonSchema)]
-struct Wanted {
-    /// OWNER/NAME whose jobs it is to take, or another place runners are registered with, such as an organisation.
-    repo: String,
-    /// Of this class; without one, the smallest that serves there.
-    class: Option<String>,
-}
-
 /// A container.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
 struct Named {
     /// Its name, as `list_containers` has it.
     container: String,
-}
-
-/// Which ended jobs.
-#[derive(Debug, Deserialize, Serialize, schemars::JsonSchema)]
-struct Ended {
-    /// OWNER/NAME.
-    repo: Option<String>,
-    /// A class.
-    class: Option<String>,
-    /// A cause, such as `out-of-memory` or `job-failed`.
-    cause: Option<String>,
-    /// Most entries, 1 to 1000; without it, 20.
-    limit: Option<u32>,
-}
-
-impl Ended {
-    fn path(&self) -> String {
-        let limit = self.limit.unwrap_or(20).to_string();
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &limit);
-        for (key, value) in [("repo", &self.repo), ("class", &self.class), ("cause", &self.cause)] {
-            if let Some(value) = value {
-                query.append_pair(key, value);
-            }
-        }
-        format!("/api/v1/history?{}", query.finish())
-    }
 }
 
 #[tool_router]
@@ -139,8 +98,8 @@ impl Tools {
         description = "Ended jobs, the last first: cause, times, memory, processor time.",
         annotations(read_only_hint = true)
     )]
-    async fn history(&self, Parameters(ended): Parameters<Ended>) -> Result<CallToolResult, ErrorData> {
-        self.get(&ended.path()).await
+    async fn history(&self, Parameters(filter): Parameters<Filter>) -> Result<CallToolResult, ErrorData> {
+        self.get(&format!("/api/v1/history?{}", filter.query())).await
     }
 
     #[tool(

@@ -98,7 +98,6 @@ function draw() {
   document.title = `Runners ${status.host}: ${running.length} running, ${status.queue.length} queued`;
   $("host").textContent = `on ${status.host}`;
   $("version").textContent = `gha-runner-controller ${status.version}`;
-  drawHealth(status.problems);
 
   const tile = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
   const intake = status.drained ? "drained" : status.intake ? "open" : "closed";
@@ -161,8 +160,7 @@ function draw() {
 function limits(known) {
   const most = [];
   if (known?.memory) most.push(bytes(known.memory));
-  const life = known?.timeout_seconds ?? status.job_timeout_seconds;
-  if (life) most.push(`${span(life * 1000)} at most`);
+  if (known?.timeout_seconds) most.push(`${span(known.timeout_seconds * 1000)} at most`);
   return most.join(", ");
 }
 
@@ -185,11 +183,11 @@ const duration = (from, to) => (from && to ? span(to - from) : "");
 function drawDay() {
   const points = summary.series;
   const step = 100 / points.length;
-  const bars = (most, pick, kind) => points.filter((point) => pick(point) > 0).map((point) => {
+  const bars = (most, pick, kind) => points.flatMap((point, index) => {
     const height = (pick(point) / most) * 40;
-    const x = points.indexOf(point) * step;
-    return el("rect", { class: `bar ${kind}`, x, y: 40 - height, width: step * 0.8, height },
-      el("title", {}, `${time(point.at_ms)}: p50 ${span(point.waits.p50_ms)}, p95 ${span(point.waits.p95_ms)}`));
+    const shape = { class: `bar ${kind}`, x: index * step, y: 40 - height, width: step * 0.8, height };
+    const said = `${time(point.at_ms)}: p50 ${span(point.waits.p50_ms)}, p95 ${span(point.waits.p95_ms)}`;
+    return height > 0 ? [el("rect", shape, el("title", {}, said))] : [];
   });
   const slowest = Math.max(1, ...points.map((point) => point.waits.p95_ms));
   const load = Math.max(0, ...points.map((point) => point.load));
@@ -250,6 +248,11 @@ async function sum() {
   drawDay();
 }
 
+function unsummed(error) {
+  if (error instanceof Refused) throw error;
+  show("day", el("p", { class: "nothing" }, `The history does not answer (${error.message}).`));
+}
+
 // Runs `what` a moment after it is asked for, once however often that is, never twice at a time.
 function gathered(what) {
   let timer;
@@ -262,7 +265,7 @@ function gathered(what) {
   };
 }
 const lookSoon = gathered(look);
-const sumSoon = gathered(sum);
+const sumSoon = gathered(() => sum().catch(unsummed));
 
 function say(state, text) {
   const link = $("link");

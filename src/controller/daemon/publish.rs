@@ -78,6 +78,7 @@ impl<W: World> Daemon<'_, W> {
                     .and_then(|view| self.wall_of(view.held_until)),
                 drained: self.drains.classes.contains(&class.name),
                 memory: class.memory,
+                timeout_seconds: class.timeout.as_secs(),
                 boot_failures: self.class_failures.get(&class.name).copied().unwrap_or_default(),
                 runner_version: runner.version,
                 runner_deprecated_in_days: runner.days_left,
