@@ -293,11 +293,9 @@ async fn history_summary(
 async fn drain(
     State(sources): State<Sources>,
     Extension(peer): Extension<Peer>,
-    part: Result<Json<Part>, JsonRejection>,
+    part: Body<Part>,
 ) -> Result<Json<Done>, Refused> {
-    let local = sources.local()?;
-    let Json(Part { class }) = part?;
-    operate(local, peer, Operation::Drain { class }).await
+    order(&sources, peer, part, |Part { class }| Operation::Drain { class }).await
 }
 
 /// Takes jobs again.
@@ -307,11 +305,9 @@ async fn drain(
 async fn resume(
     State(sources): State<Sources>,
     Extension(peer): Extension<Peer>,
-    part: Result<Json<Part>, JsonRejection>,
+    part: Body<Part>,
 ) -> Result<Json<Done>, Refused> {
-    let local = sources.local()?;
-    let Json(Part { class }) = part?;
-    operate(local, peer, Operation::Resume { class }).await
+    order(&sources, peer, part, |Part { class }| Operation::Resume { class }).await
 }
 
 /// Ends a container, whatever it does. Its job, if it has one, fails at the forge.
@@ -346,11 +342,24 @@ async fn stop_container(
 async fn provision(
     State(sources): State<Sources>,
     Extension(peer): Extension<Peer>,
-    wanted: Result<Json<Wanted>, JsonRejection>,
+    wanted: Body<Wanted>,
 ) -> Result<Json<Done>, Refused> {
+    order(&sources, peer, wanted, |Wanted { repo, class }| Operation::Provision { repo, class }).await
+}
+
+/// A request's body, read or not.
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+async fn order<T>(
+    sources: &Sources,
+    peer: Peer,
+    body: Body<T>,
+    operation: impl FnOnce(T) -> Operation,
+) -> Result<Json<Done>, Refused> {
+    // Who may not is told so, whatever is asked.
     let local = sources.local()?;
-    let Json(Wanted { repo, class }) = wanted?;
-    operate(local, peer, Operation::Provision { repo, class }).await
+    let Json(asked) = body?;
+    operate(local, peer, operation(asked)).await
 }
 
 type Commands = tokio::sync::mpsc::Sender<Command>;
