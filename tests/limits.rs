@@ -167,6 +167,7 @@ fn hand_over(number: u8, class: &str) -> [(String, Source); 2] {
         job_id: None,
         runner_name: format!("machine-{name}"),
         allow_forks: false,
+        set: false,
     };
     let files: serde_json::Map<String, serde_json::Value> = [".runner", ".credentials", ".credentials_rsaparams"]
         .map(|file| (file.to_owned(), BASE64_STANDARD.encode("{}").into()))

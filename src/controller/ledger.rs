@@ -417,6 +417,7 @@ mod tests {
             job_id: None,
             runner_name: "h".into(),
             allow_forks: false,
+            set: false,
         };
         let grant = Grant::GithubJit { encoded_jit_config: "c2VjcmV0".into() };
         ledger.hand_over(&record, &grant).unwrap();

@@ -50,4 +50,7 @@ pub struct ContainerRecord {
     /// them. The operator's decision for the target, passed on to the guest: a rule for jobs, no wall of the container.
     #[serde(default)]
     pub allow_forks: bool,
+    /// The runner is a scale set's, when so; for a controller that lost its own record. Shown, never acted on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set: bool,
 }

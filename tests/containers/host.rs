@@ -107,6 +107,7 @@ impl Host {
             runner_name: format!("lab-{name}"),
             // By its last letter: containers a test wants to have no trust are j0000000x.
             allow_forks: name.ends_with('x'),
+            set: false,
         };
         let files = [(".runner", "{}"), (".credentials", SECRET), (".credentials_rsaparams", "k")];
         let files: serde_json::Map<String, serde_json::Value> =

@@ -4,6 +4,7 @@
 //! `SIMULATION_SEED=7 cargo test --test simulation` replays one seed; `SIMULATION_SEEDS=500` tries many.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adopt;
 mod edges;
 mod fairness;
 mod faults;

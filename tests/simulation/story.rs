@@ -73,3 +73,16 @@ impl Story {
         self.status.borrow().problems.join("\n")
     }
 }
+
+/// One life of a controller, killed when `story` is told: what it leaves behind is there for the next.
+pub async fn life<T>(simulation: &Simulation, story: impl AsyncFnOnce(&watch::Receiver<Status>) -> T) -> T {
+    let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &simulation.settings, 1);
+    let (_commands, inbox) = mpsc::channel(8);
+    let (outbox, status) = watch::channel(Status::default());
+    let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox);
+    tokio::select! {
+        biased;
+        result = daemon.run() => panic!("the controller ended by itself: {result:?}"),
+        told = story(&status) => told,
+    }
+}

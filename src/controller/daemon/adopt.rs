@@ -107,7 +107,7 @@ impl<W: World> Daemon<'_, W> {
             name: handed.name,
             class: handed.class,
             scope: handed.target,
-            set: false,
+            set: handed.set,
             subnet: handed.subnet,
             job_id: handed.job_id,
             repository: None,

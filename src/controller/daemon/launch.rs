@@ -160,6 +160,7 @@ impl<'w, W: World> Daemon<'w, W> {
             job_id: container.record.job_id,
             runner_name: container.record.runner_name.clone(),
             allow_forks,
+            set: container.record.set,
         };
         let records = self.world.records();
         let written = records.put(&container.record).and_then(|()| records.hand_over(&to_boot, &minted.grant));

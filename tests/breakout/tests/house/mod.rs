@@ -173,6 +173,7 @@ impl House {
             job_id: None,
             runner_name: format!("lab-{name}"),
             allow_forks: false,
+            set: false,
         };
         let files = format!("{{\".runner\":\"{}\"}}", BASE64_STANDARD.encode("{}"));
         let grant = Grant::GithubJit { encoded_jit_config: BASE64_STANDARD.encode(files) };

@@ -86,6 +86,7 @@ pub fn one(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started>
         job_id: None,
         runner_name: format!("by-hand-{name}"),
         allow_forks: false,
+        set: false,
     };
     let directory = format!("{HANDOVER_DIR}/{name}");
     stage.lab.write_host(&format!("{directory}/{RECORD_FILE}"), &serde_json::to_vec(&record)?, 0o600)?;
