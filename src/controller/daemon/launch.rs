@@ -166,7 +166,6 @@ impl<'w, W: World> Daemon<'w, W> {
         let written = records.put(&container.record).and_then(|()| records.hand_over(&to_boot, &minted.grant));
         if let Err(error) = written {
             error!(container = %name, %error, "not handed over, so not started");
-            self.hold_class(&to_boot.class, now);
             self.end(name, Cause::BootFailed);
             return;
         }
@@ -179,7 +178,6 @@ impl<'w, W: World> Daemon<'w, W> {
     }
 
     pub(super) fn started(&mut self, name: &ContainerName, result: Result<(), EdgeError>) {
-        let now = self.now();
         let wall_ms = self.wall_ms();
         let Some(container) = self.containers.get_mut(name) else { return };
         container.in_flight = false;
@@ -195,8 +193,7 @@ impl<'w, W: World> Daemon<'w, W> {
             Err(error) => {
                 error!(container = %name, %error, "unit not started");
                 self.systemd_error = Some(error.0);
-                let class = container.record.class.clone();
-                self.hold_class(&class, now);
+                // Its end counts as a failed boot; until then it is counted as coming, so that no other is tried.
                 // systemd may have taken the request though its answer was lost: stopping is safe either way.
                 self.stop(name, Cause::BootFailed);
             }
