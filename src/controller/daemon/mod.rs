@@ -303,6 +303,7 @@ impl<'w, W: World> Daemon<'w, W> {
         }
         self.watch_versions(now);
         self.plan = plan(&self.snapshot(now));
+        self.forgive_unneeded_scopes(now);
         self.promise();
         for action in std::mem::take(&mut self.plan.actions) {
             match action {

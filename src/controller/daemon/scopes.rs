@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::Daemon;
-use crate::controller::edges::World;
+use crate::controller::{
+    edges::World,
+    plan::{JobView, Waiting},
+};
 
 /// A place as the controller knows it.
 #[derive(Debug, Default)]
@@ -32,6 +35,32 @@ impl<W: World> Daemon<'_, W> {
         place.target = target.to_owned();
         place.discovered = discovered;
         self.add_sets(name);
+    }
+
+    /// Where nobody needs a runner any more, why the last could not be registered is no problem any more.
+    pub(super) fn forgive_unneeded_scopes(&mut self, now: Duration) {
+        let failing = |place: &Place| place.mint_failures > 0 && place.held_until.is_none_or(|until| until <= now);
+        if !self.scopes.values().any(failing) {
+            return;
+        }
+        let served = |job: &&JobView| {
+            let why = self.plan.waiting.get(&(job.repository.clone(), job.id));
+            !matches!(why, Some(Waiting::NoClass | Waiting::Refused | Waiting::Quarantined))
+        };
+        let jobs = self.repositories.values().flat_map(|repository| &repository.queued).filter(served);
+        let live = self.containers.values().filter(|container| !container.has_ended());
+        let sets = self.sets.iter().filter(|(_, set)| set.assignments.open().next().is_some());
+        let ready = self.classes.iter().any(|class| class.min_idle > 0);
+        let needed: BTreeSet<String> = jobs
+            .map(|job| job.scope.clone())
+            .chain(live.map(|container| container.record.scope.clone()))
+            .chain(sets.map(|(key, _)| key.scope.clone()))
+            .chain(self.scopes.keys().filter(|_| ready).cloned())
+            .collect();
+        for (_, place) in self.scopes.iter_mut().filter(|(name, place)| failing(place) && !needed.contains(*name)) {
+            place.mint_failures = 0;
+            place.last_error = None;
+        }
     }
 
     /// Forgets places of which no repository is served any more and no container is left.
