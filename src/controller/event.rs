@@ -76,6 +76,12 @@ impl What {
     }
 }
 
+/// What a problem is, without what was last said about it: a forge's words carry another request id each time.
+fn essence(problem: &String) -> &str {
+    let end = problem.match_indices(": ").nth(1).map_or(problem.len(), |(at, _)| at);
+    &problem[..end]
+}
+
 /// What happened from `before` to `after`.
 pub fn changes(before: &Status, after: &Status) -> Vec<Event> {
     let mut found = Vec::new();
@@ -108,7 +114,7 @@ pub fn changes(before: &Status, after: &Status) -> Vec<Event> {
     }
     let gone = waited.into_keys().filter(|key| !waits.contains_key(key));
     found.extend(gone.map(|(repo, job_id)| What::Unqueued { repo, job_id }));
-    if before.problems != after.problems {
+    if !before.problems.iter().map(essence).eq(after.problems.iter().map(essence)) {
         found.push(What::Health { problems: after.problems.clone() });
     }
     let drained = |status: &Status| -> Vec<String> {

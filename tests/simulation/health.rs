@@ -1,14 +1,26 @@
 //! What is told to be wrong: as long as it is, as often as it changes, and no more.
 
+use std::{cell::RefCell, rc::Rc};
+
+use gha_runner_controller::controller::{
+    daemon::Daemon,
+    event::{What as Happened, changes},
+    status::Status,
+};
 use github_sim::{
     Call,
     world::{Fault, What},
 };
-use tokio::time::sleep;
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 use crate::{
-    REPOS,
+    HOST_NAME, REPOS, Simulation,
+    edges::SimWorld,
     host::HostFault,
+    simulate,
     story::{MINUTE, SECOND, beside},
 };
 
@@ -61,4 +73,52 @@ fn a_place_where_runners_cannot_be_registered_is_no_problem_once_nobody_needs_on
             assert!(story.problems().contains("acme/api: runners cannot be registered"), "{}", story.problems());
         },
     );
+}
+
+/// Every list of problems that listeners were told while `happens` was so for ten minutes, and for ten more.
+fn told_of(happens: Vec<(Call, What)>) -> Vec<Vec<String>> {
+    simulate(async {
+        let simulation = Simulation::new(1);
+        let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &simulation.settings, 1);
+        let (_commands, inbox) = mpsc::channel(8);
+        let (outbox, _status) = watch::channel(Status::default());
+        let told = Rc::new(RefCell::new(Vec::new()));
+        let listener = told.clone();
+        let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox).observed_by(
+            move |before, after| {
+                for event in changes(before, after) {
+                    if let Happened::Health { problems } = event.what {
+                        listener.borrow_mut().push(problems);
+                    }
+                }
+            },
+        );
+        tokio::select! {
+            biased;
+            result = daemon.run() => panic!("the controller ended by itself: {result:?}"),
+            () = async {
+                sleep(2 * MINUTE).await;
+                for (call, what) in happens {
+                    simulation.hub.borrow_mut().inject(Fault::times(u32::MAX, call, what));
+                }
+                sleep(10 * MINUTE).await;
+                simulation.hub.borrow_mut().clear_faults();
+                sleep(10 * MINUTE).await;
+            } => {}
+        }
+        told.take()
+    })
+}
+
+#[test]
+fn listeners_are_told_of_a_problem_when_it_comes_and_when_it_goes_and_not_each_second_between() {
+    for happens in [
+        vec![(Call::ListRuns, refused(502))],
+        vec![(Call::ListRuns, What::RateLimitSecondary { retry_after: Some(700) })],
+        vec![(Call::GetMessage, refused(502))],
+    ] {
+        let told = told_of(happens.clone());
+        assert!(told.len() >= 2 && told.len() <= 8, "{happens:?}: told {} times: {told:#?}", told.len());
+        assert!(!told[0].is_empty() && told.last().unwrap().is_empty(), "{happens:?}: {told:#?}");
+    }
 }

@@ -23,6 +23,8 @@ const WEIGHT: f64 = 0.05;
 pub(super) struct Credential {
     /// Nothing is asked with it before.
     pub paused_until: Option<Duration>,
+    /// The same by the wall clock, since the Unix epoch.
+    pub paused_until_wall: Duration,
     /// Who asked for that.
     pub paused_by: PausedBy,
     /// Counted calls for each look, on average, as far as the forge told.
@@ -33,7 +35,13 @@ pub(super) struct Credential {
 
 impl Default for Credential {
     fn default() -> Self {
-        Self { paused_until: None, paused_by: PausedBy::Forge, cost: COST, last: None }
+        Self {
+            paused_until: None,
+            paused_until_wall: Duration::ZERO,
+            paused_by: PausedBy::Forge,
+            cost: COST,
+            last: None,
+        }
     }
 }
 
@@ -65,12 +73,15 @@ impl<W: World> Daemon<'_, W> {
             ErrorKind::Paced(until) => (until, PausedBy::Share),
             _ => return false,
         };
-        let until = self.now() + until.saturating_sub(self.world.clock().wall()).max(Duration::from_secs(1));
+        let wall = self.world.clock().wall();
+        let left = until.saturating_sub(wall).max(Duration::from_secs(1));
+        let until = self.now() + left;
         let name = self.credential_of(target).map(str::to_owned);
         if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name))
             && credential.paused_until.is_none_or(|known| known < until)
         {
             credential.paused_until = Some(until);
+            credential.paused_until_wall = wall + left;
             credential.paused_by = by;
         }
         true

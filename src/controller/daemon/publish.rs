@@ -1,6 +1,6 @@
 //! Telling how things are.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
     Daemon,
@@ -318,20 +318,21 @@ impl<W: World> Daemon<'_, W> {
         self.sets.iter().map(shown).collect()
     }
 
-    /// What an operator should know: each with the thing's name and what was last said about it.
+    /// What an operator should know: each with the thing's name and what was last said about it. Times are those of a
+    /// clock, since what is told anew each second is no news.
     fn problems(&self) -> Vec<String> {
         let now = self.now();
         let mut problems = Vec::new();
         for (name, credential) in &self.credentials {
-            if let Some(until) = credential.paused_until.filter(|until| *until > now) {
-                let left = (until - now).as_secs();
+            if credential.paused_until.is_some_and(|until| until > now) {
+                let until = clock(credential.paused_until_wall);
                 problems.push(match credential.paused_by {
                     PausedBy::Forge => {
-                        format!("credential {name}: the forge's rate limit is reached; paused for {left} s more")
+                        format!("credential {name}: the forge's rate limit is reached; paused until {until}")
                     }
                     PausedBy::Share => format!(
-                        "credential {name}: its share of the rate limit is used up, not the limit itself; paused for \
-                         {left} s more. Remedy: a larger credential.{name}.share, or fewer targets with it"
+                        "credential {name}: its share of the rate limit is used up, not the limit itself; paused until \
+                         {until}. Remedy: a larger credential.{name}.share, or fewer targets with it"
                     ),
                 });
             }
@@ -344,15 +345,15 @@ impl<W: World> Daemon<'_, W> {
             problems.push(format!("{name}: runners cannot be registered: {error}"));
         }
         for (key, set) in &self.sets {
-            let failing = set.failing_since.map(|since| now.saturating_sub(since));
+            let failing = set.failing_since.filter(|(since, _)| now.saturating_sub(*since) > HELD);
             let error = set.last_error.as_deref().unwrap_or("no reason known");
-            match &set.mode {
-                Mode::Refused(why) | Mode::Unavailable(why) if self.needs_set(key) => {
+            match (&set.mode, failing) {
+                (Mode::Refused(why) | Mode::Unavailable(why), _) if self.needs_set(key) => {
                     problems.push(format!("{key}: cannot be had, and nothing else is allowed: {why}"));
                 }
                 // After a crash the session is our own for some minutes.
-                Mode::Open if failing.is_some_and(|failing| failing > HELD) => {
-                    problems.push(format!("{key}: not heard for {} s: {error}", failing.unwrap_or_default().as_secs()));
+                (Mode::Open, Some((_, since))) => {
+                    problems.push(format!("{key}: not heard since {}: {error}", clock(since)));
                 }
                 _ => {}
             }
@@ -381,7 +382,10 @@ impl<W: World> Daemon<'_, W> {
             return match repository.looked_at {
                 _ if repository.quarantine.is_some() => Some(format!("{name}: cannot be served: {error}")),
                 None if repository.failures > 0 => Some(format!("{name}: no successful poll yet: {error}")),
-                Some(_) if age > late => Some(format!("{name}: last successful poll {} s ago: {error}", age.as_secs())),
+                Some(_) if age > late => {
+                    let looked = clock(Duration::from_millis(repository.looked_ms.unwrap_or_default()));
+                    Some(format!("{name}: no successful poll since {looked}: {error}"))
+                }
                 _ => None,
             };
         }
@@ -394,6 +398,11 @@ impl<W: World> Daemon<'_, W> {
         (failing > 0 && failing == own().count())
             .then(|| format!("{name}: none of its {failing} repositories can be looked at: {error}"))
     }
+}
+
+/// A time since the Unix epoch, as people write it.
+fn clock(wall: Duration) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + wall).to_string()
 }
 
 fn limit_shown(limit: RateLimit) -> RateLimitStatus {

@@ -102,7 +102,8 @@ pub(super) struct Set {
     pub as_of: Option<Duration>,
     /// What it last refused, until it is heard again.
     pub last_error: Option<String>,
-    pub failing_since: Option<Duration>,
+    /// Since when it is not heard: monotonic, and by the wall clock since the Unix epoch.
+    pub failing_since: Option<(Duration, Duration)>,
     /// The most jobs of it that we take at once, as told.
     pub capacity: watch::Sender<u32>,
     /// When containers of it ended with a job that the counts may still contain.
@@ -293,7 +294,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let tidings = match result {
             Ok(tidings) => tidings,
             Err(error) => {
-                set.failing_since.get_or_insert(now);
+                set.failing_since.get_or_insert((now, wall));
                 set.last_error = Some(error.message.clone());
                 debug!(class = key.class, scope = key.scope, %error, "{key}: not heard");
                 if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Refused) {

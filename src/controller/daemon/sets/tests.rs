@@ -84,7 +84,7 @@ fn there_is_room_from_when_the_forge_was_told_of_more_than_it_counts_until_it_is
 fn a_set_that_is_not_heard_could_not_have_been_assigned_anything() {
     let (mut unheard, mut failing, mut refused) = (heard(0), heard(0), heard(0));
     unheard.as_of = None;
-    failing.failing_since = Some(NOW);
+    failing.failing_since = Some((NOW, NOW));
     refused.mode = Mode::Refused(String::new());
     for mut set in [unheard, failing, refused] {
         set.told(5, NOW);
