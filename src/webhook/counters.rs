@@ -22,7 +22,7 @@ pub struct Counts {
     pub accepted: u64,
     /// Came before, or said what was already past.
     pub duplicate: u64,
-    /// Signed, and of no use: another event or action.
+    /// Signed, and of no use: another event, or a job that does not wait for a runner.
     pub ignored: u64,
     /// Not signed with the secret, too large, too slow, or not understood.
     pub refused: u64,

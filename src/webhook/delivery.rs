@@ -13,21 +13,19 @@ const REMEMBERED: usize = 4096;
 /// Longest delivery id; GitHub's is a UUID of 36 characters.
 const ID_LIMIT: usize = 64;
 
-/// Something happened to a job: its repository is worth a look.
+/// A job is queued: its repository is worth a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
     /// `owner/repository`, as the forge writes it.
     pub repository: String,
     /// The job.
     pub job_id: u64,
-    /// What happened.
-    pub action: Action,
 }
 
 /// What happens to a job, in this order whatever the order of the deliveries (PROTOCOLS C.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+enum Action {
     /// It waits for a runner.
     Queued,
     /// A runner has it.
@@ -46,7 +44,8 @@ pub enum Judged {
     News(Hint),
     /// Came before, or says what is already known to be past.
     Old,
-    /// Means nothing to us.
+    /// Nothing that a container could be booted for: a job that runs or is over only makes an older delivery about it
+    /// old. What that frees here the controller knows by itself, and what it frees at the forge is queued next.
     Ignored,
     /// Not what a delivery looks like.
     Malformed(&'static str),
@@ -96,7 +95,10 @@ impl Heard {
             return Judged::Old;
         }
         self.jobs.put(workflow_job.id, action);
-        Judged::News(Hint { repository: repository.full_name, job_id: workflow_job.id, action })
+        match action {
+            Action::Queued => Judged::News(Hint { repository: repository.full_name, job_id: workflow_job.id }),
+            _ => Judged::Ignored,
+        }
     }
 }
 
@@ -135,6 +137,8 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::{prelude::*, sample::select};
 
     use super::*;
@@ -146,23 +150,23 @@ mod tests {
         .into_bytes()
     }
 
-    fn news(job_id: u64, action: Action) -> Judged {
-        Judged::News(Hint { repository: "o/r".to_owned(), job_id, action })
+    fn news(job_id: u64) -> Judged {
+        Judged::News(Hint { repository: "o/r".to_owned(), job_id })
     }
 
     #[test]
     fn a_delivery_counts_once_and_a_job_only_goes_forward() {
         let mut heard = Heard::default();
         for (id, action, job, judged) in [
-            ("a", "queued", 1, news(1, Action::Queued)),
+            ("a", "queued", 1, news(1)),
             ("a", "queued", 1, Judged::Old),
             ("b", "queued", 1, Judged::Old),
-            ("c", "completed", 1, news(1, Action::Completed)),
+            ("c", "completed", 1, Judged::Ignored),
             ("d", "in_progress", 1, Judged::Old),
-            ("e", "in_progress", 2, news(2, Action::InProgress)),
+            ("e", "in_progress", 2, Judged::Ignored),
             ("f", "queued", 2, Judged::Old),
             ("g", "waiting", 3, Judged::Ignored),
-            ("h", "queued", 3, news(3, Action::Queued)),
+            ("h", "queued", 3, news(3)),
         ] {
             assert_eq!(heard.judge(id, &body(action, job)), judged, "{id}");
         }
@@ -176,7 +180,7 @@ mod tests {
         {
             assert!(matches!(heard.judge("a", text.as_bytes()), Judged::Malformed(_)), "{text}");
         }
-        assert_eq!(heard.judge("a", &body("queued", 1)), news(1, Action::Queued));
+        assert_eq!(heard.judge("a", &body("queued", 1)), news(1));
         for id in ["", &"x".repeat(ID_LIMIT + 1)] {
             assert!(matches!(heard.judge(id, &body("queued", 2)), Judged::Malformed(_)));
         }
@@ -194,15 +198,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hints_of_a_job_only_go_forward(
+        fn a_job_is_news_once_and_not_after_it_was_taken(
             deliveries in prop::collection::vec((0..9u8, 0..3u64, select(vec!["queued", "in_progress", "completed", "waiting"])), 0..40)
         ) {
             let mut heard = Heard::default();
-            let mut last: HashMap<u64, Action> = HashMap::new();
+            let (mut delivered, mut known) = (HashSet::new(), HashSet::new());
             for (id, job, action) in deliveries {
-                if let Judged::News(hint) = heard.judge(&id.to_string(), &body(action, job)) {
-                    prop_assert!(last.insert(hint.job_id, hint.action).is_none_or(|before| before < hint.action));
-                }
+                let judged = heard.judge(&id.to_string(), &body(action, job));
+                let says = delivered.insert(id) && action != "waiting";
+                let is_new = says && known.insert(job) && action == "queued";
+                prop_assert_eq!(matches!(judged, Judged::News(_)), is_new);
             }
         }
     }

@@ -30,7 +30,7 @@ use tracing::debug;
 use self::counters::count;
 pub use self::{
     counters::{Counters, Counts},
-    delivery::{Action, Heard, Hint, Judged},
+    delivery::{Heard, Hint, Judged},
     signature::{EmptySecret, Secret},
 };
 
@@ -110,7 +110,7 @@ impl Desk {
         let judged = self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).judge(id, body);
         match judged {
             Judged::News(hint) => {
-                debug!(repository = hint.repository, job = hint.job_id, action = ?hint.action, "webhook");
+                debug!(repository = hint.repository, job = hint.job_id, "webhook");
                 let sent = self.hints.try_send(hint).is_ok();
                 count(if sent { &self.counters.accepted } else { &self.counters.dropped });
                 StatusCode::ACCEPTED.into_response()
@@ -121,7 +121,7 @@ impl Desk {
             }
             Judged::Ignored => {
                 count(&self.counters.ignored);
-                (StatusCode::OK, "ignored: the job is not for a runner yet").into_response()
+                (StatusCode::OK, "ignored: only a job that waits for a runner is worth a look").into_response()
             }
             Judged::Malformed(why) => (StatusCode::BAD_REQUEST, why).into_response(),
         }

@@ -8,17 +8,18 @@ use gha_runner_controller::{
         daemon::{Command, Daemon},
         status::Status,
     },
+    webhook::{Heard, Judged, Secret},
 };
 use github_sim::{
     Call,
-    world::{Fault, JobSpec, What},
+    world::{Fault, JobSpec, JobStatus, What},
 };
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
 
-use crate::{HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
+use crate::{HOOK_SECRET, HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,5 +102,35 @@ fn a_hint_does_not_shorten_the_pause_that_a_limit_asked_for() {
             sleep(SECOND).await;
         }
         assert_eq!(looks(simulation, REPOS[0]), before);
+    });
+}
+
+#[test]
+fn the_deliveries_of_a_jobs_whole_life_are_one_look() {
+    beside_a_slow_controller(async |simulation, commands| {
+        let (secret, mut heard) = (Secret::new(HOOK_SECRET.as_bytes()).unwrap(), Heard::default());
+        let job = JobSpec::new("build", &["self-hosted"], &["true"]);
+        let (_, job) = simulation.hub.borrow_mut().queue_job(simulation.clock.now(), REPOS[0], job).unwrap();
+        let mut deliveries = 0;
+        for _ in 0..400 {
+            let due = simulation.hub.borrow_mut().take_deliveries(simulation.clock.now());
+            for delivery in due {
+                let header = |name| delivery.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value);
+                if header("x-github-event").map(String::as_str) != Some("workflow_job") {
+                    continue;
+                }
+                assert!(secret.signed(&delivery.body, header("x-hub-signature-256").unwrap()));
+                deliveries += 1;
+                if let Judged::News(news) = heard.judge(header("x-github-delivery").unwrap(), &delivery.body) {
+                    hint(&commands, &news.repository).await;
+                }
+            }
+            sleep(SECOND).await;
+        }
+        let job = simulation.hub.borrow().job_view(job).unwrap();
+        assert_eq!(job.status, JobStatus::Completed);
+        assert_eq!(deliveries, 3, "queued, in_progress, completed");
+        // The others tell of nothing that a container could be booted for.
+        assert_eq!(looks(simulation, REPOS[0]), 1);
     });
 }
