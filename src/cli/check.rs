@@ -53,20 +53,43 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
     if is_static {
         return Ok(findings);
     }
-    if let Err(problems) = units::check_host(settings) {
-        findings.extend(refused(&problems));
-        return Ok(findings);
+    match units::check_host(settings) {
+        Ok(()) => findings.push(Finding::fine("host", "credentials can be read and templates are there")),
+        Err(problems) => findings.extend(refused(&problems)),
     }
-    findings.push(Finding::fine("host", "credentials can be read and templates are there"));
     block_on(async {
-        let github = open_forge(settings)?;
-        for target in &settings.targets {
+        let usable = usable(settings, &mut findings);
+        if usable.targets.is_empty() {
+            return Ok(());
+        }
+        let github = open_forge(&usable)?;
+        for target in &usable.targets {
             findings.extend(github.probe(&target.name).await.into_iter().map(forge::told));
         }
-        findings.extend(runner::versions(settings, &github, RealClock::start().wall()).await);
+        findings.extend(runner::versions(&usable, &github, RealClock::start().wall()).await);
         anyhow::Ok(())
     })?;
     Ok(findings)
+}
+
+/// The settings without what no credential opens: that is found, and what the others open is tried all the same.
+fn usable(settings: &Settings, findings: &mut Vec<Finding>) -> Settings {
+    let mut usable = settings.clone();
+    for name in settings.credentials.keys() {
+        let mut alone = settings.clone();
+        alone.credentials.retain(|other, _| other == name);
+        alone.targets.retain(|target| target.credential == *name);
+        let Err(error) = open_forge(&alone) else { continue };
+        let told = match error.downcast_ref::<Problems>() {
+            Some(problems) => refused(problems),
+            None => vec![Finding::error(format!("credential.{name}"), format!("{error:#}"), "")],
+        };
+        // The look at the host may have found it before.
+        findings.extend(told.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
+        usable.credentials.remove(name);
+        usable.targets.retain(|target| target.credential != *name);
+    }
+    usable
 }
 
 fn refused(problems: &Problems) -> Vec<Finding> {
