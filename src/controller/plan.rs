@@ -56,6 +56,8 @@ pub enum Waiting {
     Outdated,
     /// It was triggered from a fork, or that cannot be known.
     Refused,
+    /// The forge gives it to no runner of ours: its runner group keeps it out, or seems to.
+    Excluded,
     /// Its repository cannot be served.
     Quarantined,
     /// A scale set serves it, and the forge has not assigned it to the set.
@@ -173,6 +175,7 @@ impl<'a> Planning<'a> {
                 (Some(Blocked::Quarantined), _, _) | (None, None, _) => self.is_waiting(job, Waiting::Quarantined),
                 (_, Some(_), None) => self.is_waiting(job, Waiting::NoClass),
                 (Some(Blocked::Refused), _, _) => self.is_waiting(job, Waiting::Refused),
+                (Some(Blocked::Excluded), _, _) => self.is_waiting(job, Waiting::Excluded),
                 (None, Some(_), Some(class)) if self.is_left_to_a_set(&mut assigned, job, class) => {
                     self.set_jobs.push((job, class));
                 }

@@ -67,6 +67,9 @@ fn reason(job: &QueuedJob, ahead: usize, status: &Status) -> String {
             let why = job.refusal.as_deref().unwrap_or("it may come from a fork");
             format!("it is refused: {why}")
         }
+        WaitingFor::RunnerGroup => {
+            job.refusal.clone().unwrap_or_else(|| "its runner group gives it to no runner here".to_owned())
+        }
         WaitingFor::Quarantine => {
             let known = status.repositories.iter().find(|known| known.repo == job.repo);
             let why = known.and_then(|known| known.quarantine.as_deref()).unwrap_or("see the journal");
@@ -254,6 +257,7 @@ mod tests {
             WaitingFor::BackOff,
             WaitingFor::RunnerVersion,
             WaitingFor::Refused,
+            WaitingFor::RunnerGroup,
             WaitingFor::Quarantine,
             WaitingFor::Assignment,
             WaitingFor::Intake,

@@ -381,6 +381,8 @@ pub enum WaitingFor {
     RunnerVersion,
     /// Nobody: it was triggered from a fork, or may have been.
     Refused,
+    /// The operator of the forge: its runner group keeps it from every runner here, or seems to.
+    RunnerGroup,
     /// Its repository cannot be served now.
     Quarantine,
     /// The forge to assign it to the scale set that serves it.
@@ -404,6 +406,7 @@ impl From<Waiting> for WaitingFor {
             Waiting::Held => Self::BackOff,
             Waiting::Outdated => Self::RunnerVersion,
             Waiting::Refused => Self::Refused,
+            Waiting::Excluded => Self::RunnerGroup,
             Waiting::Quarantined => Self::Quarantine,
             Waiting::NotAdmitted => Self::Assignment,
             Waiting::Drained => Self::Drained,

@@ -34,6 +34,9 @@ pub trait Forge {
     async fn delete_runner(&self, scope: &str, runner_id: u64) -> Result<Deletion, ForgeError>;
     /// One job, or `None` if the forge no longer knows it.
     async fn job(&self, repository: &str, job_id: u64) -> Result<Option<Job>, ForgeError>;
+    /// The group that runners registered with `scope` join; `None` = there are no groups there, or the default one is
+    /// not told.
+    async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError>;
     /// Until when the forge serves runners of `version`, asked where `name` (a target, a scope or a repository) is.
     /// `None` = it does not know that version, or does not tell.
     async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError>;
@@ -118,6 +121,15 @@ pub struct Runner {
     pub online: bool,
     /// Has a job.
     pub busy: bool,
+}
+
+/// A group of runners: which repositories they serve (PROTOCOLS C.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerGroup {
+    /// Its name.
+    pub name: String,
+    /// Public repositories may use it. None = not told.
+    pub admits_public: Option<bool>,
 }
 
 /// What a deletion came to.

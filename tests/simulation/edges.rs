@@ -10,8 +10,8 @@ use gha_runner_controller::{
         record::Record,
     },
     forge::{
-        Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation, SetKey,
-        SetRequest, Sets,
+        Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
+        RunnerGroup, SetKey, SetRequest, Sets,
         github::{
             Github, Login, ScaleSets,
             scale_set::{self, Tidings, assignments::Assignments},
@@ -237,6 +237,10 @@ impl Forge for WatchedForge {
 
     async fn job(&self, target: &str, job_id: u64) -> Result<Option<Job>, ForgeError> {
         self.github.job(target, job_id).await
+    }
+
+    async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
+        self.github.runner_group(scope).await
     }
 
     async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {

@@ -8,6 +8,7 @@ mod adopt;
 mod edges;
 mod fairness;
 mod faults;
+mod groups;
 mod health;
 mod heap;
 mod hints;

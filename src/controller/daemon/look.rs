@@ -152,9 +152,13 @@ impl<'w, W: World> Daemon<'w, W> {
                     visible_ms: wall_ms,
                     first_seen: now,
                     refusal: None,
+                    public: None,
+                    passed_over: 0,
+                    given_up_until: Duration::ZERO,
                 }
             });
             let public = job.public.or(repository.public);
+            known.public = public;
             let refusal = gate::admit(job.event.as_deref(), job.from_fork, public, allow_forks).err();
             if let Some(refusal) = refusal.filter(|refusal| known.refusal != Some(*refusal)) {
                 warn!(repository = name, job = job.id, "{name}: job {} is refused: {refusal}", job.id);

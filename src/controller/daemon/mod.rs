@@ -6,6 +6,7 @@
 mod adopt;
 mod credentials;
 mod discover;
+mod groups;
 mod launch;
 mod look;
 mod observe;
@@ -44,7 +45,7 @@ use super::{
 use crate::{
     config::Settings,
     forge::{
-        self, Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation, SetKey,
+        self, Deletion, ForgeError, Job, Minted, Runner, RunnerDeprecation, RunnerGroup, SetKey,
         github::scale_set::{Tidings, assignments::Assignments},
     },
     guest::event::Event,
@@ -140,6 +141,7 @@ enum Outcome<W: World> {
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     RunnersListed { scope: String, result: Result<Vec<Runner>, ForgeError> },
     GhostDeleted { scope: String, runner: String, result: Result<Deletion, ForgeError> },
+    GroupTold { scope: String, result: Result<Option<RunnerGroup>, ForgeError> },
     DeprecationSaid { asked: (String, String), result: Result<Option<RunnerDeprecation>, ForgeError> },
 }
 
@@ -299,9 +301,11 @@ impl<'w, W: World> Daemon<'w, W> {
             self.open_sets_where_due(now);
             self.look_after_sets();
             self.look_where_due(now);
+            self.ask_groups_where_due(now);
             self.sweep_where_due(now);
         }
         self.watch_versions(now);
+        self.note_passed_over(now);
         self.plan = plan(&self.snapshot(now));
         self.forgive_unneeded_scopes(now);
         self.promise();
@@ -374,6 +378,7 @@ impl<'w, W: World> Daemon<'w, W> {
             Outcome::Deregistered { name, result } => self.deregistered(&name, result),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result),
             Outcome::GhostDeleted { scope, runner, result } => self.ghost_deleted(&scope, &runner, result),
+            Outcome::GroupTold { scope, result } => self.group_told(&scope, result),
             Outcome::DeprecationSaid { asked, result } => self.deprecation_said(&asked, result),
         }
     }

@@ -104,7 +104,10 @@ impl<W: World> Daemon<'_, W> {
                     },
                     reason: String::new(),
                     ahead: 0,
-                    refusal: seen.refusal.map(|refusal| refusal.to_string()),
+                    refusal: match seen.refusal {
+                        Some(refusal) => Some(refusal.to_string()),
+                        None => self.excluded(job, self.now()).map(|exclusion| exclusion.told(repo)),
+                    },
                     visible_ms: seen.visible_ms,
                     waiting_seconds: 0,
                 })
@@ -169,7 +172,7 @@ impl<W: World> Daemon<'_, W> {
     }
 
     /// The class that serves a job.
-    fn class_of(&self, job: &JobView) -> Option<String> {
+    pub(super) fn class_of(&self, job: &JobView) -> Option<String> {
         let target = self.target_of(&job.scope)?;
         let scope = ScopeView {
             name: job.scope.clone(),
@@ -344,6 +347,7 @@ impl<W: World> Daemon<'_, W> {
             let error = place.last_error.as_deref().unwrap_or("no reason known");
             problems.push(format!("{name}: runners cannot be registered: {error}"));
         }
+        problems.extend(self.exclusions(now));
         for (key, set) in &self.sets {
             let failing = set.failing_since.filter(|(since, _)| now.saturating_sub(*since) > HELD);
             let error = set.last_error.as_deref().unwrap_or("no reason known");

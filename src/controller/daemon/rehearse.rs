@@ -24,6 +24,7 @@ impl<W: World> Daemon<'_, W> {
             let now = self.now();
             self.discover_where_due(now);
             self.look_where_due(now);
+            self.ask_groups_where_due(now);
             let wake = tokio::time::sleep(self.until_next().min(deadline.saturating_sub(now)));
             tokio::select! {
                 Some(outcome) = self.effects.next() => self.apply(outcome),
@@ -46,6 +47,7 @@ impl<W: World> Daemon<'_, W> {
             target.is_discovered() && target.discovered_ms.is_none() && target.failures == 0
         };
         self.targets.values().any(unlisted)
+            || self.awaits_groups()
             || self.repositories.values().any(|repository| repository.looked_at.is_none() && repository.failures == 0)
     }
 }

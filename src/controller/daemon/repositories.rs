@@ -75,6 +75,12 @@ pub(super) struct SeenJob {
     pub first_seen: Duration,
     /// Why the fork gate refuses it.
     pub refusal: Option<Refusal>,
+    /// Its repository is public; none = not known.
+    pub public: Option<bool>,
+    /// How often an idle runner was not given it.
+    pub passed_over: u32,
+    /// Nothing is booted for it before.
+    pub given_up_until: Duration,
 }
 
 impl Repository {

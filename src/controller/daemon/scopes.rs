@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::Daemon;
+use super::{Daemon, groups::Membership};
 use crate::controller::{
     edges::World,
     plan::{JobView, Waiting},
@@ -23,6 +23,8 @@ pub(super) struct Place {
     pub last_error: Option<String>,
     /// When a runner was last registered with it.
     pub minted_at: Option<Duration>,
+    /// The group that its runners join.
+    pub membership: Membership,
     /// When registrations nobody claims are looked for next; `None` = soon after the start.
     pub next_sweep: Option<Duration>,
     /// Names that the last sweep found unclaimed.
@@ -45,7 +47,7 @@ impl<W: World> Daemon<'_, W> {
         }
         let served = |job: &&JobView| {
             let why = self.plan.waiting.get(&(job.repository.clone(), job.id));
-            !matches!(why, Some(Waiting::NoClass | Waiting::Refused | Waiting::Quarantined))
+            !matches!(why, Some(Waiting::NoClass | Waiting::Refused | Waiting::Excluded | Waiting::Quarantined))
         };
         let jobs = self.repositories.values().flat_map(|repository| &repository.queued).filter(served);
         let live = self.containers.values().filter(|container| !container.has_ended());

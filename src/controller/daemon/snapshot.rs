@@ -15,8 +15,7 @@ impl<W: World> Daemon<'_, W> {
         let live: Vec<&Container> = self.containers.values().filter(taken).collect();
         // An orphan holds a place and a subnet too, though we do not know which.
         let subnets = (self.settings.network.pool.len() as usize).saturating_sub(live.len() + self.orphans.len());
-        let jobs: Vec<JobView> =
-            self.repositories.values().flat_map(|repository| repository.queued.iter().cloned()).collect();
+        let jobs = self.queued_jobs(now);
         Snapshot {
             now,
             intake: self.stopping_since.is_none(),

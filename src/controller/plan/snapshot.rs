@@ -116,6 +116,8 @@ pub struct JobView {
 pub enum Blocked {
     /// The fork gate refuses it.
     Refused,
+    /// The forge gives it to no runner of ours.
+    Excluded,
     /// Its repository cannot be served.
     Quarantined,
 }

@@ -10,7 +10,7 @@ use super::{
     next_path, parse,
     transport::{Call, Transport},
 };
-use crate::forge::{ErrorKind, ForgeError, Scope};
+use crate::forge::{ErrorKind, ForgeError, RunnerGroup, Scope};
 
 /// The default group's id where it is not told otherwise; the only one there is for a repository.
 const DEFAULT: u64 = 1;
@@ -34,13 +34,24 @@ impl<T: Transport> Github<T> {
             }
             Err(error) => return Err(error),
         };
-        let found = match wanted {
-            Some(name) => Some(chosen(&groups, name).ok_or_else(|| unknown(scope, name, &groups))?.id),
-            None => groups.iter().find(|group| group.default == Some(true)).map(|group| group.id),
+        let id = match (joined(&groups, wanted), wanted) {
+            (Some(group), _) => group.id,
+            (None, Some(name)) => return Err(unknown(scope, name, &groups)),
+            (None, None) => DEFAULT,
         };
-        let id = found.unwrap_or(DEFAULT);
         self.groups.borrow_mut().insert(scope.to_owned(), id);
         Ok(id)
+    }
+
+    /// As [`Forge::runner_group`](crate::forge::Forge::runner_group) promises.
+    pub(super) async fn group_joined(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
+        let (route, place) = (self.route(scope)?, Scope::parse(scope));
+        if matches!(place, Scope::Repository(_)) {
+            return Ok(None);
+        }
+        let groups = self.groups_of(&route, &place).await?;
+        let group = joined(&groups, route.target.runner_group.as_deref());
+        Ok(group.map(|group| RunnerGroup { name: group.name.clone(), admits_public: group.allows_public_repositories }))
     }
 
     /// All groups of an organisation or enterprise.
@@ -58,8 +69,12 @@ impl<T: Transport> Github<T> {
     }
 }
 
-pub(super) fn chosen<'a>(groups: &'a [GroupModel], name: &str) -> Option<&'a GroupModel> {
-    groups.iter().find(|group| group.name.eq_ignore_ascii_case(name))
+/// The group that runners join: the one wanted, else the default one.
+pub(super) fn joined<'a>(groups: &'a [GroupModel], wanted: Option<&str>) -> Option<&'a GroupModel> {
+    groups.iter().find(|group| match wanted {
+        Some(name) => group.name.eq_ignore_ascii_case(name),
+        None => group.default == Some(true),
+    })
 }
 
 pub(super) fn unknown(scope: &str, name: &str, groups: &[GroupModel]) -> ForgeError {

@@ -45,7 +45,7 @@ use self::{
 };
 use super::{
     Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
-    Scope,
+    RunnerGroup, Scope,
 };
 use crate::{
     config::{Settings, Target},
@@ -334,6 +334,10 @@ impl<T: Transport> Forge for Github<T> {
         }
         let job: JobModel = parse(&path, &answer)?;
         Ok(Some(job.of(repository, None)))
+    }
+
+    async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
+        self.group_joined(scope).await
     }
 
     async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {

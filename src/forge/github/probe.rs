@@ -110,11 +110,7 @@ impl<T: Transport> Github<T> {
             Ok(groups) => groups,
             Err(error) => return note(Reach::Group, &place, Some(error)),
         };
-        let group = match wanted {
-            Some(name) => groups::chosen(&groups, name),
-            None => groups.iter().find(|group| group.default == Some(true)),
-        };
-        match (group, wanted) {
+        match (groups::joined(&groups, wanted), wanted) {
             (None, Some(name)) => note(Reach::Group, &place, Some(groups::unknown(&place, name, &groups))),
             (None, None) => note(Reach::Group, &place, None),
             (Some(group), _) => {
