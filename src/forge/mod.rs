@@ -34,6 +34,8 @@ pub trait Forge {
     async fn delete_runner(&self, scope: &str, runner_id: u64) -> Result<Deletion, ForgeError>;
     /// One job, or `None` if the forge no longer knows it.
     async fn job(&self, repository: &str, job_id: u64) -> Result<Option<Job>, ForgeError>;
+    /// The job of a run (of any of its attempts) that this runner had, or `None` if there is none such.
+    async fn job_of_run(&self, repository: &str, run_id: u64, runner_name: &str) -> Result<Option<Job>, ForgeError>;
     /// The group that runners registered with `scope` join; `None` = there are no groups there, or the default one is
     /// not told.
     async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError>;

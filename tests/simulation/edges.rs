@@ -239,6 +239,10 @@ impl Forge for WatchedForge {
         self.github.job(target, job_id).await
     }
 
+    async fn job_of_run(&self, repository: &str, run_id: u64, runner_name: &str) -> Result<Option<Job>, ForgeError> {
+        self.github.job_of_run(repository, run_id, runner_name).await
+    }
+
     async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
         self.github.runner_group(scope).await
     }

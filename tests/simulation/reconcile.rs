@@ -49,3 +49,20 @@ fn jobs_that_wait_because_the_host_is_full_are_left_to_the_set() {
         assert_eq!(story.started(), story.simulation.host.borrow().by_set, "a runner outside the set was started");
     });
 }
+
+#[test]
+fn the_job_of_a_scale_set_is_known_by_its_id_in_the_history_however_short_it_was() {
+    beside(1, with(Assignment::Automatic), async |story| {
+        sleep(MINUTE).await;
+        let jobs: Vec<JobId> = (0..20).map(|_| story.queue(REPOS[0])).collect();
+        sleep(60 * MINUTE).await;
+        assert!(jobs.iter().all(|job| story.is_taken(*job)));
+        let finished = story.status.borrow().finished.clone();
+        for ended in &finished {
+            let job = ended.job_id.map(|id| story.view(JobId(id)));
+            let runner = job.and_then(|job| job.runner_name);
+            assert_eq!(runner.as_ref(), Some(&ended.runner_name), "{ended:?}");
+        }
+        assert_eq!(finished.len(), 20);
+    });
+}

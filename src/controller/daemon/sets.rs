@@ -475,6 +475,19 @@ impl<'w, W: World> Daemon<'w, W> {
         }
     }
 
+    /// Repository and run of the job that a runner of a set had, and that no look has shown: so much the messages say.
+    pub(super) fn told_run(&self, name: &ContainerName) -> Option<(String, u64)> {
+        let record = &self.containers.get(name)?.record;
+        if !record.set || record.took.is_some() {
+            return None;
+        }
+        let key = SetKey { class: record.class.clone(), scope: record.scope.clone() };
+        let jobs = self.sets.get(&key)?.assignments.jobs();
+        let job = jobs.values().find(|job| job.runner_name() == Some(&record.runner_name))?;
+        // A backend may leave out either.
+        (job.run_id != 0 && job.repository.len() > 1).then(|| (job.repository.clone(), job.run_id))
+    }
+
     /// How the job of this container ended is still to be told by its scale set, and by nobody else.
     pub(super) fn is_untold(&self, name: &ContainerName) -> bool {
         let Some(container) = self.containers.get(name) else { return false };

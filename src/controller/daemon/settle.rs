@@ -13,7 +13,7 @@ use crate::{
         record::Stage,
         status::Finished,
     },
-    forge::{Deletion, Forge, ForgeError, Job, SetKey},
+    forge::{Deletion, ErrorKind, Forge, ForgeError, Job, SetKey},
     handover::ContainerName,
 };
 
@@ -70,7 +70,7 @@ impl<'w, W: World> Daemon<'w, W> {
     /// After the end: first how the job ended, then the registration.
     pub(super) fn settle(&mut self, name: &ContainerName) {
         let now = self.now();
-        let untold = self.is_untold(name);
+        let (untold, run) = (self.is_untold(name), self.told_run(name));
         let Some(container) = self.containers.get_mut(name) else { return };
         if untold && now.saturating_sub(container.phase_since) < TOLD.0 {
             container.not_before = now + TOLD.1;
@@ -82,10 +82,17 @@ impl<'w, W: World> Daemon<'w, W> {
             container.in_flight = true;
             let (world, name) = (self.world, name.clone());
             let job = job.zip(container.record.repository().map(str::to_owned));
+            let runner = container.record.runner_name.clone();
             self.start(async move {
-                let result = match job {
-                    Some((job, repository)) => world.forge().job(&repository, job).await,
-                    None => Ok(None),
+                let result = match (job, run) {
+                    // A set's messages name the run and the runner, not the job as REST knows it.
+                    (_, Some((repository, run))) => match world.forge().job_of_run(&repository, run, &runner).await {
+                        // A set's jobs may be of repositories that the credential cannot read: they told how it ended.
+                        Err(error) if !is_passing(error.kind) => Ok(None),
+                        result => result,
+                    },
+                    (Some((job, repository)), None) => world.forge().job(&repository, job).await,
+                    (None, None) => Ok(None),
                 };
                 Outcome::Concluded { name, result }
             });
@@ -134,6 +141,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let certain = match &job {
             Some(job) if ours && !matches!(before, Cause::TimedOut | Cause::OutOfMemory | Cause::BootFailed) => {
                 container.record.took = Some(job.id);
+                container.record.repository = Some(job.repository.clone());
                 cause(&Evidence {
                     decided: None,
                     conclusion: job.conclusion.as_deref(),
@@ -266,6 +274,11 @@ impl<'w, W: World> Daemon<'w, W> {
             }
         }
     }
+}
+
+/// It may be answered later what is not now.
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::RateLimited(_) | ErrorKind::Paced(_))
 }
 
 /// Removes a registration by id, or by name when the answer with the id was lost.

@@ -336,6 +336,24 @@ impl<T: Transport> Forge for Github<T> {
         Ok(Some(job.of(repository, None)))
     }
 
+    async fn job_of_run(&self, repository: &str, run_id: u64, runner_name: &str) -> Result<Option<Job>, ForgeError> {
+        let route = self.route(repository)?;
+        let mut next = Some(format!("/repos/{repository}/actions/runs/{run_id}/jobs?filter=all&per_page=100"));
+        for _ in 0..PAGES {
+            let Some(path) = next else { break };
+            let answer = self.call(&route, Call::get(&path), &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
+            if answer.status == StatusCode::NOT_FOUND {
+                break;
+            }
+            let page: JobsPage = parse(&path, &answer)?;
+            if let Some(job) = page.jobs.into_iter().find(|job| job.runner_name.as_deref() == Some(runner_name)) {
+                return Ok(Some(job.of(repository, None)));
+            }
+            next = next_path(&answer.headers, &route.login.root_path);
+        }
+        Ok(None)
+    }
+
     async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
         self.group_joined(scope).await
     }
