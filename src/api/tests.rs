@@ -106,6 +106,7 @@ fn status() -> Status {
         failures: 0,
         last_error: None,
         rate_limit,
+        intake: vec![],
     };
     let limit = RateLimitStatus { limit: 5000, remaining: 4321, reset: 0 };
     Status {

@@ -109,6 +109,22 @@ pub fn for_people(status: &Status, health: &Health) -> String {
     for set in &status.sets {
         let _ = writeln!(text, "{}", set_shown(set));
     }
+    for target in &status.targets {
+        // Where there is a set, its line says it.
+        let has_set = |class: &str| status.sets.iter().any(|set| set.class == class && set.scope == target.repo);
+        for chosen in target.intake.iter().filter(|chosen| !has_set(&chosen.class)) {
+            let intake = match chosen.intake {
+                IntakeStatus::ScaleSet => "by scale set",
+                IntakeStatus::Polling => "by polling",
+                IntakeStatus::None => "not",
+            };
+            let _ = writeln!(
+                text,
+                "  class {} in {}: jobs are found {intake}: {}",
+                chosen.class, target.repo, chosen.reason
+            );
+        }
+    }
     if !status.active_containers.is_empty() {
         text.push_str(&containers::rows(&status.active_containers));
     }

@@ -148,6 +148,20 @@ pub struct TargetStatus {
     pub last_error: Option<String>,
     /// The credential's rate limit as last heard.
     pub rate_limit: Option<RateLimitStatus>,
+    /// How the jobs of each class that serves it are found, and why so.
+    #[serde(default)]
+    pub intake: Vec<ClassIntake>,
+}
+
+/// How the jobs of a class are found in a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClassIntake {
+    /// The class.
+    pub class: String,
+    /// How, now.
+    pub intake: IntakeStatus,
+    /// Why so, for people.
+    pub reason: String,
 }
 
 /// A credential's rate limit.

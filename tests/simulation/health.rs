@@ -122,3 +122,31 @@ fn listeners_are_told_of_a_problem_when_it_comes_and_when_it_goes_and_not_each_s
         assert!(!told[0].is_empty() && told.last().unwrap().is_empty(), "{happens:?}: {told:#?}");
     }
 }
+
+#[test]
+fn how_jobs_are_found_is_told_for_each_target_and_class_with_the_reason() {
+    beside(
+        1,
+        |_| {},
+        async |story| {
+            sleep(MINUTE).await;
+            let targets = story.status.borrow().targets.clone();
+            let told: Vec<(String, String, String)> = targets
+                .iter()
+                .flat_map(|target| target.intake.iter().map(|chosen| (target.repo.clone(), chosen)))
+                .map(|(target, chosen)| {
+                    (target, chosen.class.clone(), format!("{:?}: {}", chosen.intake, chosen.reason))
+                })
+                .collect();
+            assert_eq!(told.len(), 6, "{told:#?}");
+            for (target, class, words) in told {
+                let expected = match (class.as_str(), target.as_str()) {
+                    ("big", _) => "Polling: the class has intake = \"polling\"",
+                    (_, "solo") => "Polling: intake = \"auto\" polls where runners are registered with repositories",
+                    _ => "ScaleSet: the forge gave it a scale set",
+                };
+                assert!(words.starts_with(expected), "{target}, {class}: {words}");
+            }
+        },
+    );
+}

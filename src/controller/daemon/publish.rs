@@ -216,6 +216,7 @@ impl<W: World> Daemon<'_, W> {
                     .or_else(|| self.scopes.get(name)?.last_error.clone())
                     .or_else(|| target.last_error.clone()),
                 rate_limit: self.world.forge().rate_limit(name).map(limit_shown),
+                intake: self.intakes_of(target),
             }
         };
         self.settings.targets.iter().filter_map(|settings| self.targets.get(&settings.name)).map(shown).collect()

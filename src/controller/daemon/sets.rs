@@ -9,15 +9,16 @@ use futures_util::future::{AbortHandle, abortable};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::{Daemon, Outcome, backoff};
+use super::{Daemon, Outcome, backoff, targets::Target};
 use crate::{
-    config::{Intake, TargetKind},
+    config::{Class, Intake, TargetKind},
     controller::{
         container::Container,
         edges::{Clock, Records, World},
         gate,
         phase::Phase,
         plan::{SetView, Use, Waiting},
+        status::{ClassIntake, IntakeStatus},
     },
     forge::{
         ErrorKind, ForgeError, SetKey, SetRequest, Sets,
@@ -520,12 +521,52 @@ impl<'w, W: World> Daemon<'w, W> {
         }
     }
 
+    /// How the jobs of each class that serves a target are found, and why so.
+    pub(super) fn intakes_of(&self, target: &Target) -> Vec<ClassIntake> {
+        let classes = self.settings.classes.values().filter(|class| target.settings.has_class(&class.name));
+        let told = |class: &Class| {
+            let own = |(key, _): &(&SetKey, &Set)| {
+                key.class == class.name
+                    && self.target_of(&key.scope).is_some_and(|found| found.settings.name == target.settings.name)
+            };
+            let sets: Vec<(&SetKey, &Set)> = self.sets.iter().filter(own).collect();
+            let open = sets.iter().filter(|(_, set)| matches!(set.mode, Mode::Open | Mode::Released)).count();
+            let otherwise =
+                if self.is_set_alone(class.intake, target) { IntakeStatus::None } else { IntakeStatus::Polling };
+            let (intake, reason) = match (sets.as_slice(), &class.intake) {
+                ([], Intake::Polling) => (IntakeStatus::Polling, "the class has intake = \"polling\"".to_owned()),
+                ([], Intake::Auto) if otherwise == IntakeStatus::Polling => (
+                    IntakeStatus::Polling,
+                    "intake = \"auto\" polls where runners are registered with repositories that the forge lists: a \
+                     listener for each costs more than that; intake = \"scale-set\" asks for them all the same"
+                        .to_owned(),
+                ),
+                ([], _) => (IntakeStatus::None, "no repository was found yet".to_owned()),
+                ([(_, set)], _) => match &set.mode {
+                    Mode::Open | Mode::Released => (IntakeStatus::ScaleSet, "the forge gave it a scale set".to_owned()),
+                    Mode::Opening => (otherwise, "its scale set is being opened".to_owned()),
+                    Mode::Refused(why) => (otherwise, format!("the forge refuses a scale set: {why}")),
+                    Mode::Unavailable(why) => (otherwise, format!("a scale set cannot be had now: {why}")),
+                },
+                (several, _) => (
+                    if open > 0 { IntakeStatus::ScaleSet } else { otherwise },
+                    format!("{open} of its {} repositories have a scale set", several.len()),
+                ),
+            };
+            ClassIntake { class: class.name.clone(), intake, reason }
+        };
+        classes.map(told).collect()
+    }
+
+    fn is_set_alone(&self, intake: Intake, target: &Target) -> bool {
+        intake == Intake::ScaleSet || target.settings.kind == TargetKind::Enterprise
+    }
+
     /// Its class asks for a set and nothing else.
     pub(super) fn needs_set(&self, key: &SetKey) -> bool {
-        let class = self.settings.classes.get(&key.class).map(|class| class.intake);
-        let enterprise =
-            self.target_of(&key.scope).is_some_and(|target| target.settings.kind == TargetKind::Enterprise);
-        class == Some(Intake::ScaleSet) || enterprise
+        let class = self.settings.classes.get(&key.class);
+        let target = self.target_of(&key.scope);
+        class.zip(target).is_some_and(|(class, target)| self.is_set_alone(class.intake, target))
     }
 }
 
