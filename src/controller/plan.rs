@@ -66,6 +66,13 @@ pub enum Waiting {
     Drained,
 }
 
+impl Waiting {
+    /// Nothing will be booted for it as things are.
+    pub fn is_no_demand(self) -> bool {
+        matches!(self, Self::NoClass | Self::Refused | Self::Excluded | Self::Quarantined)
+    }
+}
+
 /// The decision, and its explanation for each queued job.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {

@@ -1,6 +1,11 @@
 //! The controller's edges, simulated: a clock that tokio pauses, GitHub in-process, a host with units and guests.
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    rc::Rc,
+    time::Duration,
+};
 
 use gha_runner_controller::{
     config::{Settings, Template},
@@ -56,11 +61,13 @@ pub struct SimClock {
     start: Instant,
     /// How far the controller's wall clock is off.
     pub skew: Rc<RefCell<f64>>,
+    /// How often what waits at GitHub is looked at again.
+    pub tick: Rc<Cell<Duration>>,
 }
 
 impl SimClock {
     pub fn new() -> Self {
-        Self { start: Instant::now(), skew: Rc::default() }
+        Self { start: Instant::now(), skew: Rc::default(), tick: Rc::new(Cell::new(Duration::from_secs(1))) }
     }
 
     /// True time since the Unix epoch: GitHub's.
@@ -97,7 +104,7 @@ impl Wire {
         sleep(Duration::from_millis(there)).await;
         let mut reply = in_world(|| self.hub.borrow_mut().handle(self.clock.now(), &request));
         while let Reply::Held(held) = reply {
-            sleep(Duration::from_secs(1)).await;
+            sleep(self.clock.tick.get()).await;
             reply = in_world(|| self.hub.borrow_mut().look_again(self.clock.now(), &held));
         }
         match reply {

@@ -54,8 +54,8 @@ const PUBLIC: [&str; 2] = ["solo/notes", "corp/docs"];
 const CREDENTIALS: [&str; 2] = ["first", "second"];
 const HOST_NAME: &str = "sim";
 const HOOK_SECRET: &str = "swordfish";
-/// Deliveries of webhooks come this late.
-const DELIVERED_EVERY: Duration = Duration::from_secs(5);
+/// Deliveries of webhooks come so many ticks of the clock late.
+const DELIVERED_EVERY: u32 = 5;
 
 /// One run of the simulation.
 struct Simulation {
@@ -213,7 +213,7 @@ impl Simulation {
             let pause = Duration::from_millis(self.rng.random_range(1..self.pause.as_millis() as u64));
             let next = (self.clock.now() + pause).min(end);
             while self.clock.now() < next {
-                sleep(DELIVERED_EVERY.min(next - self.clock.now())).await;
+                sleep((self.clock.tick.get() * DELIVERED_EVERY).min(next - self.clock.now())).await;
                 self.deliver(commands).await;
             }
             if self.clock.now() < end {
@@ -377,6 +377,7 @@ fn a_week_with_a_fault_every_few_minutes_ends_well() {
                 // A week is about age. How looks go at their usual pace, the shorter histories show.
                 simulation.settings.poll_interval = Duration::from_secs(120);
                 simulation.settings.idle_poll_interval = Duration::from_secs(240);
+                simulation.clock.tick.set(Duration::from_secs(10));
                 history_of(simulation, 7 * 24, 86_400).await;
             });
         });

@@ -54,6 +54,9 @@ use crate::{
 
 /// Longest sleep between two rounds: how late a timer without a deadline of its own may be.
 const ROUND: Duration = Duration::from_secs(5);
+/// The same where nothing waits, and nothing is there that time alone could change: well below the service manager's
+/// patience.
+const QUIET_ROUND: Duration = Duration::from_secs(20);
 /// How often all units are listed even if no signal came.
 const RELIST: Duration = Duration::from_secs(30);
 /// How long a stopping controller waits for registrations and starts under way.
@@ -348,15 +351,26 @@ impl<'w, W: World> Daemon<'w, W> {
         let discoveries = self.targets.values().filter(|_| intake).filter_map(|target| target.next_discovery);
         let sets = self.sets.values().filter(|_| intake).filter_map(Set::due);
         let containers = self.containers.values().filter(|c| !c.in_flight && c.not_before > now).map(|c| c.not_before);
+        let longest = if self.is_quiet() { QUIET_ROUND } else { ROUND };
         looks
             .chain(discoveries)
             .chain(sets)
             .chain(containers)
             .map(|due| due.saturating_sub(now))
             .min()
-            .unwrap_or(ROUND)
+            .unwrap_or(longest)
             // A millisecond at least, so that a due time just missed cannot spin.
-            .clamp(Duration::from_millis(1), ROUND)
+            .clamp(Duration::from_millis(1), longest)
+    }
+
+    /// No container is there, none is wanted, and nobody waits for the controller to stop.
+    fn is_quiet(&self) -> bool {
+        self.containers.is_empty()
+            && self.orphans.is_empty()
+            && self.stopping_since.is_none()
+            && self.classes.iter().all(|class| class.min_idle == 0)
+            && self.plan.waiting.values().all(|why| why.is_no_demand())
+            && self.sets.iter().all(|(key, set)| set.assigned() <= self.refused_of(key, set))
     }
 
     fn apply(&mut self, outcome: Outcome<W>) {

@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Daemon, groups::Membership};
-use crate::controller::{
-    edges::World,
-    plan::{JobView, Waiting},
-};
+use crate::controller::{edges::World, plan::JobView};
 
 /// A place as the controller knows it.
 #[derive(Debug, Default)]
@@ -46,8 +43,7 @@ impl<W: World> Daemon<'_, W> {
             return;
         }
         let served = |job: &&JobView| {
-            let why = self.plan.waiting.get(&(job.repository.clone(), job.id));
-            !matches!(why, Some(Waiting::NoClass | Waiting::Refused | Waiting::Excluded | Waiting::Quarantined))
+            !self.plan.waiting.get(&(job.repository.clone(), job.id)).is_some_and(|why| why.is_no_demand())
         };
         let jobs = self.repositories.values().flat_map(|repository| &repository.queued).filter(served);
         let live = self.containers.values().filter(|container| !container.has_ended());

@@ -143,6 +143,11 @@ impl Set {
         waits.then_some(self.next_try)
     }
 
+    /// Jobs that are its, as the forge counts them.
+    pub fn assigned(&self) -> usize {
+        self.assignments.statistics().assigned_jobs as usize
+    }
+
     /// Jobs that are its and that no runner has.
     fn waiting(&self) -> impl Iterator<Item = &Assignment> {
         self.assignments.open().map(|(_, job)| job).filter(|job| job.state == AssignmentState::Waiting)
