@@ -206,6 +206,13 @@ pub enum ErrorKind {
     Refused,
 }
 
+impl ErrorKind {
+    /// The same may be answered later.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::Unavailable | Self::RateLimited(_) | Self::Paced(_))
+    }
+}
+
 impl ForgeError {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {

@@ -104,7 +104,9 @@ impl<W: World> Daemon<'_, W> {
             Ok(group) => place.membership.group = group,
             Err(error) => {
                 // Whoever may register runners may not be allowed to see their groups.
-                place.membership.group = None;
+                if !error.kind.is_passing() {
+                    place.membership.group = None;
+                }
                 let target = place.target.clone();
                 debug!(scope, %error, "{scope}: its runner group is not known");
                 self.rests(&target, &error);

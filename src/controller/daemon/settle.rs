@@ -13,7 +13,7 @@ use crate::{
         record::Stage,
         status::Finished,
     },
-    forge::{Deletion, ErrorKind, Forge, ForgeError, Job, SetKey},
+    forge::{Deletion, Forge, ForgeError, Job, SetKey},
     handover::ContainerName,
 };
 
@@ -88,7 +88,7 @@ impl<'w, W: World> Daemon<'w, W> {
                     // A set's messages name the run and the runner, not the job as REST knows it.
                     (_, Some((repository, run))) => match world.forge().job_of_run(&repository, run, &runner).await {
                         // A set's jobs may be of repositories that the credential cannot read: they told how it ended.
-                        Err(error) if !is_passing(error.kind) => Ok(None),
+                        Err(error) if !error.kind.is_passing() => Ok(None),
                         result => result,
                     },
                     (Some((job, repository)), None) => world.forge().job(&repository, job).await,
@@ -274,11 +274,6 @@ impl<'w, W: World> Daemon<'w, W> {
             }
         }
     }
-}
-
-/// It may be answered later what is not now.
-fn is_passing(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unavailable | ErrorKind::RateLimited(_) | ErrorKind::Paced(_))
 }
 
 /// Removes a registration by id, or by name when the answer with the id was lost.
