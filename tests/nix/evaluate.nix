@@ -14,7 +14,6 @@ let
   inherit (pkgs) lib;
   project = import ../.. { inherit pkgs; };
   module = import ../../nix/checks/module.nix { inherit pkgs; };
-  named = prefix: lib.filterAttrs (name: _: lib.hasPrefix prefix name);
 
   # What the host adds to a unit of the program, as drop-ins: never a unit of its own in its place.
   additions = lib.mapAttrs (
@@ -26,7 +25,7 @@ let
           lib.filter (line: lib.hasInfix "=" line) (lib.splitString "\n" unit.text)
         )
       );
-    }) (named "gha-runner-" system.config.systemd.units)
+    }) (lib.filterAttrs (name: _: lib.hasPrefix "gha-runner-" name) system.config.systemd.units)
   ) module.accepted;
   allowed = [
     "Environment"
@@ -231,7 +230,8 @@ in
     driver = test.driver.drvPath;
     script = builtins.unsafeDiscardStringContext test.config.testScriptString;
     machines = lib.attrNames test.nodes;
-  }) (named "nixos-" project.checks);
+  }) (lib.filterAttrs (_: check: check ? driver) project.checks);
+  wrong = project.checks.nixos-wrong.cases;
   snippets = lib.mapAttrs snippet snippets;
 }
 .${part}
