@@ -25,6 +25,32 @@ let
   # What Nix in the container knows to be complete: the programs a job finds, with all they depend on, and whatever is
   # added. Not the system itself, which would have to contain its own description.
   registration = pkgs.closureInfo { rootPaths = [ config.system.path ] ++ cfg.storePaths; };
+
+  user = config.users.users.${cfg.user};
+  quoted = lib.escapeShellArg;
+
+  # What NixOS' scripts for /etc, /bin/sh and /usr/bin/env make: they compare it with what an older system left there. A
+  # container has none, so it is copied.
+  inherit (config.system.build) etc;
+  copied = lib.filter (
+    entry: entry.enable && entry.mode != "symlink" && entry.mode != "direct-symlink"
+  ) (lib.attrValues config.environment.etc);
+  root = pkgs.runCommand "job-root" { } (
+    ''
+      mkdir -p "$out/bin" "$out/usr/bin"
+      cp --recursive --no-dereference --no-preserve=mode ${etc}/etc "$out/etc"
+      cd "$out/etc"
+      rm -f ${lib.concatMapStringsSep " " (entry: quoted entry.target) copied}
+      find . -name '*.mode' | while read -r mode; do
+        rm -f "$mode" "''${mode%.mode}.uid" "''${mode%.mode}.gid"
+      done
+      ln -s ${etc}/etc static
+      ln -s ${config.environment.binsh} "$out/bin/sh"
+    ''
+    + lib.optionalString (config.environment.usrbinenv != null) ''
+      ln -s ${config.environment.usrbinenv} "$out/usr/bin/env"
+    ''
+  );
 in
 {
   options.job = {
@@ -110,15 +136,14 @@ in
         SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
       };
       # The runner reads its variables from this file when it starts.
-      system.activationScripts.jobRunner = lib.stringAfter [ "users" ] ''
-        install -d -o ${cfg.user} -g ${
-          config.users.users.${cfg.user}.group
-        } ${lib.escapeShellArg cfg.runner.root}
+      system.activationScripts.jobRunner = lib.stringAfter [ "users" "etc" ] ''
+        install -d -m ${user.homeMode} -o ${cfg.user} -g ${user.group} ${quoted user.home}
+        install -d -o ${cfg.user} -g ${user.group} ${quoted cfg.runner.root}
         install -m 644 ${
           pkgs.writeText "job-environment" (
             lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=${value}\n") cfg.environment)
           )
-        } ${lib.escapeShellArg "${cfg.runner.root}/.env"}
+        } ${quoted "${cfg.runner.root}/.env"}
       '';
 
       # --- Nix: the store is an overlay over the host's; the database begins empty and is filled on first use
@@ -155,8 +180,20 @@ in
         firewall.enable = mkDefault false;
       };
 
+      # --- /etc and the users: the same in every container, so they are made when the system is built
+      system.activationScripts.binsh = mkForce "";
+      system.activationScripts.usrbinenv = mkForce "";
+      system.build.etcActivationCommands = mkForce ''
+        cp --recursive --no-dereference --no-preserve=mode ${root}/. /
+        ${lib.concatMapStringsSep "\n" (
+          entry:
+          "install -D -m ${entry.mode} -o ${quoted entry.user} -g ${quoted entry.group} ${entry.source} ${quoted "/etc/${entry.target}"}"
+        ) copied}
+      '';
+
       # --- nothing that serves no job
       boot.isContainer = true;
+      boot.specialFileSystems = mkForce { };
       console.enable = false;
       documentation.enable = mkDefault false;
       environment.defaultPackages = mkDefault [ ];
@@ -225,5 +262,11 @@ in
     }
     # Without it stage 2 mounts /proc, /dev and /run, which nspawn has done and a user namespace may not.
     (lib.optionalAttrs ((options.boot or { }) ? isNspawnContainer) { boot.isNspawnContainer = true; })
+    (lib.optionalAttrs (options.services ? userborn && options.services.userborn ? static) {
+      services.userborn = lib.mkIf (!config.system.switch.enable) {
+        enable = mkDefault true;
+        static = mkDefault true;
+      };
+    })
   ];
 }

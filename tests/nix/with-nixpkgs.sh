@@ -115,9 +115,10 @@ documents() {
 }
 
 flake() {
-    NIX_CONFIG="experimental-features = nix-command flakes" nix flake check --no-build "path:$PWD" \
+    NIX_CONFIG="experimental-features = nix-command flakes" nix flake check --no-build --all-systems "path:$PWD" \
         --override-input nixpkgs "path:$nixpkgs" >"$place/flake" 2>&1 || { tail -25 "$place/flake" >&2; return 1; }
-    grep -q 'checks.x86_64-linux.nixos-job' "$place/flake"
+    local system
+    for system in x86_64 aarch64; do grep -q "checks.$system-linux.nixos-job" "$place/flake" || return 1; done
 }
 
 judge "the module: each assertion's own words, the program's units and nothing in their place" no_problems module
@@ -138,5 +139,5 @@ fi
 judge "docs/options.md is current (make nix-options)" is_current
 judge "what the documents show evaluates" documents
 judge "the host template evaluates and is what the walk-through says" no_problems template
-judge "nix flake check --no-build" flake
+judge "nix flake check --no-build, for x86_64-linux and aarch64-linux" flake
 exit $failed
