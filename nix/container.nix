@@ -35,21 +35,30 @@ let
   copied = lib.filter (
     entry: entry.enable && entry.mode != "symlink" && entry.mode != "direct-symlink"
   ) (lib.attrValues config.environment.etc);
+  # Those that a copy gives what they want.
+  usual = lib.partition (
+    entry: entry.mode == "0644" && entry.user == "+0" && entry.group == "+0"
+  ) copied;
   root = pkgs.runCommand "job-root" { } (
     ''
-      mkdir -p "$out/bin" "$out/usr/bin"
+      mkdir -p "$out/bin" "$out/usr/bin" "$out"${quoted cfg.runner.root}
+      cp ${environment} "$out"${quoted "${cfg.runner.root}/.env"}
+      ln -s ${config.environment.binsh} "$out/bin/sh"
       cp --recursive --no-dereference --no-preserve=mode ${etc}/etc "$out/etc"
       cd "$out/etc"
-      rm -f ${lib.concatMapStringsSep " " (entry: quoted entry.target) copied}
+      ln -s ${etc}/etc static
       find . -name '*.mode' | while read -r mode; do
         rm -f "$mode" "''${mode%.mode}.uid" "''${mode%.mode}.gid"
       done
-      ln -s ${etc}/etc static
-      ln -s ${config.environment.binsh} "$out/bin/sh"
     ''
+    + lib.concatMapStrings (entry: "rm -f ${quoted entry.target}\n") copied
+    + lib.concatMapStrings (entry: "cp ${entry.source} ${quoted entry.target}\n") usual.right
     + lib.optionalString (config.environment.usrbinenv != null) ''
       ln -s ${config.environment.usrbinenv} "$out/usr/bin/env"
     ''
+  );
+  environment = pkgs.writeText "job-environment" (
+    lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=${value}\n") cfg.environment)
   );
 in
 {
@@ -135,17 +144,6 @@ in
         NIX_SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
         SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
       };
-      # The runner reads its variables from this file when it starts.
-      system.activationScripts.jobRunner = lib.stringAfter [ "users" "etc" ] ''
-        install -d -m ${user.homeMode} -o ${cfg.user} -g ${user.group} ${quoted user.home}
-        install -d -o ${cfg.user} -g ${user.group} ${quoted cfg.runner.root}
-        install -m 644 ${
-          pkgs.writeText "job-environment" (
-            lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=${value}\n") cfg.environment)
-          )
-        } ${quoted "${cfg.runner.root}/.env"}
-      '';
-
       # --- Nix: the store is an overlay over the host's; the database begins empty and is filled on first use
       nix.enable = mkDefault true;
       nix.channel.enable = mkDefault false;
@@ -180,7 +178,7 @@ in
         firewall.enable = mkDefault false;
       };
 
-      # --- /etc and the users: the same in every container, so they are made when the system is built
+      # --- /etc, the users and what the runner finds: the same in every container, so it is made when the system is built
       system.activationScripts.binsh = mkForce "";
       system.activationScripts.usrbinenv = mkForce "";
       system.build.etcActivationCommands = mkForce ''
@@ -188,7 +186,8 @@ in
         ${lib.concatMapStringsSep "\n" (
           entry:
           "install -D -m ${entry.mode} -o ${quoted entry.user} -g ${quoted entry.group} ${entry.source} ${quoted "/etc/${entry.target}"}"
-        ) copied}
+        ) usual.wrong}
+        install -d -m ${user.homeMode} -o ${cfg.user} -g ${user.group} ${quoted user.home} ${quoted cfg.runner.root}
       '';
 
       # --- nothing that serves no job
@@ -259,6 +258,23 @@ in
         "dbus-org.freedesktop.login1.service"
         "systemd-udev-load-credentials.service"
       ];
+      # systemd waits for all of them before it reads a unit.
+      systemd.generators = lib.genAttrs (map (name: "systemd-${name}-generator") [
+        "bless-boot"
+        "cryptsetup"
+        "debug"
+        "factory-reset"
+        "getty"
+        "gpt-auto"
+        "hibernate-resume"
+        "import"
+        "integritysetup"
+        "run"
+        "ssh"
+        "system-update"
+        "tpm2"
+        "veritysetup"
+      ]) (_: mkDefault "/dev/null");
     }
     # Without it stage 2 mounts /proc, /dev and /run, which nspawn has done and a user namespace may not.
     (lib.optionalAttrs ((options.boot or { }) ? isNspawnContainer) { boot.isNspawnContainer = true; })
