@@ -41,9 +41,11 @@ let
   ) copied;
   root = pkgs.runCommand "job-root" { } (
     ''
-      mkdir -p "$out/bin" "$out/usr/bin" "$out"${quoted cfg.runner.root}
+      mkdir -p "$out/bin" "$out/usr/bin" "$out/var" "$out"${quoted cfg.runner.root}
+      ln -s ../run "$out/var/run"
       cp ${environment} "$out"${quoted "${cfg.runner.root}/.env"}
       ln -s ${config.environment.binsh} "$out/bin/sh"
+      ${lib.optionalString config.nix.enable ''mkdir -p "$out/nix/var/nix/daemon-socket"''}
       cp --recursive --no-dereference --no-preserve=mode ${etc}/etc "$out/etc"
       cd "$out/etc"
       ln -s ${etc}/etc static
@@ -56,7 +58,16 @@ let
     + lib.optionalString (config.environment.usrbinenv != null) ''
       ln -s ${config.environment.usrbinenv} "$out/usr/bin/env"
     ''
+    # A runner that was not built for NixOS may be faster than systemd-tmpfiles, which would make this link.
+    + lib.optionalString (config.environment.ldso != null) ''
+      mkdir -p "$out/${pkgs.stdenv.hostPlatform.libDir}"
+      ln -s ${config.environment.ldso} "$out/${pkgs.stdenv.hostPlatform.libDir}/$(basename ${pkgs.stdenv.cc.bintools.dynamicLinker})"
+    ''
   );
+  early = {
+    before = [ "gha-runner-guest.service" ];
+    unitConfig.DefaultDependencies = false;
+  };
   environment = pkgs.writeText "job-environment" (
     lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=${value}\n") cfg.environment)
   );
@@ -160,6 +171,9 @@ in
         '';
       };
 
+      # Like Docker's, the socket is there before the runner, and not when the system has settled: it costs nothing.
+      systemd.sockets.nix-daemon = lib.mkIf config.nix.enable early;
+
       # --- Docker reads the file to which the guest adds its class's pool and mirror; of two names the last one counts
       environment.etc."docker/daemon.json" = lib.mkIf config.virtualisation.docker.enable {
         source =
@@ -167,6 +181,7 @@ in
             config.virtualisation.docker.daemon.settings;
         mode = "0644";
       };
+      systemd.sockets.docker = lib.mkIf config.virtualisation.docker.enable early;
       virtualisation.docker.extraOptions = "--config-file=/etc/docker/daemon.json";
 
       # --- the network is there before the first unit: the guest addresses it
