@@ -42,7 +42,7 @@ judge() {
 }
 
 no_problems() {
-    evaluate "$1" >"$place/$1" || return 1
+    evaluate "$@" >"$place/$1" || return 1
     jq -r '.[]' "$place/$1" >&2
     jq -e '. == []' "$place/$1" >/dev/null
 }
@@ -114,6 +114,12 @@ documents() {
     done
 }
 
+# The tables' new names are options of this module, and the old ones of NixOS'.
+migration() {
+    python3 tests/nix/migration.py docs/nixos.md >"$place/migration.json" || return 1
+    no_problems renamed --arg migration "builtins.fromJSON (builtins.readFile $place/migration.json)"
+}
+
 flake() {
     NIX_CONFIG="experimental-features = nix-command flakes" nix flake check --no-build --all-systems "path:$PWD" \
         --override-input nixpkgs "path:$nixpkgs" >"$place/flake" 2>&1 || { tail -25 "$place/flake" >&2; return 1; }
@@ -139,5 +145,6 @@ fi
 judge "docs/options.md is current (make nix-options)" is_current
 judge "what the documents show evaluates" documents
 judge "the host template evaluates and is what the walk-through says" no_problems template
+judge "the names in the migration tables are options, on both sides" migration
 judge "nix flake check --no-build, for x86_64-linux and aarch64-linux" flake
 exit $failed
