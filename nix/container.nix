@@ -293,7 +293,7 @@ in
     }
     # Without it stage 2 mounts /proc, /dev and /run, which nspawn has done and a user namespace may not.
     (lib.optionalAttrs ((options.boot or { }) ? isNspawnContainer) { boot.isNspawnContainer = true; })
-    (lib.optionalAttrs (options.services ? userborn && options.services.userborn ? static) {
+    (lib.optionalAttrs ((options.services or { }) ? userborn && options.services.userborn ? static) {
       services.userborn = lib.mkIf (!config.system.switch.enable) {
         enable = mkDefault true;
         static = mkDefault true;
