@@ -7,7 +7,10 @@
 let
   inherit (pkgs) lib;
   scenarios = lib.filterAttrs (name: _: lib.hasSuffix ".nix" name) (
-    lib.removeAttrs (builtins.readDir ./tests) [ "common.nix" ]
+    lib.removeAttrs (builtins.readDir ./tests) [
+      "common.nix"
+      "wrong.nix"
+    ]
   );
   cargo =
     name: tool: command:
@@ -28,6 +31,7 @@ in
       "cargo clippy --release --offline --workspace --all-targets -- -D warnings";
   fmt = cargo "fmt" pkgs.rustfmt "cargo fmt --all --check";
   module = module.all;
+  nixos-wrong = import ./tests/wrong.nix { inherit pkgs module; };
 }
 // lib.mapAttrs' (
   file: _:

@@ -25,6 +25,52 @@ let
   # What Nix in the container knows to be complete: the programs a job finds, with all they depend on, and whatever is
   # added. Not the system itself, which would have to contain its own description.
   registration = pkgs.closureInfo { rootPaths = [ config.system.path ] ++ cfg.storePaths; };
+
+  user = config.users.users.${cfg.user};
+  quoted = lib.escapeShellArg;
+
+  # What NixOS' scripts for /etc, /bin/sh and /usr/bin/env make: they compare it with what an older system left there. A
+  # container has none, so it is copied.
+  inherit (config.system.build) etc;
+  copied = lib.filter (
+    entry: entry.enable && entry.mode != "symlink" && entry.mode != "direct-symlink"
+  ) (lib.attrValues config.environment.etc);
+  # Those that a copy gives what they want.
+  usual = lib.partition (
+    entry: entry.mode == "0644" && entry.user == "+0" && entry.group == "+0"
+  ) copied;
+  root = pkgs.runCommand "job-root" { } (
+    ''
+      mkdir -p "$out/bin" "$out/usr/bin" "$out/var" "$out"${quoted cfg.runner.root}
+      ln -s ../run "$out/var/run"
+      cp ${environment} "$out"${quoted "${cfg.runner.root}/.env"}
+      ln -s ${config.environment.binsh} "$out/bin/sh"
+      ${lib.optionalString config.nix.enable ''mkdir -p "$out/nix/var/nix/daemon-socket"''}
+      cp --recursive --no-dereference --no-preserve=mode ${etc}/etc "$out/etc"
+      cd "$out/etc"
+      ln -s ${etc}/etc static
+      find . -name '*.mode' | while read -r mode; do
+        rm -f "$mode" "''${mode%.mode}.uid" "''${mode%.mode}.gid"
+      done
+    ''
+    + lib.concatMapStrings (entry: "rm -f ${quoted entry.target}\n") copied
+    + lib.concatMapStrings (entry: "cp ${entry.source} ${quoted entry.target}\n") usual.right
+    + lib.optionalString (config.environment.usrbinenv != null) ''
+      ln -s ${config.environment.usrbinenv} "$out/usr/bin/env"
+    ''
+    # A runner that was not built for NixOS may be faster than systemd-tmpfiles, which would make this link.
+    + lib.optionalString (config.environment.ldso != null) ''
+      mkdir -p "$out/${pkgs.stdenv.hostPlatform.libDir}"
+      ln -s ${config.environment.ldso} "$out/${pkgs.stdenv.hostPlatform.libDir}/$(basename ${pkgs.stdenv.cc.bintools.dynamicLinker})"
+    ''
+  );
+  early = {
+    before = [ "gha-runner-guest.service" ];
+    unitConfig.DefaultDependencies = false;
+  };
+  environment = pkgs.writeText "job-environment" (
+    lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=${value}\n") cfg.environment)
+  );
 in
 {
   options.job = {
@@ -109,18 +155,6 @@ in
         NIX_SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
         SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
       };
-      # The runner reads its variables from this file when it starts.
-      system.activationScripts.jobRunner = lib.stringAfter [ "users" ] ''
-        install -d -o ${cfg.user} -g ${
-          config.users.users.${cfg.user}.group
-        } ${lib.escapeShellArg cfg.runner.root}
-        install -m 644 ${
-          pkgs.writeText "job-environment" (
-            lib.concatStrings (lib.mapAttrsToList (name: value: "${name}=${value}\n") cfg.environment)
-          )
-        } ${lib.escapeShellArg "${cfg.runner.root}/.env"}
-      '';
-
       # --- Nix: the store is an overlay over the host's; the database begins empty and is filled on first use
       nix.enable = mkDefault true;
       nix.channel.enable = mkDefault false;
@@ -137,6 +171,9 @@ in
         '';
       };
 
+      # Like Docker's, the socket is there before the runner, and not when the system has settled: it costs nothing.
+      systemd.sockets.nix-daemon = lib.mkIf config.nix.enable early;
+
       # --- Docker reads the file to which the guest adds its class's pool and mirror; of two names the last one counts
       environment.etc."docker/daemon.json" = lib.mkIf config.virtualisation.docker.enable {
         source =
@@ -144,6 +181,7 @@ in
             config.virtualisation.docker.daemon.settings;
         mode = "0644";
       };
+      systemd.sockets.docker = lib.mkIf config.virtualisation.docker.enable early;
       virtualisation.docker.extraOptions = "--config-file=/etc/docker/daemon.json";
 
       # --- the network is there before the first unit: the guest addresses it
@@ -155,8 +193,21 @@ in
         firewall.enable = mkDefault false;
       };
 
+      # --- /etc, the users and what the runner finds: the same in every container, so it is made when the system is built
+      system.activationScripts.binsh = mkForce "";
+      system.activationScripts.usrbinenv = mkForce "";
+      system.build.etcActivationCommands = mkForce ''
+        cp --recursive --no-dereference --no-preserve=mode ${root}/. /
+        ${lib.concatMapStringsSep "\n" (
+          entry:
+          "install -D -m ${entry.mode} -o ${quoted entry.user} -g ${quoted entry.group} ${entry.source} ${quoted "/etc/${entry.target}"}"
+        ) usual.wrong}
+        install -d -m ${user.homeMode} -o ${cfg.user} -g ${user.group} ${quoted user.home} ${quoted cfg.runner.root}
+      '';
+
       # --- nothing that serves no job
       boot.isContainer = true;
+      boot.specialFileSystems = mkForce { };
       console.enable = false;
       documentation.enable = mkDefault false;
       environment.defaultPackages = mkDefault [ ];
@@ -222,8 +273,31 @@ in
         "dbus-org.freedesktop.login1.service"
         "systemd-udev-load-credentials.service"
       ];
+      # systemd waits for all of them before it reads a unit.
+      systemd.generators = lib.genAttrs (map (name: "systemd-${name}-generator") [
+        "bless-boot"
+        "cryptsetup"
+        "debug"
+        "factory-reset"
+        "getty"
+        "gpt-auto"
+        "hibernate-resume"
+        "import"
+        "integritysetup"
+        "run"
+        "ssh"
+        "system-update"
+        "tpm2"
+        "veritysetup"
+      ]) (_: mkDefault "/dev/null");
     }
     # Without it stage 2 mounts /proc, /dev and /run, which nspawn has done and a user namespace may not.
     (lib.optionalAttrs ((options.boot or { }) ? isNspawnContainer) { boot.isNspawnContainer = true; })
+    (lib.optionalAttrs ((options.services or { }) ? userborn && options.services.userborn ? static) {
+      services.userborn = lib.mkIf (!config.system.switch.enable) {
+        enable = mkDefault true;
+        static = mkDefault true;
+      };
+    })
   ];
 }

@@ -45,6 +45,8 @@ let
   };
 in
 rec {
+  inherit nixos minimal;
+
   # What evaluates.
   accepted = lib.mapAttrs (name: configuration: nixos configuration (neighbours.${name} or { })) {
     inherit minimal;

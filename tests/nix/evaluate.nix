@@ -1,9 +1,11 @@
 # Everything of the project that takes a nixpkgs to evaluate, as one value a shell script can judge.
-#   part: which part of it; nixpkgs: a tree; snippets: files with Nix code of the documents, by place.
+#   part: which part of it; nixpkgs: a tree; snippets: files with Nix code of the documents, by place; migration: names
+#   of options the documents' tables have.
 {
   nixpkgs,
   part,
   snippets ? { },
+  migration ? { },
 }:
 let
   pkgs = import nixpkgs {
@@ -14,7 +16,6 @@ let
   inherit (pkgs) lib;
   project = import ../.. { inherit pkgs; };
   module = import ../../nix/checks/module.nix { inherit pkgs; };
-  named = prefix: lib.filterAttrs (name: _: lib.hasPrefix prefix name);
 
   # What the host adds to a unit of the program, as drop-ins: never a unit of its own in its place.
   additions = lib.mapAttrs (
@@ -26,7 +27,7 @@ let
           lib.filter (line: lib.hasInfix "=" line) (lib.splitString "\n" unit.text)
         )
       );
-    }) (named "gha-runner-" system.config.systemd.units)
+    }) (lib.filterAttrs (name: _: lib.hasPrefix "gha-runner-" name) system.config.systemd.units)
   ) module.accepted;
   allowed = [
     "Environment"
@@ -180,6 +181,40 @@ let
         system = builtins.unsafeDiscardStringContext evaluated.config.system.build.toplevel.drvPath;
       };
 
+  # Whether there is an option of this name; `<name>`, `*` or a name people choose stand for an element.
+  exists =
+    options: path:
+    path == [ ]
+    || (
+      options ? ${lib.head path}
+      && (
+        let
+          option = options.${lib.head path};
+          rest = lib.tail path;
+          inner = if option.type.nestedTypes ? elemType then lib.drop 1 rest else rest;
+        in
+        if lib.isOption option then
+          inner == [ ] || exists (option.type.getSubOptions [ ]) inner
+        else
+          exists option rest
+      )
+    );
+  renamed =
+    let
+      inherit (module.accepted.minimal) options;
+      container = module.accepted.minimal.config.services.gha-runner-controller.containers.default;
+      known =
+        name:
+        if lib.hasPrefix "template." name then
+          exists container.options (lib.tail (lib.splitString "." name))
+        else
+          exists options.services.gha-runner-controller (lib.splitString "." name);
+    in
+    lib.concatMap (name: fails (known name) "docs/nixos.md: there is no option ${name}") migration.here
+    ++ lib.concatMap (
+      name: fails (exists options (lib.splitString "." name)) "docs/nixos.md: NixOS has no option ${name}"
+    ) migration.there;
+
   # The host `nix flake init -t` gives, as it is, and what the walk-through's commands say of it.
   template =
     let
@@ -203,19 +238,25 @@ let
       cfg = config.services.gha-runner-controller;
       walk = builtins.readFile ../../docs/nixos.md;
       says = text: fails (lib.hasInfix text walk) "docs/nixos.md does not say ${text}";
+      # Every line of the walk-through, and no other.
+      commands = [
+        "cd /etc/nixos && nix --extra-experimental-features 'nix-command flakes' flake init -t ${url}"
+        "nixos-generate-config --show-hardware-config > hardware-configuration.nix"
+        "install -D -m 600 /dev/stdin ${toString cfg.tokenFile}      # paste the token, then Ctrl-D"
+        "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"
+        "nixos-rebuild switch --flake .#${lib.head (lib.attrNames outputs.nixosConfigurations)}"
+      ];
     in
     fails (lib.hasSuffix ".drv" config.system.build.toplevel.drvPath) "the template does not evaluate"
     ++ fails (cfg.containers.default.config.system.build.toplevel ? drvPath) "nor does its container"
     ++ fails (builtins.pathExists ../../templates/default/hardware-configuration.nix) "no file to replace"
-    ++ says "flake init -t ${url}\n"
+    ++ says "in five commands:\n\n```\n${lib.concatStringsSep "\n" commands}\n```\n"
     ++ says "inputs.gha-runner-controller.url = \"${url}\";"
-    ++ says "install -D -m 600 /dev/stdin ${toString cfg.tokenFile} "
-    ++ says "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"
-    ++ says "nixos-rebuild switch --flake .#${lib.head (lib.attrNames outputs.nixosConfigurations)}"
+    ++ fails (lib.hasInfix "repo = \"${(lib.head cfg.targets).repo}\"" (builtins.readFile ../../templates/default/configuration.nix)) "the template has nothing to replace"
     ++ says "runs-on: [${lib.concatStringsSep ", " cfg.classes.small.labels}]";
 in
 {
-  inherit template;
+  inherit template renamed;
   module =
     module.problems ++ lib.concatMap host (lib.attrNames module.accepted) ++ neighbours ++ container;
   inherit (module) settings;
@@ -231,7 +272,8 @@ in
     driver = test.driver.drvPath;
     script = builtins.unsafeDiscardStringContext test.config.testScriptString;
     machines = lib.attrNames test.nodes;
-  }) (named "nixos-" project.checks);
+  }) (lib.filterAttrs (_: check: check ? driver) project.checks);
+  wrong = project.checks.nixos-wrong.cases;
   snippets = lib.mapAttrs snippet snippets;
 }
 .${part}

@@ -42,7 +42,7 @@ judge() {
 }
 
 no_problems() {
-    evaluate "$1" >"$place/$1" || return 1
+    evaluate "$@" >"$place/$1" || return 1
     jq -r '.[]' "$place/$1" >&2
     jq -e '. == []' "$place/$1" >/dev/null
 }
@@ -57,10 +57,23 @@ accepted() {
         "$program" units --static --config "$place/config.json" --output "$place/units/$name" >/dev/null ||
             { echo "$name is refused" >&2; return 1; }
     done
-    # And a mistake is refused with the program's own words, which is what fails the build.
-    jq '.minimal | .poll_interval = "0s"' "$place/settings" >"$place/config.json"
-    if said=$("$program" units --static --config "$place/config.json" --output "$place/wrong" 2>&1); then return 1; fi
-    grep -q '^poll_interval: 0s is out of range. Remedy: ' <<<"$said"
+}
+
+# A mistake is refused with the program's own words, which is what fails the build (nix/tests/wrong.nix).
+refused() {
+    evaluate wrong >"$place/wrong" || return 1
+    local name said
+    for name in $(jq -r 'keys[]' "$place/wrong"); do
+        jq ".[\"$name\"].settings" "$place/wrong" >"$place/config.json"
+        if said=$("$program" units --static --config "$place/config.json" --output "$place/units/$name" 2>&1); then
+            echo "$name is accepted" >&2
+            return 1
+        elif ! grep -qF -- "$(jq -r ".[\"$name\"].says" "$place/wrong")" <<<"$said"; then
+            echo "$name: $said" >&2
+            return 1
+        fi
+    done
+    [ -n "${said-}" ]
 }
 
 # Every key of the program is an option, whatever else passes through `settings`.
@@ -101,17 +114,25 @@ documents() {
     done
 }
 
+# The tables' new names are options of this module, and the old ones of NixOS'.
+migration() {
+    python3 tests/nix/migration.py docs/nixos.md >"$place/migration.json" || return 1
+    no_problems renamed --arg migration "builtins.fromJSON (builtins.readFile $place/migration.json)"
+}
+
 flake() {
-    NIX_CONFIG="experimental-features = nix-command flakes" nix flake check --no-build "path:$PWD" \
+    NIX_CONFIG="experimental-features = nix-command flakes" nix flake check --no-build --all-systems "path:$PWD" \
         --override-input nixpkgs "path:$nixpkgs" >"$place/flake" 2>&1 || { tail -25 "$place/flake" >&2; return 1; }
-    grep -q 'checks.x86_64-linux.nixos-job' "$place/flake"
+    local system
+    for system in x86_64 aarch64; do grep -q "checks.$system-linux.nixos-job" "$place/flake" || return 1; done
 }
 
 judge "the module: each assertion's own words, the program's units and nothing in their place" no_problems module
 judge "systems and containers evaluate" derivations systems 'length >= 5 and all(.[]; endswith(".drv"))'
-judge "checks evaluate" derivations checks 'length >= 9 and all(.[]; endswith(".drv"))'
+judge "checks evaluate" derivations checks 'length >= 11 and all(.[]; endswith(".drv"))'
 if [ -x "$program" ]; then
-    judge "the program accepts what the module writes, and refuses a mistake" accepted
+    judge "the program accepts what the module writes" accepted
+    judge "a host with a wrong setting is refused in the program's own words" refused
     judge "there is an option for every key the program reads" complete
 else
     echo "skipped: whether the program accepts what the module writes: it is not built"
@@ -124,5 +145,6 @@ fi
 judge "docs/options.md is current (make nix-options)" is_current
 judge "what the documents show evaluates" documents
 judge "the host template evaluates and is what the walk-through says" no_problems template
-judge "nix flake check --no-build" flake
+judge "the names in the migration tables are options, on both sides" migration
+judge "nix flake check --no-build, for x86_64-linux and aarch64-linux" flake
 exit $failed

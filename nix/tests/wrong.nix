@@ -1,0 +1,72 @@
+# A host with a wrong setting is not built: the program refuses it while the system is made, and the build's log has its
+# own words. No machine is needed for it.
+{
+  pkgs,
+  # nix/checks/module.nix
+  module,
+}:
+let
+  inherit (pkgs) lib;
+  wrong = {
+    a-wait-of-nothing = {
+      configuration.pollInterval = "0s";
+      says = "poll_interval: 0s is out of range. Remedy: write a duration from 1s to 1h";
+    };
+    a-misspelt-key = {
+      configuration.settings.max_concurent = 3;
+      says = "unknown field `max_concurent`, expected one of `token_file`, `max_concurrent`, ";
+    };
+    too-little-memory = {
+      configuration.classes.small.memory = "8M";
+      says = ''class.small.memory: Text("8M") is not a size of at least 16M. Remedy: write bytes or a size such as 512M or 4G'';
+    };
+    a-template-nobody-has = {
+      configuration.classes.small.template = "rust";
+      says = ''class.small.template: there is no template "rust". Remedy: define [template.rust], or name one of: default'';
+    };
+    a-pool-of-public-addresses = {
+      configuration.network.pool = "8.8.8.0/24";
+      says = "network.pool: 8.8.8.0 is outside its block for private use (one of 10/8, 172.16/12, 192.168/16, 100.64/10). Remedy: ";
+    };
+    half-a-repository = {
+      configuration.targets = [ { repo = "hello"; } ];
+      says = ''target[0].repo: "hello" is not owner/repository. Remedy: '';
+    };
+    nothing-to-serve = {
+      configuration.targets = [ ];
+      says = "target: no repository is named. Remedy: ";
+    };
+    nobody-to-be = {
+      configuration.tokenFile = null;
+      says = "target[0].token_file: no token file and no credential. Remedy: ";
+    };
+    readers-from-everywhere = {
+      configuration.http.address = "0.0.0.0";
+      says = "http.address: 0.0.0.0 can be reached from other machines, and whoever asks is answered. Remedy: ";
+    };
+  };
+
+  host =
+    name: configuration:
+    (module.nixos (module.minimal // configuration) { networking.hostName = name; });
+  units = name: case: (host name case.configuration).config.services.gha-runner-controller.units;
+in
+pkgs.linkFarm "gha-runner-wrong" (
+  lib.mapAttrs (
+    name: case:
+    pkgs.testers.testBuildFailure' {
+      inherit name;
+      # What every system of the module is built from (tests/nix/evaluate.nix looks that it is installed).
+      drv = units name case;
+      expectedBuilderExitCode = 2;
+      expectedBuilderLogEntries = [ case.says ];
+    }
+  ) wrong
+)
+// {
+  # For who has the program and builds nothing: the configuration file, and what is to be said of it.
+  cases = lib.mapAttrs (name: case: {
+    inherit (case) says;
+    settings = builtins.fromJSON (builtins.unsafeDiscardStringContext (units name case).settings);
+  }) wrong;
+}
