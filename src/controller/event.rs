@@ -77,7 +77,7 @@ impl What {
 }
 
 /// What a problem is, without what was last said about it: a forge's words carry another request id each time.
-fn essence(problem: &String) -> &str {
+fn essence(problem: &str) -> &str {
     let end = problem.match_indices(": ").nth(1).map_or(problem.len(), |(at, _)| at);
     &problem[..end]
 }
@@ -114,7 +114,8 @@ pub fn changes(before: &Status, after: &Status) -> Vec<Event> {
     }
     let gone = waited.into_keys().filter(|key| !waits.contains_key(key));
     found.extend(gone.map(|(repo, job_id)| What::Unqueued { repo, job_id }));
-    if !before.problems.iter().map(essence).eq(after.problems.iter().map(essence)) {
+    let wrong = |status: &Status| -> Vec<String> { status.problems.iter().map(|it| essence(it).to_owned()).collect() };
+    if wrong(before) != wrong(after) {
         found.push(What::Health { problems: after.problems.clone() });
     }
     let drained = |status: &Status| -> Vec<String> {
