@@ -351,6 +351,23 @@ async fn every_answer_is_as_the_document_says() {
 }
 
 #[tokio::test]
+async fn a_number_is_taken_where_the_document_allows_it_and_nowhere_else() {
+    let document = serde_json::to_value(v1::document()).unwrap();
+    let parameters = document.pointer("/paths/~1api~1v1~1history/get/parameters").unwrap().as_array().unwrap();
+    let (_sender, status) = watch::channel(status());
+    let at = served(sources(status), None, false).await;
+    for name in ["limit", "job_id", "since_ms", "before_ms"] {
+        let schema = &parameters.iter().find(|parameter| parameter["name"] == name).unwrap()["schema"];
+        let least = schema["minimum"].as_u64().unwrap();
+        let most = schema["maximum"].as_u64().unwrap_or(i64::MAX.unsigned_abs());
+        for (number, code) in [(least.wrapping_sub(1), 400), (least, 200), (most, 200), (most + 1, 400)] {
+            let (head, _) = ask(at, &read(&format!("/api/v1/history?{name}={number}"), "")).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {code}")), "{name}={number}: {head}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_metric_that_an_alert_names_is_scraped() {
     let (_sender, status) = watch::channel(status());
     let sources = sources(status);

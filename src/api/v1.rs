@@ -248,6 +248,10 @@ async fn history(
     if !(1..=MOST).contains(&limit) {
         return Err(Refused(StatusCode::BAD_REQUEST, format!("limit is a number from 1 to {MOST}")));
     }
+    if filter.has_number_out_of_range() {
+        let error = format!("job_id, since_ms and before_ms are numbers up to {}", i64::MAX);
+        return Err(Refused(StatusCode::BAD_REQUEST, error));
+    }
     let entries = sources.history.find(filter).await?;
     let last = entries.last().filter(|_| entries.len() == limit);
     let next_before_ms = last.map(|last| last.timeline.ended_ms.unwrap_or(last.concluded_ms));

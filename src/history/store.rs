@@ -62,7 +62,7 @@ pub struct Filter {
     /// Ended before this time; the last entry's end of one answer, for the next.
     pub before_ms: Option<u64>,
     /// Most entries, at most 1000 [default: 100].
-    #[param(maximum = 1000)]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
 }
 
@@ -71,6 +71,11 @@ impl Filter {
     pub fn query(&self) -> String {
         // Numbers, texts and a word: nothing that a query cannot have.
         serde_urlencoded::to_string(self).unwrap_or_default()
+    }
+
+    /// A number that no entry has: the database's are signed.
+    pub fn has_number_out_of_range(&self) -> bool {
+        [self.job_id, self.since_ms, self.before_ms].into_iter().flatten().any(|number| i64::try_from(number).is_err())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The product in the lab against the simulated GitHub.
 
 pub mod browser;
+pub mod python;
 pub mod scenario;
 pub mod show;
 mod stage;

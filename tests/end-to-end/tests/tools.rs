@@ -1,53 +1,17 @@
 //! The operations as tools, asked for by somebody else's client: the Model Context Protocol's own, for Python.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
-use end_to_end::{SERVICE, Stage, StageConfig};
+use end_to_end::{SERVICE, Stage, StageConfig, python};
 use gha_runner_controller::controller::{cause::Cause, phase::Phase};
 use serde_json::Value;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools");
 
-/// The client, installed once in the tools' cache; or why it cannot be had.
-fn client() -> Result<PathBuf, String> {
-    let cache = std::env::var_os("GHA_TOOLS_CACHE").unwrap_or("/var/cache/gha-runner-controller-tools".into());
-    let place = Path::new(&cache).join("mcp-2.3.0");
-    if place.join("mcp").exists() {
-        return Ok(place);
-    }
-    let requirements = format!("{HERE}/requirements.txt");
-    let new = place.with_extension("new");
-    let mut pip = Command::new("timeout");
-    pip.args([
-        "300",
-        "python3",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--upgrade",
-        "--requirement",
-        &requirements,
-    ]);
-    pip.arg("--target").arg(&new);
-    let output = pip.output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("Python's mcp cannot be installed: {}", said.lines().last().unwrap_or_default()));
-    }
-    std::fs::rename(&new, &place).map_err(|error| error.to_string())?;
-    Ok(place)
-}
-
 #[test]
 fn somebody_elses_client_reads_over_http_and_operates_over_the_local_socket() {
-    let client = match client() {
+    let client = match python::package("mcp", "2.3.0") {
         Ok(client) => client,
         Err(why) => return println!("skipped: {why}"),
     };
