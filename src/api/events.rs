@@ -35,6 +35,12 @@ impl Default for Events {
 }
 
 impl Events {
+    /// How many listen.
+    #[cfg(test)]
+    pub(super) fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     /// Tells everybody. Waits for nobody.
     pub fn tell(&self, event: Event) {
         // Nobody listens: nobody is told.

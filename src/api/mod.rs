@@ -3,6 +3,7 @@
 //! Over HTTP it is read-only; what changes something is for the local socket.
 
 mod bearer;
+mod body;
 mod dashboard;
 mod events;
 mod measures;
@@ -140,12 +141,12 @@ pub fn public(sources: Sources, token: Option<Token>) -> Router {
         None => router,
     };
     // What is not the page is the rest's to answer, also what is not there: who shows no token learns nothing.
-    dashboard::routes().fallback_service(router)
+    dashboard::routes().fallback_service(router).layer(middleware::from_fn(body::limit))
 }
 
 /// The routes of the local socket. Who can connect to it may operate: its file mode is the permission.
 pub fn local(sources: Sources) -> Router {
-    with_tools(routes(sources), true)
+    with_tools(routes(sources), true).layer(middleware::from_fn(body::limit))
 }
 
 /// The same as tools at `/mcp`. `any_name` = whoever asks has shown by other means that it may, whatever it calls us.

@@ -15,6 +15,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -23,16 +24,37 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tracing::warn;
 
-/// Most clients served at once; more wait to be accepted.
-const CLIENTS: usize = 384;
-/// Longest life of a connection: a slow client is cut off.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
-/// Longest life of one that listens to events; it may come again.
-const STREAM_LIMIT: Duration = Duration::from_secs(3600);
-/// Longest wait for a request's head.
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// Longest wait for a client to take what is sent.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// Largest head of a request, in bytes.
+const HEAD_SIZE: usize = 16 << 10;
+/// What a client may be sent ahead of what it takes, in bytes; the kernel keeps as much again for itself.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// What clients may take of us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Most clients served at once; more wait to be accepted.
+    pub clients: usize,
+    /// Longest life of a connection: a slow client is cut off.
+    pub connection: Duration,
+    /// Longest life of one that listens to events; it may come again.
+    pub stream: Duration,
+    /// Longest wait for a request's head.
+    pub head: Duration,
+    /// Longest wait for a client to take what is sent.
+    pub write: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 384,
+            connection: Duration::from_secs(30),
+            stream: Duration::from_secs(3600),
+            head: Duration::from_secs(5),
+            write: Duration::from_secs(10),
+        }
+    }
+}
 
 /// Who a request came from, for the journal.
 #[derive(Debug, Clone)]
@@ -67,6 +89,7 @@ impl Listener for TcpListener {
 
     async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, at) = self.accept().await?;
+        set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
         Ok((stream, Peer(at.ip().to_string())))
     }
 }
@@ -76,6 +99,7 @@ impl Listener for UnixListener {
 
     async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, _) = self.accept().await?;
+        set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
         // The kernel's word (SO_PEERCRED): as it was when the client connected.
         let peer = match stream.peer_cred() {
             Ok(cred) => format!("uid {}", cred.uid()),
@@ -87,7 +111,11 @@ impl Listener for UnixListener {
 
 /// Serves until the process ends.
 pub async fn serve<L: Listener>(listener: L, router: Router) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+    serve_within(Limits::default(), listener, router).await;
+}
+
+pub(super) async fn serve_within<L: Listener>(limits: Limits, listener: L, router: Router) {
+    let places = Arc::new(Semaphore::new(limits.clients));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.next().await {
@@ -95,7 +123,7 @@ pub async fn serve<L: Listener>(listener: L, router: Router) {
                 let life = Life::default();
                 let router = router.clone().layer(Extension(peer)).layer(Extension(life.clone()));
                 tokio::spawn(async move {
-                    serve_one(stream, router, life).await;
+                    serve_one(limits, stream, router, life).await;
                     drop(place);
                 });
             }
@@ -107,16 +135,18 @@ pub async fn serve<L: Listener>(listener: L, router: Router) {
     }
 }
 
-async fn serve_one(stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router, life: Life) {
+async fn serve_one(limits: Limits, stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router, life: Life) {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_LIMIT));
+    stream.set_write_timeout(Some(limits.write));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(limits.head)
+        .max_header_size(HEAD_SIZE)
+        .max_buf_size(4 * HEAD_SIZE)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     // A client that goes away or is cut off is no event.
-    if tokio::time::timeout(CONNECTION_LIMIT, &mut connection).await.is_err() && life.is_prolonged() {
-        let _ = tokio::time::timeout(STREAM_LIMIT, &mut connection).await;
+    if tokio::time::timeout(limits.connection, &mut connection).await.is_err() && life.is_prolonged() {
+        let _ = tokio::time::timeout(limits.stream, &mut connection).await;
     }
 }

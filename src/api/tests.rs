@@ -9,6 +9,9 @@ use tokio::{
 };
 
 use super::*;
+
+mod slow;
+
 use crate::controller::{
     phase::Phase,
     record::Timeline,

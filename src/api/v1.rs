@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::{
     Extension, Json, Router,
     extract::{
-        DefaultBodyLimit, Path, Query, State,
+        Path, Query, State,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::StatusCode,
@@ -32,8 +32,6 @@ use crate::{
     history::{ClassMemory, Filter, MOST, Summary, Window, summarise},
 };
 
-/// Largest body of a request, in bytes.
-const BODY_LIMIT: usize = 16 << 10;
 /// Longest wait for the controller to do something.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Pauses between tries where the controller says "in a moment".
@@ -155,24 +153,21 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 pub(super) fn routes() -> Router<Sources> {
-    let known = |result: Router<Sources>| result.layer(DefaultBodyLimit::max(BODY_LIMIT));
-    known(
-        Router::new()
-            .route("/status", get(get_status))
-            .route("/health", get(get_health))
-            .route("/jobs", get(jobs))
-            .route("/containers", get(containers))
-            .route("/containers/{name}", get(container))
-            .route("/containers/{name}/stop", post(stop_container))
-            .route("/history", get(history))
-            .route("/history/summary", get(history_summary))
-            .route("/events", get(events::stream))
-            .route("/drain", post(drain))
-            .route("/resume", post(resume))
-            .route("/provision", post(provision))
-            .route("/openapi.json", get(async || Json(document())))
-            .fallback(async || Refused(StatusCode::NOT_FOUND, "there is nothing here; see openapi.json".to_owned())),
-    )
+    Router::new()
+        .route("/status", get(get_status))
+        .route("/health", get(get_health))
+        .route("/jobs", get(jobs))
+        .route("/containers", get(containers))
+        .route("/containers/{name}", get(container))
+        .route("/containers/{name}/stop", post(stop_container))
+        .route("/history", get(history))
+        .route("/history/summary", get(history_summary))
+        .route("/events", get(events::stream))
+        .route("/drain", post(drain))
+        .route("/resume", post(resume))
+        .route("/provision", post(provision))
+        .route("/openapi.json", get(async || Json(document())))
+        .fallback(async || Refused(StatusCode::NOT_FOUND, "there is nothing here; see openapi.json".to_owned()))
 }
 
 /// Everything the controller tells about itself.

@@ -132,6 +132,8 @@ async fn a_listener_that_takes_nothing_is_cut_off_and_what_it_was_owed_is_forgot
 #[tokio::test]
 async fn a_request_that_is_too_large_is_refused_before_it_is_read() {
     let (_sender, sources) = something();
+    let (commands, mut inbox) = mpsc::channel(8);
+    let sources = Sources { commands: Some(commands), ..sources };
     let at = served_within(Limits { clients: 1, ..LIMITS }, sources).await;
     let head = |more: &str| format!("POST /api/v1/drain HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n");
     let json = "Content-Type: application/json\r\n";
@@ -156,5 +158,6 @@ async fn a_request_that_is_too_large_is_refused_before_it_is_read() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{what}: {answer}");
     }
+    assert!(inbox.try_recv().is_err(), "an order was passed on");
     assert_others_are_served(at).await;
 }
