@@ -37,7 +37,7 @@ impl History {
     /// Starts the thread. The database is opened with the first entry, and again after a failure.
     pub fn start(state_dir: &Path, keep: Duration) -> std::io::Result<Self> {
         let (messages, inbox) = mpsc::sync_channel::<Message>(QUEUE);
-        let mut writer = Writer { state_dir: state_dir.to_owned(), keep, store: None, pruned: None };
+        let mut writer = Writer { state_dir: state_dir.to_owned(), keep, store: None, failed: false, pruned: None };
         thread::Builder::new().name("history".into()).spawn(move || {
             while let Ok((ended, answer)) = inbox.recv() {
                 // Nobody waits any more: the entry is written all the same.
@@ -60,17 +60,22 @@ struct Writer {
     state_dir: PathBuf,
     keep: Duration,
     store: Option<Store>,
+    /// The last entry was not written.
+    failed: bool,
     pruned: Option<Instant>,
 }
 
 impl Writer {
     fn write(&mut self, ended: &Finished) -> Result<(), EdgeError> {
+        let failed = std::mem::replace(&mut self.failed, true);
+        // One that failed is opened anew: it may have been replaced, or be damaged.
         let store = match self.store.take() {
             Some(store) => store,
+            None if failed => Store::open_suspect(&self.state_dir)?,
             None => Store::open(&self.state_dir)?,
         };
-        // One that failed is opened anew: it may have been replaced, or be damaged.
         store.keep(ended)?;
+        self.failed = false;
         if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNE) {
             self.pruned = Some(Instant::now());
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

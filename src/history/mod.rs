@@ -15,3 +15,6 @@ pub use self::{
         BusyRepository, CauseCount, ClassMemory, MemorySuspect, Point, STEPS, Spread, Summary, Window, summarise,
     },
 };
+
+#[cfg(test)]
+mod tests;

@@ -121,8 +121,21 @@ pub struct Store {
 impl Store {
     /// For writing. Made if it is not there; one that is damaged is set aside, and a new one begun.
     pub fn open(state_dir: &Path) -> Result<Self, EdgeError> {
+        Self::open_or_begin(state_dir, Self::open_at)
+    }
+
+    /// The same after a failure: looked through, because damage in its middle does not show when it is opened.
+    pub fn open_suspect(state_dir: &Path) -> Result<Self, EdgeError> {
+        Self::open_or_begin(state_dir, |path| {
+            let store = Self::open_at(path)?;
+            let found: String = store.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            if found == "ok" { Ok(store) } else { Err(damaged(found)) }
+        })
+    }
+
+    fn open_or_begin(state_dir: &Path, open: impl Fn(&Path) -> rusqlite::Result<Self>) -> Result<Self, EdgeError> {
         let path = state_dir.join(FILE);
-        match Self::open_at(&path) {
+        match open(&path) {
             Err(error) if is_damaged(&error) => {
                 let aside = path.with_extension("unreadable");
                 warn!(path = %path.display(), %error, aside = %aside.display(), "the history is damaged; set aside");
@@ -290,6 +303,10 @@ fn signed(number: u64) -> i64 {
 
 fn is_damaged(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+fn damaged(found: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(found))
 }
 
 /// What belongs to the file by its name goes with it: a log of another database would damage the next.
