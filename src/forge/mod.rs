@@ -21,7 +21,8 @@ pub trait Forge {
     /// The repositories of `target` (a configured one: a repository, an organisation, an account) as the forge lists
     /// them now, unfiltered. Not for an enterprise, whose repositories cannot be listed.
     async fn discover(&self, target: &str) -> Result<Vec<Repository>, ForgeError>;
-    /// The jobs of `repository` (`owner/repository`) that are queued or running now.
+    /// The jobs of `repository` (`owner/repository`) that are queued or running now, and those that the forge holds back,
+    /// which may be known a little later.
     async fn look(&self, repository: &str) -> Result<Vec<Job>, ForgeError>;
     /// Registers a one-job runner with `scope` (see [`Scope`]) and returns its grant. Never repeated by the
     /// implementation: after an error the registration may or may not exist, and the caller settles it by name.

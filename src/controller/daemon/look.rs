@@ -124,7 +124,8 @@ impl<'w, W: World> Daemon<'w, W> {
         repository.quarantine = None;
         repository.looked_at = Some(began);
         repository.looked_ms = Some(wall_ms);
-        if !jobs.is_empty() {
+        // An approval may take weeks.
+        if jobs.iter().any(|job| job.status != JobStatus::NotReady) {
             repository.active_at = Some(now);
         }
         let facts = |job: &Job| RunFacts { event: job.event.clone(), from_fork: job.from_fork, public: job.public };

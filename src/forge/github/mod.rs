@@ -44,8 +44,8 @@ use self::{
     transport::{Answer, Call, Transport},
 };
 use super::{
-    Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
-    RunnerGroup, Scope,
+    Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, JobStatus, Minted, RateLimit, Repository, Runner,
+    RunnerDeprecation, RunnerGroup, Scope,
 };
 use crate::{
     config::{Settings, Target},
@@ -61,6 +61,11 @@ const PARALLEL: usize = 6;
 /// Every so many looks, one without the status filter, which has been seen to return nothing for a while
 /// (PROTOCOLS A.2).
 const SWEEP_EVERY: u32 = 30;
+/// Every so many looks, two more listings: of what the forge holds back, for an approval or a concurrency group. Nothing is
+/// booted for it, but somebody may ask why it waits. That is a call a minute where something goes on, and one in six
+/// elsewhere; lists that did not change cost nothing of the rate limit.
+const HELD_EVERY: u32 = 12;
+const HELD: [&str; 2] = ["status=waiting&", "status=pending&"];
 /// What began longer ago has no queued jobs any more: they die after a day (PROTOCOLS A.6).
 const HORIZON: Duration = Duration::from_secs(86_400 + 3_600);
 
@@ -96,6 +101,8 @@ struct Route<'a, T> {
 #[derive(Debug, Default)]
 struct Kept {
     looks: u32,
+    /// Jobs of runs that the forge held back when it was last asked for them.
+    held: Vec<Job>,
     runs: PageCache<Run>,
     jobs: PageCache<JobModel>,
     repositories: PageCache<RepositoryModel>,
@@ -229,10 +236,12 @@ impl<T: Transport> Forge for Github<T> {
 
     async fn look(&self, repository: &str) -> Result<Vec<Job>, ForgeError> {
         let route = self.route(repository)?;
-        let sweep = self.kept(repository, |kept| {
+        let looks = self.kept(repository, |kept| {
             kept.looks = kept.looks.wrapping_add(1);
-            kept.looks.is_multiple_of(SWEEP_EVERY)
+            kept.looks
         });
+        let sweep = looks.is_multiple_of(SWEEP_EVERY);
+        let held = looks.is_multiple_of(HELD_EVERY);
         let base = format!("/repos/{repository}/actions/runs");
         let horizon = route.login.transport.now().saturating_sub(HORIZON);
         let too_old = |page: &[Run]| page.iter().all(|run| run.began().is_some_and(|began| began < horizon));
@@ -240,11 +249,14 @@ impl<T: Transport> Forge for Github<T> {
         if sweep {
             filters.push("");
         }
+        if held {
+            filters.extend(HELD);
+        }
         let mut runs: BTreeMap<u64, Run> = BTreeMap::new();
         for filter in filters {
             let listing = format!("{base}?{filter}per_page=100");
-            // A job may run for days after its run began.
-            let is_last = |page: &[Run]| filter != "status=in_progress&" && too_old(page);
+            // A job may run for days after its run began, and wait for an approval for weeks before.
+            let is_last = |page: &[Run]| matches!(filter, "status=queued&" | "") && too_old(page);
             let runs_of = |page: RunsPage| page.workflow_runs;
             let found = self.pages(&route, repository, listing, PAGES, |kept| &mut kept.runs, runs_of, is_last).await?;
             // A run on a page that shifted while we read is seen twice (PROTOCOLS A.6).
@@ -261,8 +273,13 @@ impl<T: Transport> Forge for Github<T> {
             .await?;
         let jobs =
             runs.values().zip(jobs).flat_map(|(run, jobs)| jobs.into_iter().map(|job| job.of(repository, Some(run))));
-        let jobs: BTreeMap<u64, Job> = jobs.map(|job| (job.id, job)).collect();
+        let mut jobs: BTreeMap<u64, Job> = jobs.map(|job| (job.id, job)).collect();
         self.kept(repository, |kept| {
+            // Of a run that is listed, the listing is right; the others are as they were until they are asked for.
+            let unlisted = |job: &Job| !held && !runs.contains_key(&job.run_id);
+            kept.held.retain(unlisted);
+            kept.held.extend(jobs.values().filter(|job| job.status == JobStatus::NotReady).cloned());
+            jobs.extend(kept.held.iter().map(|job| (job.id, job.clone())));
             kept.jobs.forget_unused("");
             if sweep {
                 kept.runs.forget_unused("");

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use github_sim::world::{Access, Fault, Grant, JobSpec, RepoSettings, TokenSpec, What};
+use github_sim::world::{Access, Fault, Gate, Grant, JobSpec, RepoSettings, TokenSpec, What};
 
 use super::*;
-use crate::forge::{ErrorKind, Forge};
+use crate::forge::{ErrorKind, Forge, JobStatus};
 
 const ALL: &str = "token_file = \"/t\"\n[[target]]\norg = \"acme\"\n[[target]]\nuser = \"octocat\"\n\
                    [[target]]\nrepo = \"acme/web\"\n";
@@ -111,6 +111,34 @@ async fn every_job_is_seen_once_when_pages_shift_while_they_are_read() {
     let ids: BTreeSet<u64> = jobs.iter().map(|job| job.id).collect();
     assert_eq!(ids.len(), jobs.len());
     assert!(jobs.len() >= 120, "{}", jobs.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_for_an_approval_is_known_for_few_calls_until_it_is_let_go() {
+    let hub = Hub::new(Config::default());
+    let github = hub.github(ALL);
+    let gated = JobSpec { gate: Some(Gate::Waiting), ..JobSpec::new("deploy", &["x"], &["true"]) };
+    let queued = hub.world.borrow_mut().queue_job(EPOCH, "acme/web", gated);
+    let (_, id) = queued.unwrap();
+    let seen = async || {
+        let jobs = github.look("acme/web").await.unwrap();
+        jobs.iter().find(|job| job.id == id.0).map(|job| job.status)
+    };
+    let mut first = None;
+    for look in 1..=40 {
+        match seen().await {
+            Some(status) => assert_eq!((status, *first.get_or_insert(look)), (JobStatus::NotReady, 12)),
+            None => assert_eq!(first, None, "forgotten at look {look}"),
+        }
+    }
+    // Two each look, a sweep, and two each twelfth.
+    let tally = hub.world.borrow().traffic().of(SimCall::ListRuns);
+    assert_eq!(tally.requests, 40 * 2 + 1 + 3 * 2);
+    // Asked for the first time, and the sweep; the rest is unchanged.
+    assert_eq!(tally.requests - tally.not_modified, 2 + 1 + 2);
+    hub.world.borrow_mut().release_job(EPOCH, id).unwrap();
+    assert_eq!(seen().await, Some(JobStatus::Queued));
+    assert_eq!(seen().await, Some(JobStatus::Queued));
 }
 
 #[tokio::test(start_paused = true)]
