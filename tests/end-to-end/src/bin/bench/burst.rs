@@ -1,10 +1,14 @@
 //! Many jobs at once.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::ensure;
 use end_to_end::{REPO, Stage};
-use github_sim::world::{JobSpec, JobStatus, RunSpec};
+use gha_runner_controller::controller::status::Finished;
+use github_sim::world::{JobSpec, JobStatus, JobView, RunSpec};
 
 use crate::{
     footprint::Controller,
@@ -23,8 +27,32 @@ pub fn until(end: u64) -> String {
     )
 }
 
-/// Queues them, waits for all, prints the tables.
-pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<()> {
+/// What came of a burst.
+#[derive(Debug)]
+pub struct Burst {
+    /// When the jobs were told to end, in milliseconds since the epoch.
+    end: u64,
+    /// The jobs, as the forge has them.
+    views: Vec<JobView>,
+    /// Their containers.
+    ended: Vec<Arc<Finished>>,
+    /// The controller's resident memory at its most, MiB.
+    rss: f64,
+    /// The controller's processor time.
+    pub cpu: Duration,
+}
+
+impl Burst {
+    /// From the moment the first is seen to each job's start, in milliseconds.
+    pub fn started(&self) -> Sample {
+        let visible = self.ended.iter().filter_map(|ended| ended.timeline.visible_ms).min().unwrap_or_default();
+        let starts = self.views.iter().filter_map(|job| job.started_at);
+        starts.map(|at| between(visible, ms(at)).max(0.0)).collect()
+    }
+}
+
+/// Queues them and waits for the end of all.
+pub fn run(stage: &Stage, jobs: usize) -> anyhow::Result<Burst> {
     let controller = Controller::find(stage)?;
     let before = controller.used()?;
     let end = ms(SystemTime::now().duration_since(UNIX_EPOCH)? + END_AFTER);
@@ -34,10 +62,10 @@ pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<()>
         .collect();
     let ids = stage.hub.queue_run(REPO, RunSpec::push(specs))?.job_ids;
     let deadline = Instant::now() + PATIENCE;
-    let mut at_its_most: f64 = 0.0;
+    let mut rss: f64 = 0.0;
     let views = loop {
         std::thread::sleep(Duration::from_millis(100));
-        at_its_most = at_its_most.max(controller.used()?.rss);
+        rss = rss.max(controller.used()?.rss);
         let mut views = stage.hub.jobs()?;
         views.retain(|job| ids.contains(&job.id));
         if views.iter().all(|job| job.status == JobStatus::Completed) {
@@ -45,16 +73,22 @@ pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<()>
         }
         ensure!(Instant::now() < deadline, "the jobs do not end");
     };
-    let after = controller.used()?;
+    let cpu = controller.used()?.cpu.saturating_sub(before.cpu);
     let names: Vec<&str> = views.iter().filter_map(|job| job.runner_name.as_deref()).collect();
     let status = stage.wait_for("the burst's containers ended", PATIENCE, |status| {
         names.iter().all(|name| status.finished.iter().any(|ended| ended.runner_name == *name))
     })?;
-    let ended: Vec<_> = status.finished.iter().filter(|ended| names.contains(&ended.runner_name.as_str())).collect();
-    let visible = ended.iter().filter_map(|ended| ended.timeline.visible_ms).min().unwrap_or_default();
+    let mut ended = status.finished;
+    ended.retain(|ended| names.contains(&ended.runner_name.as_str()));
+    Ok(Burst { end, views, ended, rss, cpu })
+}
+
+/// Runs them and prints the tables.
+pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<()> {
+    let burst = run(stage, jobs)?;
+    let started = burst.started();
+    let Burst { end, views, ended, rss, cpu } = burst;
     let gone = ended.iter().filter_map(|ended| ended.timeline.ended_ms).max().unwrap_or_default();
-    let started: Sample =
-        views.iter().filter_map(|job| job.started_at).map(|at| between(visible, ms(at)).max(0.0)).collect();
     let together = views.iter().filter_map(|job| job.started_at).map(ms).max().is_some_and(|last| last < end);
     let all = started.percentile(100) / 1000.0;
     #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
@@ -66,13 +100,12 @@ pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<()>
             ("jobs started a second", format!("{rate:.1}"), ""),
             ("all ran at the same time", if together { "yes" } else { "no" }.to_owned(), "yes"),
             ("all jobs end → all units gone, s", format!("{:.2}", between(end, gone) / 1000.0), ""),
-            ("the controller's resident memory, MiB", format!("{at_its_most:.1}"), "≤ 20"),
+            ("the controller's resident memory, MiB", format!("{rss:.1}"), "≤ 20"),
             (
                 "the controller's processor time a job, ms",
                 #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
                 {
-                    let spent = after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1000.0;
-                    format!("{:.1}", spent / jobs as f64)
+                    format!("{:.1}", cpu.as_secs_f64() * 1000.0 / jobs as f64)
                 },
                 "",
             ),

@@ -1,9 +1,10 @@
 //! The benchmark: how long each step takes, how many jobs start a second, what the controller uses and asks.
 //!
 //! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less,
-//! `--features` measures what each part of the isolation costs, and nothing else; `--paths` the ways a job comes here, and
-//! nothing else.
+//! `--features` measures what each part of the isolation costs, and nothing else; `--paths` the ways a job comes here;
+//! `--api` what those who ask and listen cost the jobs.
 
+mod api;
 mod burst;
 mod by_hand;
 mod features;
@@ -26,6 +27,8 @@ struct Amount {
     by_hand: usize,
     idle: Duration,
     paths: paths::Amount,
+    /// Bursts with and without those who ask.
+    asked: usize,
 }
 
 /// What is measured of a run.
@@ -34,6 +37,7 @@ enum Part {
     All,
     Features,
     Paths,
+    Api,
 }
 
 const FULL: Amount = Amount {
@@ -42,6 +46,7 @@ const FULL: Amount = Amount {
     by_hand: 15,
     idle: Duration::from_secs(30),
     paths: paths::Amount { idle: Duration::from_secs(76), jobs: 14, quiet: 8 },
+    asked: 4,
 };
 const QUICK: Amount = Amount {
     sequential: 8,
@@ -49,6 +54,7 @@ const QUICK: Amount = Amount {
     by_hand: 5,
     idle: Duration::from_secs(10),
     paths: paths::Amount { idle: Duration::from_secs(20), jobs: 8, quiet: 3 },
+    asked: 1,
 };
 
 fn main() -> ExitCode {
@@ -60,8 +66,9 @@ fn main() -> ExitCode {
             "--quick" => amount = &QUICK,
             "--features" => part = Part::Features,
             "--paths" => part = Part::Paths,
+            "--api" => part = Part::Api,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths]");
+                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--api]");
                 return ExitCode::from(2);
             }
         }
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
         Part::All => measure(amount, report),
         Part::Features => features::measure(amount.by_hand, report),
         Part::Paths => paths::measure(&amount.paths, report),
+        Part::Api => asked(amount, report),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +110,14 @@ fn measure(amount: &Amount, report: Report) -> anyhow::Result<()> {
     show::doing("Taking it down", || drop(stage));
     println!();
     paths::measure(&amount.paths, report).context("the ways a job comes here")?;
+    println!();
+    asked(amount, report).context("with those who ask and listen")
+}
+
+fn asked(amount: &Amount, report: Report) -> anyhow::Result<()> {
+    let stage = boot("1s")?;
+    api::measure(&stage, amount.asked, amount.burst, report)?;
+    show::doing("Taking it down", || drop(stage));
     Ok(())
 }
 

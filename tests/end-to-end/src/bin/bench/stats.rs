@@ -10,6 +10,11 @@ impl Sample {
         self.0.push(value);
     }
 
+    /// Those of another one as well.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.0.len()
