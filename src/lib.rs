@@ -5,6 +5,7 @@
 //! [`handover`]; between the last and the first, [`guest::event`]. [`units`] renders what systemd needs to know.
 
 pub mod api;
+pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod config;

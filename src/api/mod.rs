@@ -39,10 +39,11 @@ pub use self::{
     server::{Listener, Peer, serve},
 };
 use crate::{
+    cgroup::Usage,
     config::token_file::Token,
     controller::{daemon::Command, event, status::Status},
     history::Reader,
-    mcp,
+    mcp, units,
     webhook::Counters,
 };
 
@@ -96,10 +97,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The status as the controller last told it, and the deliveries, which it does not see.
+    /// The status as the controller last told it, and what it does not see: deliveries, and what containers use now.
     fn status(&self) -> Status {
         let webhook = self.webhook.as_ref().map(|counters| counters.counts());
-        Status { webhook, ..self.status.borrow().clone() }
+        let mut status = Status { webhook, ..self.status.borrow().clone() };
+        for container in &mut status.active_containers {
+            let Ok(name) = container.name.parse() else { continue };
+            let unit = units::container_unit(&container.class, &name);
+            let usage = Usage::of_unit(&units::slice::name(&container.class), &unit);
+            (container.memory, container.cpu_us) = (usage.memory, usage.cpu_us);
+        }
+        status
     }
 
     /// Takes note of what happened, and tells everybody.

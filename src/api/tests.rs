@@ -69,6 +69,7 @@ fn class(name: &str, version: Option<&str>, days: Option<i64>, outdated: bool) -
         privileged: false,
         held_until_ms: None,
         drained: false,
+        cpus: None,
         memory: None,
         timeout_seconds: 3600,
     }
@@ -90,6 +91,8 @@ fn status() -> Status {
         subnet: "10.0.0.0/24".to_owned(),
         runner_name: String::new(),
         runner_id: None,
+        memory: None,
+        cpu_us: None,
         timeline: Timeline::default(),
     };
     let target = |repo: &str, looked: Option<u64>, rate_limit| TargetStatus {

@@ -6,7 +6,7 @@ use super::{
     block_on,
     client::Reach,
     conclude,
-    table::{or_dash, seconds, table},
+    table::{bytes, or_dash, seconds, table},
 };
 use crate::{api::v1::Containers, controller::status::ActiveContainer};
 
@@ -48,9 +48,11 @@ pub(super) fn rows(containers: &[ActiveContainer]) -> String {
             container.repo.clone(),
             or_dash(container.job_id, |id| id.to_string()),
             seconds(container.running_seconds),
+            or_dash(container.memory, bytes),
+            or_dash(container.cpu_us, |us| seconds(us / 1_000_000)),
             container.subnet.clone(),
             container.job_name.clone(),
         ]
     });
-    table(&["CONTAINER", "PHASE", "CLASS", "REPOSITORY", "JOB", "FOR", "SUBNET", "NAME"], rows)
+    table(&["CONTAINER", "PHASE", "CLASS", "REPOSITORY", "JOB", "FOR", "MEMORY", "CPU", "SUBNET", "NAME"], rows)
 }

@@ -168,6 +168,7 @@ mod tests {
             privileged: false,
             held_until_ms: None,
             drained: false,
+            cpus: None,
             memory: None,
             timeout_seconds: 3600,
         }

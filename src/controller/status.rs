@@ -100,6 +100,12 @@ pub struct ActiveContainer {
     pub runner_name: String,
     /// The runner's id at the forge.
     pub runner_id: Option<u64>,
+    /// Memory it uses, in bytes, as of the moment the document is asked for; absent where the kernel does not count it.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// Processor time it has used until then, in microseconds; absent where the kernel does not count it.
+    #[serde(default)]
+    pub cpu_us: Option<u64>,
     /// When what happened.
     pub timeline: Timeline,
 }
@@ -336,6 +342,9 @@ pub struct ClassStatus {
     /// The operator drained it.
     #[serde(default)]
     pub drained: bool,
+    /// Processors a container of it may use; absent where only the host's limit counts.
+    #[serde(default)]
+    pub cpus: Option<f64>,
     /// Memory a container of it may use, in bytes; absent where only the host's limit counts.
     #[serde(default)]
     pub memory: Option<u64>,

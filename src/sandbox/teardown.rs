@@ -19,6 +19,7 @@ use super::{
     Paths, connections, ending, firewall, gc_root, link, lock, mounts, nspawn, prepare, record::Record, remove,
 };
 use crate::{
+    cgroup,
     config::pool::container_address,
     handover::{ContainerName, Ending},
     netlink::Netlink,
@@ -41,7 +42,7 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
         error: record.error().or_else(|| interrupted(&record)),
         memory_peak: accounted("memory.peak").and_then(|text| text.trim().parse().ok()),
         oom_kills: accounted("memory.events").as_deref().and_then(oom_kills),
-        cpu_us: accounted("cpu.stat").as_deref().and_then(cpu_us),
+        cpu_us: accounted("cpu.stat").as_deref().and_then(cgroup::cpu_us),
         ended_at_ms: 0,
         teardown_us: 0,
         left_behind: vec!["teardown did not come to its end".to_owned()],
@@ -186,11 +187,6 @@ fn accounted(file: &str) -> Option<String> {
 /// How often the kernel killed a process there or below because memory was used up.
 fn oom_kills(events: &str) -> Option<u64> {
     events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
-}
-
-/// Processor time used there and below.
-fn cpu_us(stat: &str) -> Option<u64> {
-    stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()
 }
 
 fn now_ms() -> u64 {

@@ -110,11 +110,15 @@ function draw() {
     tile("wait p50, last day", summary ? (summary.waits.count ? span(summary.waits.p50_ms) : "none") : "…"),
     tile("wait p95, last day", summary ? (summary.waits.count ? span(summary.waits.p95_ms) : "none") : "…"));
 
+  for (const name of looks.keys()) {
+    if (!active.some((one) => one.name === name)) looks.delete(name);
+  }
   const classes = new Map(status.classes.map((one) => [one.name, one]));
   show("now", table("Running now", active, [
     ["Job", (one) => job(one.job_name, one.repo)],
     ["Phase", phase],
     ["For", (one) => since(one.timeline.unit_started_ms ?? one.timeline.recorded_ms ?? status.updated_ms), "number"],
+    ["Uses", (one) => uses(one, classes.get(one.class)), "labels"],
     ["Limits", (one) => limits(classes.get(one.class)), "labels"],
     ["Class", (one) => one.class],
     ["Container", (one) => el("code", {}, one.name)],
@@ -157,8 +161,34 @@ function draw() {
   tick();
 }
 
+// Processors in use: between the last two looks, at first on average since the start.
+const looks = new Map();
+function processors(one) {
+  if (one.cpu_us === undefined || one.cpu_us === null) return undefined;
+  const at = Date.now();
+  const last = looks.get(one.name) ?? { at: one.timeline.unit_started_ms ?? at, cpu_us: 0 };
+  if (last.status !== status && at - last.at >= 1000) {
+    looks.set(one.name, { status, at, cpu_us: one.cpu_us, used: Math.max(0, one.cpu_us - last.cpu_us) / (at - last.at) / 1000 });
+  }
+  return looks.get(one.name)?.used ?? 0;
+}
+
+function uses(one, known) {
+  const parts = [];
+  const used = processors(one);
+  const part = (value, most, name, text) => {
+    if (parts.length > 0) parts.push(el("br"));
+    if (most) parts.push(meter(value, most, `${name} of ${one.name}`), " ");
+    parts.push(text);
+  };
+  if (one.memory) part(one.memory, known?.memory, "memory", bytes(one.memory));
+  if (used !== undefined) part(used, known?.cpus, "processors", `${used.toFixed(2)} processors`);
+  return parts;
+}
+
 function limits(known) {
   const most = [];
+  if (known?.cpus) most.push(`${known.cpus} processors`);
   if (known?.memory) most.push(bytes(known.memory));
   if (known?.timeout_seconds) most.push(`${span(known.timeout_seconds * 1000)} at most`);
   return most.join(", ");
@@ -175,7 +205,7 @@ function classState(one) {
 }
 
 function meter(value, most, name) {
-  return el("meter", { min: 0, max: Math.max(most, 1), value, "aria-label": name });
+  return el("meter", { min: 0, max: most || 1, value, "aria-label": name });
 }
 
 const duration = (from, to) => (from && to ? span(to - from) : "");
@@ -220,10 +250,12 @@ function tick() {
 class Refused extends Error {}
 
 async function ask(path, options = {}) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const shown = token;
+  const headers = shown ? { Authorization: `Bearer ${shown}` } : {};
   const answer = await fetch(path, { headers, cache: "no-store", ...options });
   if (answer.status === 401) {
-    $("token-form").hidden = false;
+    // An answer to the last token may come after the next was entered.
+    if (shown === token) $("token-form").hidden = false;
     throw new Refused("the controller asks for its token");
   }
   if (!answer.ok && path !== "health") throw new Error(`${path}: ${answer.status}`);

@@ -56,6 +56,9 @@ impl<W: World> Daemon<'_, W> {
                     subnet: record.subnet.to_string(),
                     runner_name: record.runner_name.clone(),
                     runner_id: record.runner_id,
+                    // Filled in by whoever serves the document, as of then.
+                    memory: None,
+                    cpu_us: None,
                     timeline: record.timeline.clone(),
                 }
             })
@@ -77,6 +80,7 @@ impl<W: World> Daemon<'_, W> {
                     .find(|view| view.name == class.name)
                     .and_then(|view| self.wall_of(view.held_until)),
                 drained: self.drains.classes.contains(&class.name),
+                cpus: class.cpus,
                 memory: class.memory,
                 timeout_seconds: class.timeout.as_secs(),
                 boot_failures: self.class_failures.get(&class.name).copied().unwrap_or_default(),

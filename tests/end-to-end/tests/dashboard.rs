@@ -19,6 +19,43 @@ const NAMED: [&str; 10] =
     ["region", "table", "button", "link", "textbox", "meter", "image", "img", "heading", "columnheader"];
 
 #[test]
+fn who_has_the_token_sees_the_dashboard_and_nobody_else_sees_more_than_its_form() {
+    if let Some(reason) = browser::missing() {
+        println!("skipped: {reason}");
+        return;
+    }
+    const FILE: &str = "/etc/gha-runner-controller/readers";
+    const READERS: &str = "readers-token-8812";
+    let config = StageConfig { files: vec![(FILE.into(), READERS.into(), 0o400)], ..StageConfig::default() };
+    let top = format!("{}http.token_file = \"{FILE}\"\n", config.top);
+    let Some(stage) = Stage::boot(&StageConfig { top, ..config }).unwrap() else { return };
+    assert_eq!(stage.health().unwrap().0, 401);
+    let (_, long) = stage.queue_small("secret project", "sleep 300").unwrap();
+    stage.wait_phase(long, Phase::Running, MINUTE).unwrap();
+
+    let page = Browser::start(stage.lab.host_pid().unwrap()).unwrap();
+    page.open("http://127.0.0.1:8080/").unwrap();
+    let form = "document.querySelector('#token-form')";
+    let enter = |token: &str| {
+        page.run(&format!("document.querySelector('#token').value = '{token}'; {form}.requestSubmit()")).unwrap();
+    };
+    page.wait(&format!("!{form}.hidden"), MINUTE).unwrap();
+    enter("wrong");
+    page.wait(&format!("!{form}.hidden"), MINUTE).unwrap();
+    assert_ne!(page.run("return document.querySelector('#link').dataset.state").unwrap(), "live");
+    let shown = page.run("return document.body.innerText").unwrap();
+    assert!(!shown.as_str().unwrap().contains("secret project"), "{shown}");
+    enter(READERS);
+    page.wait("document.querySelector('#link').dataset.state === 'live'", MINUTE).unwrap();
+    page.wait("document.querySelector('#now').innerText.includes('secret project')", MINUTE).unwrap();
+    page.wait(&format!("{form}.hidden"), MINUTE).unwrap();
+    // It is not in the address, which is kept and shown; another page of this visit needs it no more.
+    assert!(!page.run("return location.href").unwrap().as_str().unwrap().contains(READERS));
+    page.open("http://127.0.0.1:8080/").unwrap();
+    page.wait("document.querySelector('#link').dataset.state === 'live'", MINUTE).unwrap();
+}
+
+#[test]
 fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_everybody() {
     if let Some(reason) = browser::missing() {
         println!("skipped: {reason}");
@@ -49,6 +86,15 @@ fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_e
     stage.hub.cancel_run(hostile).unwrap();
     page.wait("!document.querySelector('#queue').innerText.includes('onerror')", MINUTE).unwrap();
     stage.queue("windows installer", &windows, "true").unwrap();
+
+    // What a container uses, as far as the kernel counts it here, and against which limit.
+    page.wait(r"/\d\.\d\d processors/.test(document.querySelector('#now').innerText)", MINUTE).unwrap();
+    let container = stage.status().unwrap().active_containers[0].clone();
+    assert!(container.cpu_us.is_some_and(|us| us > 0), "{container:?}");
+    let meters = page.run("return [...document.querySelectorAll('#now meter')].map((one) => one.ariaLabel)").unwrap();
+    let memory = format!("memory of {}", container.name);
+    let shown = meters.as_array().unwrap().iter().any(|meter| *meter == memory.as_str());
+    assert_eq!(shown, container.memory.is_some(), "{meters}");
 
     // What happens is seen within a second: the page itself notes when it first shows it.
     page.run(
