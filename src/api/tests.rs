@@ -356,6 +356,27 @@ async fn every_answer_is_as_the_document_says() {
     }
 }
 
+#[test]
+fn the_document_describes_everything_it_names() {
+    fn names<'a>(value: &'a serde_json::Value, found: &mut Vec<&'a str>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                found.extend(map.get("$ref").and_then(serde_json::Value::as_str));
+                map.values().for_each(|value| names(value, found));
+            }
+            serde_json::Value::Array(list) => list.iter().for_each(|value| names(value, found)),
+            _ => {}
+        }
+    }
+    let document = serde_json::to_value(v1::document()).unwrap();
+    let mut found = Vec::new();
+    names(&document, &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    for name in found {
+        assert!(document.pointer(name.trim_start_matches('#')).is_some(), "{name} is not described");
+    }
+}
+
 #[tokio::test]
 async fn a_number_is_taken_where_the_document_allows_it_and_nowhere_else() {
     let document = serde_json::to_value(v1::document()).unwrap();

@@ -143,7 +143,7 @@ enum Operated {
         stop_container,
         provision
     ),
-    components(schemas(Problem, Event, What))
+    components(schemas(Done, Event, Problem, What))
 )]
 struct Document;
 
