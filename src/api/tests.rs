@@ -1,6 +1,8 @@
 //! What a scraper sees, over a real socket.
 #![allow(clippy::unwrap_used)]
 
+mod monitoring;
+
 use std::collections::BTreeMap;
 
 use tokio::{
@@ -14,7 +16,8 @@ use crate::{
         phase::Phase,
         record::Timeline,
         status::{
-            ActiveContainer, ClassStatus, CredentialStatus, PausedBy, RateLimitStatus, TargetKindStatus, TargetStatus,
+            ActiveContainer, ClassStatus, CredentialStatus, Finished, PausedBy, RateLimitStatus, TargetKindStatus,
+            TargetStatus,
         },
     },
     forge::Calls,
@@ -371,10 +374,8 @@ async fn every_answer_is_as_the_document_says() {
     }
 }
 
-#[tokio::test]
-async fn what_ended_is_counted_with_its_times() {
-    let (_sender, status) = watch::channel(status());
-    let sources = sources(status);
+/// A container that had a job.
+fn ended() -> Arc<Finished> {
     let timeline = Timeline {
         queued_ms: Some(1_000),
         unit_started_ms: Some(1_200),
@@ -389,9 +390,15 @@ async fn what_ended_is_counted_with_its_times() {
         "cause": "succeeded", "runner_name": "r", "subnet": "10.0.0.0/24", "timeline": timeline, "concluded_ms": 9_500,
         "cpu_us": 2_500_000,
     });
-    let ended = Arc::new(serde_json::from_value(ended).unwrap());
+    Arc::new(serde_json::from_value(ended).unwrap())
+}
+
+#[tokio::test]
+async fn what_ended_is_counted_with_its_times() {
+    let (_sender, status) = watch::channel(status());
+    let sources = sources(status);
     let before = sources.status();
-    sources.observe(&before, &Status { finished: vec![ended], ..before.clone() });
+    sources.observe(&before, &Status { finished: vec![ended()], ..before.clone() });
     let at = served(sources, None, false).await;
     let (_, text) = ask(at, &read("/metrics", "")).await;
     let samples = samples(&text);
