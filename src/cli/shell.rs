@@ -116,7 +116,11 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
     let machines = MachinesProxy::new(&bus).await?;
     let file = format!("/tmp/.gha-runner-shell.{:016x}", RandomState::new().hash_one(std::process::id()));
     let wrapped = ["sh", "-c", WRAPPER, "sh", &file];
-    let arguments: Vec<&str> = wrapped.into_iter().chain(args.command.iter().map(String::as_str)).collect();
+    // The container's systemd would put variables of its own in their place.
+    let plain = |argument: &str| argument.replace('$', "$$");
+    let arguments: Vec<String> =
+        wrapped.into_iter().chain(args.command.iter().map(String::as_str)).map(plain).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let term = format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "vt220".to_owned()));
     let opened = async {
         let name = args.container.as_str();
