@@ -39,8 +39,14 @@ fn write(args: &Args) -> anyhow::Result<()> {
     }
     for (name, mut command) in commands {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            clap_complete::generate_to(shell, &mut command, name, &completions)
+            let file = clap_complete::generate_to(shell, &mut command, name, &completions)
                 .with_context(|| format!("cannot write to {}", completions.display()))?;
+            if shell == Shell::Bash {
+                // It looks for what follows a name with a hyphen under two spellings, and offers nothing:
+                // https://github.com/clap-rs/clap/issues/6421
+                let script = fs::read_to_string(&file)?;
+                fs::write(&file, script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")))?;
+            }
         }
         clap_mangen::generate_to(command, &man).with_context(|| format!("cannot write to {}", man.display()))?;
     }
