@@ -32,8 +32,8 @@ fn write(args: &Args) -> anyhow::Result<()> {
     whole.build();
     let mut commands = vec![(NAME, whole.clone())];
     for (name, path) in NAMES {
-        let parts = path.iter().filter(|part| !part.starts_with('-'));
-        let stands_for = parts.fold(Some(&whole), |command, part| command?.find_subcommand(part));
+        let mut parts = path.iter().filter(|part| !part.starts_with('-'));
+        let stands_for = parts.try_fold(&whole, |command, part| command.find_subcommand(part));
         let stands_for = stands_for.with_context(|| format!("{name} stands for no command"))?;
         commands.push((name, stands_for.clone().name(name).bin_name(name).display_name(name)));
     }
