@@ -6,7 +6,7 @@ PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/gha-runner-controller
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style alerts nix test-nix nix-options unit simulation simulator conformance lab containers breakout leaks limits end-to-end demo screenshots bench setup
+.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end demo screenshots bench setup
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,15 +17,12 @@ setup: ## install what tests and the demonstration need from Debian (root)
 build: ## the program, the simulator, the demonstration
 	$(CARGO) build --release --locked --workspace --bins
 
-test: setup style alerts build nix unit simulation simulator conformance lab containers breakout limits end-to-end ## everything that is checked
+test: setup style build nix unit command-line simulation simulator conformance lab containers breakout limits end-to-end ## everything that is checked
 	@echo "all checks passed"
 
 style: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
-
-alerts: ## the alert rules, by Prometheus' own checker
-	@if command -v promtool >/dev/null; then promtool check rules monitoring/alerts.yml; else echo "skipped: no promtool (Debian: prometheus)"; fi
 
 nix: build ## the Nix code as far as it goes without nixpkgs
 	@tests/nix/everywhere.sh
@@ -39,6 +36,9 @@ nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 
 unit: ## unit and property tests
 	$(CARGO) test --release --locked --workspace --lib --bins
+
+command-line: ## completions, manual pages, schemas, exit statuses
+	$(CARGO) test --release --locked --test command_line
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
 	$(CARGO) test --release --locked --test simulation

@@ -21,6 +21,7 @@ rustPlatform.buildRustPackage {
       ../rustfmt.toml
       ../README.md
       ../docs
+      ../monitoring
       ../src
       ../tests
     ];
@@ -39,11 +40,13 @@ rustPlatform.buildRustPackage {
     for name in ${lib.escapeShellArgs (import ./names.nix)}; do
       ln -s gha-runner-controller "$out/bin/$name"
     done
+    install -D --mode=644 --target-directory="$out/share/gha-runner-controller" monitoring/*
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     "$out/bin/gha-runner-controller" generate --output generated
     installManPage generated/man1/*
-    installShellCompletion generated/completions/*
+    installShellCompletion generated/completions/*.{bash,fish} --zsh generated/completions/_*
+    install -D --mode=644 --target-directory="$out/share/gha-runner-controller/schemas" generated/schemas/*
   '';
 
   meta = {

@@ -34,4 +34,18 @@ if [ -n "$missing" ]; then
     apt-get install -qq --yes --no-install-recommends $missing >/dev/null || fail "could not install:$missing"
 fi
 
+# Prometheus' checker of rules and metrics, out of a package that would start a service: unpacked, not installed.
+tools="${GHA_TOOLS_CACHE:-/var/cache/gha-runner-controller-tools}"
+if ! PATH="$tools/bin:$PATH" command -v promtool >/dev/null; then
+    unpacked=$(mktemp --directory)
+    (
+        cd "$unpacked"
+        download="apt-get download -qq -o APT::Sandbox::User=root prometheus"
+        $download || { apt-get update -qq && $download; }
+        dpkg-deb --extract prometheus_*.deb .
+        install -D usr/bin/promtool "$tools/bin/promtool"
+    ) || echo "tests/setup.sh: no promtool: tests that need it will be skipped" >&2
+    rm -r "$unpacked"
+fi
+
 [ "$(id -u)" = 0 ] || echo "tests/setup.sh: not root: tests that need the lab will be skipped" >&2

@@ -1,6 +1,6 @@
-//! `GET /metrics`: the status as numbers, in the OpenMetrics text format.
+//! `GET /metrics`: the status as numbers, in the OpenMetrics text format to who asks for it, else in Prometheus' older one.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::text::encode,
@@ -17,8 +17,33 @@ use crate::{
     webhook::Counts,
 };
 
-/// The media type of what [`render`] gives.
-pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A form of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' own, which also the checker of `promtool check metrics` reads.
+    Prometheus,
+}
+
+impl Format {
+    /// What a scraper accepts that says so.
+    pub fn accepted(accept: Option<&str>) -> Self {
+        match accept {
+            Some(accept) if accept.contains("application/openmetrics-text") => Self::OpenMetrics,
+            _ => Self::Prometheus,
+        }
+    }
+
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+const DAY_SECONDS: i64 = 86_400;
 /// What every name begins with.
 const PREFIX: &str = "gha_runner";
 
@@ -26,7 +51,7 @@ type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 
 /// The text, as of `now_ms`: made anew from the status each time it is asked for, besides what is counted.
-pub(super) fn render(sources: &Sources, now_ms: u64) -> Result<String, std::fmt::Error> {
+pub(super) fn render(sources: &Sources, format: Format, now_ms: u64) -> Result<String, std::fmt::Error> {
     let status = sources.status();
     let mut registry = Registry::with_prefix(PREFIX);
     let healthy = Gauge::<i64>::default();
@@ -45,7 +70,32 @@ pub(super) fn render(sources: &Sources, now_ms: u64) -> Result<String, std::fmt:
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;
-    Ok(text)
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Prometheus => older(&text),
+    })
+}
+
+/// The same in Prometheus' own format: there the name of a counter's family ends in `_total` as its samples' names do, and
+/// nothing tells units or the end.
+fn older(text: &str) -> String {
+    let mut older = String::with_capacity(text.len());
+    let mut help = None;
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let total = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, help)) = help.take() {
+                let _ = writeln!(older, "# HELP {name}{total} {help}");
+            }
+            let _ = writeln!(older, "# TYPE {name}{total} {kind}");
+        } else if !line.starts_with('#') {
+            older.push_str(line);
+            older.push('\n');
+        }
+    }
+    older
 }
 
 /// One family of gauges with these values.
@@ -95,9 +145,9 @@ fn classes(registry: &mut Registry, status: &Status) {
     };
     gauges(
         registry,
-        "runner_version_days_left",
-        "Days until the forge refuses the class's runner version; absent while no end is announced",
-        by_class(&|class| class.runner_deprecated_in_days),
+        "runner_version_left_seconds",
+        "Time until the forge refuses the class's runner version, in whole days; absent while no end is announced",
+        by_class(&|class| class.runner_deprecated_in_days.map(|days| days * DAY_SECONDS)),
     );
     gauges(
         registry,
@@ -159,6 +209,21 @@ fn credentials(registry: &mut Registry, status: &Status) {
     });
     let help = "1 while nothing is asked with the credential: the forge's limit is reached, or the controller's share";
     gauges(registry, "credential_paused", help, paused);
+    let calls = Family::<Labels, Counter>::default();
+    let clocks = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+    for CredentialStatus { name, calls: made, clock_offset_ms, .. } in &status.credentials {
+        for (outcome, count) in made.by_outcome() {
+            let labels = vec![("credential", name.clone()), ("outcome", outcome.to_owned())];
+            calls.get_or_create(&labels).inc_by(count);
+        }
+        if let Some(milliseconds) = clock_offset_ms {
+            clocks.get_or_create(&vec![("credential", name.clone())]).set(*milliseconds as f64 / 1000.0);
+        }
+    }
+    let help = "Calls of the forge by what came of them, besides those that renew an App's tokens";
+    registry.register("forge_calls", help, calls);
+    let help = "The forge's clock less this host's, to about half a second; of several forges, the one furthest off";
+    registry.register("clock_offset_seconds", help, clocks);
 }
 
 fn deliveries(registry: &mut Registry, counts: Counts) {

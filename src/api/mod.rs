@@ -23,7 +23,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
@@ -186,9 +186,10 @@ async fn get_status(State(sources): State<Sources>) -> Result<Response, Infallib
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-async fn get_metrics(State(sources): State<Sources>) -> Response {
-    match metrics::render(&sources, now_ms()) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+async fn get_metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let format = metrics::Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    match metrics::render(&sources, format, now_ms()) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.media_type()), (header::VARY, "accept")], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -11,9 +11,10 @@ pub mod selection;
 use std::fmt;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Something worth knowing about the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
@@ -27,7 +28,7 @@ pub struct Finding {
 }
 
 /// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// As it should be.

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ConfigFile, REFUSED, block_on, conclude};
+use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
     check::{Finding, Severity, forge, labels, runner, selection, worst},
     config::{PRIVILEGED_COST, Problems, Settings},
@@ -25,20 +26,28 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What `check --json` prints.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Checked {
+    /// The worst of the findings.
+    outcome: Severity,
+    /// All that was looked at.
+    findings: Vec<Finding>,
+}
+
 /// Exit status 0 = nothing stands against it (warnings may), 1 = something does, 2 = the configuration is refused.
 pub(super) fn main(args: Args) -> ExitCode {
     let settings = match args.config.load() {
         Ok(settings) => settings,
         Err(problems) => {
-            let findings = refused(&problems);
-            print(&findings, args.json);
-            return ExitCode::from(REFUSED);
+            return conclude(print(refused(&problems), args.json).map(|_| ExitCode::from(REFUSED)));
         }
     };
-    conclude(findings(&settings, args.is_static).map(|findings| {
-        print(&findings, args.json);
-        if worst(&findings) == Severity::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-    }))
+    conclude(
+        findings(&settings, args.is_static)
+            .and_then(|findings| print(findings, args.json))
+            .map(|outcome| if outcome == Severity::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS }),
+    )
 }
 
 /// What is found.
@@ -96,17 +105,15 @@ fn refused(problems: &Problems) -> Vec<Finding> {
     problems.0.iter().map(|problem| Finding::error(&problem.key, &problem.problem, &problem.remedy)).collect()
 }
 
-fn print(findings: &[Finding], json: bool) {
-    let outcome = match worst(findings) {
-        Severity::Fine => "fine",
-        Severity::Warning => "warning",
-        Severity::Error => "error",
-    };
+/// Prints them, and gives the worst.
+fn print(findings: Vec<Finding>, json: bool) -> anyhow::Result<Severity> {
+    let outcome = worst(&findings);
     if json {
-        println!("{}", json!({"outcome": outcome, "findings": findings}));
-        return;
+        document::print(&Checked { outcome, findings })?;
+    } else {
+        for finding in findings {
+            println!("{finding}");
+        }
     }
-    for finding in findings {
-        println!("{finding}");
-    }
+    Ok(outcome)
 }

@@ -4,9 +4,10 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ConfigFile, block_on, conclude};
+use super::{ConfigFile, block_on, conclude, document};
 use crate::{
     controller::{
         clock::RealClock,
@@ -17,7 +18,7 @@ use crate::{
         open_forge::open_forge,
         systemd::SystemdBus,
     },
-    forge::{Deletion, Forge},
+    forge::{Deletion, Forge, Runner},
     sandbox::{Paths, sweep::sweep},
     units::{self, container::STOP_TIMEOUT},
 };
@@ -65,6 +66,43 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What `cleanup containers --json` prints.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ContainersCleaned {
+    /// Names of the containers that were ended, or with `--dry-run` would be.
+    containers: Vec<String>,
+    /// Nothing was ended.
+    dry_run: bool,
+    /// What is left that should not be, for people.
+    left: Vec<String>,
+}
+
+/// What `cleanup runners --json` prints.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RunnersCleaned {
+    /// Host part of this host's runner names.
+    host: String,
+    /// Places looked at.
+    scopes: usize,
+    /// This host's registrations that no container claims.
+    ghosts: Vec<Ghost>,
+    /// What could not be looked at, for people.
+    errors: Vec<String>,
+}
+
+/// A registration that no container claims.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Ghost {
+    /// Where it is registered.
+    scope: String,
+    /// The runner's name.
+    runner_name: String,
+    /// The runner's id at the forge.
+    runner_id: u64,
+    /// `would be removed`, `removed`, `gone by itself`, or why not.
+    outcome: String,
+}
+
 /// Exit status 0 = nothing is left to remove, 1 = something could not be listed or removed, 2 = the configuration is
 /// refused.
 pub(super) fn main(command: Command) -> ExitCode {
@@ -107,9 +145,10 @@ fn end_containers(args: &ContainersArgs) -> anyhow::Result<bool> {
     if !args.dry_run {
         left.extend(sweep(&Paths::default())?);
     }
-    let names: Vec<&str> = ended.iter().map(|unit| unit.name.as_str()).collect();
+    let good = left.is_empty();
+    let names: Vec<String> = ended.iter().map(|unit| unit.name.to_string()).collect();
     if args.json {
-        println!("{}", json!({"containers": names, "dry_run": args.dry_run, "left": left}));
+        document::print(&ContainersCleaned { containers: names, dry_run: args.dry_run, left })?;
     } else {
         let done = if args.dry_run { "would be ended" } else { "ended" };
         for name in &names {
@@ -120,7 +159,7 @@ fn end_containers(args: &ContainersArgs) -> anyhow::Result<bool> {
             eprintln!("{line}");
         }
     }
-    Ok(left.is_empty())
+    Ok(good)
 }
 
 /// Containers that run, or are about to.
@@ -155,20 +194,15 @@ async fn clean(args: &Args) -> anyhow::Result<bool> {
                 }
             }
         };
-        rows.push((scope, ghost, outcome));
+        let Runner { name, id, .. } = ghost;
+        rows.push(Ghost { scope: scope.to_string(), runner_name: name.clone(), runner_id: *id, outcome });
     }
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     if args.json {
-        let ghosts: Vec<_> = rows
-            .iter()
-            .map(|(scope, ghost, outcome)| {
-                json!({"scope": scope, "runner_name": ghost.name, "runner_id": ghost.id, "outcome": outcome})
-            })
-            .collect();
-        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        println!("{}", json!({"host": host, "scopes": scopes, "ghosts": ghosts, "errors": errors}));
+        document::print(&RunnersCleaned { host, scopes, ghosts: rows, errors })?;
     } else {
-        for (scope, ghost, outcome) in &rows {
-            println!("{scope}  {}  {outcome}", ghost.name);
+        for Ghost { scope, runner_name, outcome, .. } in &rows {
+            println!("{scope}  {runner_name}  {outcome}");
         }
         println!("{} of this host's registrations in {scopes} places have no container", rows.len());
         for error in &errors {

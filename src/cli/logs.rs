@@ -7,6 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{block_on, client::Reach, conclude, journal::Journal};
 use crate::{
@@ -29,8 +31,22 @@ pub(super) struct Args {
     /// Go on with what is written from now on, until interrupted.
     #[arg(short, long)]
     follow: bool,
+    /// Print a document a line for programs.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     reach: Reach,
+}
+
+/// What `logs --json` prints for each line.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Line {
+    /// When it was written, in milliseconds since the Unix epoch.
+    at_ms: u64,
+    /// Who wrote it: the container (`gha-runner-NAME`), the controller, systemd.
+    by: String,
+    /// What. A job's console may hold anything.
+    message: String,
 }
 
 /// Which lines.
@@ -57,10 +73,16 @@ fn show(args: &Args) -> anyhow::Result<()> {
             if wanted.until_us.is_some_and(|until| line.at_us > until) {
                 return Ok(());
             }
-            let at = humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + Duration::from_micros(line.at_us));
-            // A job's console may hold anything: only what moves nothing on a terminal is shown.
-            let plain: String = line.message.chars().filter(|c| !c.is_control() || *c == '\t').collect();
-            match writeln!(out, "{at} {} {plain}", line.by) {
+            let at_ms = line.at_us / 1000;
+            let text = if args.json {
+                serde_json::to_string(&Line { at_ms, by: line.by, message: line.message })?
+            } else {
+                let at = humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + Duration::from_millis(at_ms));
+                // A job's console may hold anything: only what moves nothing on a terminal is shown.
+                let plain: String = line.message.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+                format!("{at} {} {plain}", line.by)
+            };
+            match writeln!(out, "{text}") {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 written => written?,
             }

@@ -4,6 +4,7 @@ mod check;
 mod cleanup;
 mod client;
 mod containers;
+mod document;
 mod generate;
 mod guest;
 mod history;
@@ -83,7 +84,7 @@ enum Command {
     Units(units::Args),
     /// Serve the operations as tools to a program that speaks the Model Context Protocol on standard input and output.
     Mcp(mcp::Args),
-    /// Write completions for shells, and manual pages.
+    /// Write completions for shells, manual pages, and JSON Schemas of what commands print with --json.
     #[command(hide = true)]
     Generate(generate::Args),
 }

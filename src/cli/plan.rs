@@ -1,17 +1,18 @@
 //! `plan`: what would be started now, and why not for the rest.
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ConfigFile, block_on, conclude, table::table};
+use super::{ConfigFile, block_on, conclude, document, table::table};
 use crate::controller::{
     host_name::host_name,
     ledger::{drains_in, records_in},
     open_forge::open_forge,
     rehearsal::{Boot, Rehearsal, rehearse},
-    status::WaitingFor,
+    status::{QueuedJob, WaitingFor},
 };
 
 /// How long repositories are looked at, at most.
@@ -27,11 +28,42 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What `plan --json` prints.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Planned {
+    /// Containers that would be booted now.
+    boots: Vec<PlannedBoot>,
+    /// Every queued job, and what it waits for.
+    queue: Vec<QueuedJob>,
+    /// Containers there are, by class.
+    active: BTreeMap<String, usize>,
+    /// What could not be looked at, and whatever else is wrong.
+    problems: Vec<String>,
+}
+
+/// A container that would be booted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PlannedBoot {
+    /// Its class.
+    class: String,
+    /// Where its runner would be registered.
+    scope: String,
+    /// `owner/repository` of the job that is the reason; absent where the class is to have one ready.
+    repo: Option<String>,
+    /// The forge's id of that job.
+    job_id: Option<u64>,
+}
+
 /// Exit status 0 = everything was looked at, 1 = something could not be, 2 = the configuration is refused.
 pub(super) fn main(args: Args) -> ExitCode {
-    conclude(decide(&args).map(|rehearsal| {
-        print(&rehearsal, args.json);
-        if rehearsal.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    conclude(decide(&args).and_then(|rehearsal| {
+        let good = rehearsal.problems.is_empty();
+        if args.json {
+            document::print(&Planned::from(rehearsal))?;
+        } else {
+            print(&rehearsal);
+        }
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }))
 }
 
@@ -44,22 +76,17 @@ fn decide(args: &Args) -> anyhow::Result<Rehearsal> {
     block_on(async { Ok(rehearse(open_forge(&settings)?, settings, host, records, drains, PATIENCE).await) })
 }
 
-fn print(rehearsal: &Rehearsal, json: bool) {
-    if json {
-        let boots: Vec<_> = rehearsal
-            .boots
-            .iter()
-            .map(|boot| {
-                let (repo, job) = boot.job.as_ref().map(|(repo, job)| (repo, job)).unzip();
-                json!({"class": boot.class, "scope": boot.scope, "repo": repo, "job_id": job})
-            })
-            .collect();
-        let document = json!({
-            "boots": boots, "queue": rehearsal.queue, "active": rehearsal.active, "problems": rehearsal.problems,
-        });
-        println!("{document}");
-        return;
+impl From<Rehearsal> for Planned {
+    fn from(Rehearsal { boots, queue, problems, active }: Rehearsal) -> Self {
+        let planned = |Boot { class, scope, job }| {
+            let (repo, job_id) = job.unzip();
+            PlannedBoot { class, scope, repo, job_id }
+        };
+        Self { boots: boots.into_iter().map(planned).collect(), queue, active, problems }
     }
+}
+
+fn print(rehearsal: &Rehearsal) {
     for Boot { class, scope, job } in &rehearsal.boots {
         let reason = match job {
             Some((repo, job)) => format!("for job {job} of {repo}"),

@@ -2,8 +2,9 @@
 
 use std::{
     fs::File,
+    hash::{BuildHasher, RandomState},
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     process::ExitCode,
     thread,
     time::Duration,
@@ -11,11 +12,12 @@ use std::{
 
 use anyhow::Context;
 use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
     io::dup,
     termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use zbus::proxy;
+use zbus::{OwnedObjectPath, proxy};
 
 use super::conclude;
 use crate::handover::ContainerName;
@@ -31,10 +33,23 @@ pub(super) struct Args {
     /// As this user of the container.
     #[arg(long, default_value = "root")]
     user: String,
-    /// A program and its arguments [default: the user's shell]
+    /// A program and its arguments [default: the user's shell, as at a login]
     #[arg(last = true)]
     command: Vec<String>,
 }
+
+/// Runs what is asked for and writes its exit status to the file that the first argument names: machined does not tell
+/// it. The file must not be there: the container's users cannot make this one write elsewhere. An interrupt ends what is
+/// asked for, and not this.
+const WRAPPER: &str = r#"
+trap : INT QUIT
+file=$1
+shift
+if [ $# -gt 0 ]; then "$@"; else "${SHELL:-/bin/sh}" -l; fi
+status=$?
+set -C
+echo $status >"$file"
+"#;
 
 #[proxy(
     interface = "org.freedesktop.machine1.Manager",
@@ -51,33 +66,76 @@ trait Machines {
         arguments: &[&str],
         environment: &[&str],
     ) -> zbus::Result<(zbus::OwnedFd, String)>;
+    fn get_machine(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
 }
 
-/// Exit status 0 = the shell ended, 1 = there was none.
+#[proxy(interface = "org.freedesktop.machine1.Machine", default_service = "org.freedesktop.machine1")]
+trait Machine {
+    /// Its process 1, as the host sees it.
+    #[zbus(property)]
+    fn leader(&self) -> zbus::Result<u32>;
+}
+
+/// Exit status: that of the shell or the program; 1 = there was none, or it was ended from outside.
 pub(super) fn main(args: Args) -> ExitCode {
-    conclude(run(&args).map(|()| ExitCode::SUCCESS))
+    conclude(run(&args).map(ExitCode::from))
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+fn run(args: &Args) -> anyhow::Result<u8> {
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let terminal = tokio::time::timeout(TIMEOUT, open(args)).await.context("no shell within 30 s")??;
-        converse(terminal).await
+        let opened = tokio::time::timeout(TIMEOUT, open(args)).await.context("no shell within 30 s")??;
+        let Opened { terminal, root, file } = opened;
+        converse(terminal).await?;
+        status(&root, &file).with_context(|| format!("the shell in {} was ended from outside", args.container))
     })
 }
 
-async fn open(args: &Args) -> anyhow::Result<OwnedFd> {
+/// A shell that runs.
+struct Opened {
+    terminal: OwnedFd,
+    /// The container's root directory.
+    root: OwnedFd,
+    /// Where in it the exit status will be.
+    file: String,
+}
+
+/// The exit status that the container wrote. What it may have put there instead is not followed, waited for or read whole.
+fn status(root: impl AsFd, file: &str) -> anyhow::Result<u8> {
+    let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(root, file, how, Mode::empty(), beneath).context("it left no exit status")?;
+    anyhow::ensure!(FileType::from_raw_mode(fstat(&found)?.st_mode).is_file(), "it left no exit status");
+    let mut text = String::new();
+    File::from(found).take(8).read_to_string(&mut text)?;
+    text.trim().parse().context("it left no exit status")
+}
+
+async fn open(args: &Args) -> anyhow::Result<Opened> {
     let bus = zbus::Connection::system().await.context("the system bus cannot be reached")?;
     let machines = MachinesProxy::new(&bus).await?;
-    let arguments: Vec<&str> = args.command.iter().map(String::as_str).collect();
-    let path = arguments.first().copied().unwrap_or_default();
+    let file = format!("/tmp/.gha-runner-shell.{:016x}", RandomState::new().hash_one(std::process::id()));
+    let wrapped = ["sh", "-c", WRAPPER, "sh", &file];
+    // The container's systemd would put variables of its own in their place.
+    let plain = |argument: &str| argument.replace('$', "$$");
+    let arguments: Vec<String> =
+        wrapped.into_iter().chain(args.command.iter().map(String::as_str)).map(plain).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let term = format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "vt220".to_owned()));
-    let opened = machines.open_machine_shell(args.container.as_str(), &args.user, path, &arguments, &[&term]).await;
-    let (terminal, _) = opened.with_context(|| {
+    let opened = async {
+        let name = args.container.as_str();
+        let machine = machines.get_machine(name).await?;
+        let leader = MachineProxy::new(&bus, machine).await?.leader().await?;
+        let root = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, format!("/proc/{leader}/root"), root, Mode::empty())?;
+        let (terminal, _) = machines.open_machine_shell(name, &args.user, "/bin/sh", &arguments, &[&term]).await?;
+        anyhow::Ok((terminal.into(), root))
+    };
+    let (terminal, root) = opened.await.with_context(|| {
         let remedy = "Remedy: be root, and see with `containers` that it runs; its template needs D-Bus";
         format!("no shell in {}. {remedy}", args.container)
     })?;
-    Ok(terminal.into())
+    Ok(Opened { terminal, root, file })
 }
 
 /// What is typed goes there and what it says comes here, until it ends.

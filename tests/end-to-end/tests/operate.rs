@@ -3,94 +3,24 @@
 //! `SNAPSHOTS=write` writes the expected outputs anew, below `tests/operate`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{path::Path, time::Duration};
+#[path = "operate/typed.rs"]
+mod typed;
 
-use end_to_end::{REPO, SERVICE, Stage, StageConfig, unit};
-use gha_runner_controller::{
-    api::v1,
-    controller::{cause::Cause, phase::Phase, status::WaitingFor},
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
 };
+
+use end_to_end::{REPO, SERVICE, Stage, StageConfig, TOKEN, unit};
+use gha_runner_controller::controller::{cause::Cause, phase::Phase, status::WaitingFor};
 use lab::Place;
-use serde_json::{Value, json};
 
-const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
+use self::typed::{document, documents, root, run, snapshot};
+
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a command printed, and its exit status.
-struct Said {
-    text: String,
-    errors: String,
-    code: i32,
-}
-
-fn run(stage: &Stage, before: &[&str], arguments: &[&str]) -> Said {
-    let command: Vec<&str> = before.iter().chain([&PROGRAM]).chain(arguments).copied().collect();
-    let output = stage.lab.exec(Place::Host, &command).unwrap();
-    Said { text: output.text(), errors: output.errors(), code: output.status.code().unwrap() }
-}
-
-fn root(stage: &Stage, arguments: &[&str]) -> Said {
-    run(stage, &[], arguments)
-}
-
-/// What differs from run to run is masked: names, ids, times, sizes. Columns are not aligned.
-fn masked(text: &str) -> String {
-    let mask = |word: &str| {
-        let bare = word.trim_end_matches([',', ';', ':', ')']);
-        let rest = &word[bare.len()..];
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let unit = |units: &[&str]| {
-            units.iter().any(|unit| bare.strip_suffix(unit).is_some_and(|number| digits(&number.replace('.', ""))))
-        };
-        let name = bare.parse::<gha_runner_controller::handover::ContainerName>().is_ok();
-        let shown = match bare {
-            _ if name => "CONTAINER",
-            _ if bare.starts_with("20") && bare.ends_with('Z') => "TIME",
-            _ if bare.contains("/24") || bare.contains("/30") => "SUBNET",
-            _ if unit(&["ms", "s", "m", "h"]) => "SPAN",
-            _ if unit(&["K", "M", "G"]) => "SIZE",
-            _ if digits(bare) && bare.len() > 2 => "ID",
-            _ if bare == env!("CARGO_PKG_VERSION") => "VERSION",
-            _ => bare,
-        };
-        format!("{shown}{rest}")
-    };
-    let line =
-        |line: &str| line.split_whitespace().map(mask).collect::<Vec<_>>().join(" ").replace("SPAN SPAN", "SPAN");
-    let polled = |line: String| match line.split_once("polled ") {
-        Some((before, after)) => format!("{before}polled N{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
-        None => line,
-    };
-    text.lines().map(|text| polled(line(text)) + "\n").collect()
-}
-
-/// Compares with what is expected.
-fn snapshot(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/operate/{name}.txt"));
-    let shown = masked(text);
-    if std::env::var_os("SNAPSHOTS").is_some_and(|what| what == "write") {
-        std::fs::write(&path, &shown).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        shown == expected,
-        "{name} printed\n{shown}\nand not, as in {}\n{expected}\n(whole: {text})",
-        path.display()
-    );
-}
-
-/// What a command prints with `--json` is what the OpenAPI document says of this schema.
-fn document(stage: &Stage, arguments: &[&str], schema: &str) -> Value {
-    let said = root(stage, &[arguments, &["--json"]].concat());
-    assert_eq!(said.code, 0, "{arguments:?}: {}{}", said.text, said.errors);
-    let document: Value = serde_json::from_str(&said.text).unwrap();
-    let components = serde_json::to_value(v1::document()).unwrap()["components"].clone();
-    let schema = json!({"$ref": format!("#/components/schemas/{schema}"), "components": components});
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    let wrong: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
-    assert!(wrong.is_empty(), "{arguments:?}: {wrong:?}: {document}");
-    document
-}
 
 #[test]
 fn an_operator_sees_what_runs_and_waits_and_can_end_it() {
@@ -106,12 +36,12 @@ fn an_operator_sees_what_runs_and_waits_and_can_end_it() {
     let status = root(&stage, &["status"]);
     assert_eq!(status.code, 0, "{}{}", status.text, status.errors);
     snapshot("status", &status.text);
-    document(&stage, &["status"], "Status");
+    document(&stage, &["status"], "status", 0);
     snapshot("jobs", &root(&stage, &["jobs"]).text);
-    let jobs = document(&stage, &["jobs", "--repo", REPO], "Jobs");
+    let jobs = document(&stage, &["jobs", "--repo", REPO], "jobs", 0);
     assert_eq!(jobs["queued"][0]["reason"], "class small has 1 of 1 containers; it is next", "{jobs}");
     snapshot("containers", &root(&stage, &["containers"]).text);
-    document(&stage, &["containers"], "Containers");
+    document(&stage, &["containers"], "containers", 0);
 
     // Somebody may look, and no more.
     let nobody = ["runuser", "-u", "nobody", "--"];
@@ -139,17 +69,27 @@ fn an_operator_sees_what_runs_and_waits_and_can_end_it() {
     assert!(journal.contains("is stopping") && journal.contains("operator:"), "{journal}");
 
     stage.wait_for("the next one ran", PATIENCE, |status| status.finished.len() == 2).unwrap();
-    let entries = document(&stage, &["history", "--repo", REPO], "Entries");
+    let entries = document(&stage, &["history", "--repo", REPO], "history", 0);
     assert_eq!(entries["entries"].as_array().unwrap().len(), 2, "{entries}");
     assert!(entries["entries"][0]["timeline"]["job_started_ms"].is_u64(), "{entries}");
     snapshot("history", &root(&stage, &["history"]).text);
-    let killed = document(&stage, &["history", "--cause", "stopped-by-operator"], "Entries");
+    let killed = document(&stage, &["history", "--cause", "stopped-by-operator"], "history", 0);
     assert_eq!(killed["entries"][0]["name"], running.name.as_str(), "{killed}");
-    assert_eq!(document(&stage, &["history", "--summary"], "Summary")["jobs"], 2);
+    assert_eq!(document(&stage, &["history", "--summary"], "history-summary", 0)["jobs"], 2);
     let sums = root(&stage, &["history", "--summary"]).text;
+    snapshot("history-summary", &sums);
     assert!(sums.contains("2 containers ended in the last 1day, 2 with a job"), "{sums}");
     let gone = root(&stage, &["logs", &long.to_string()]);
     assert!(gone.code == 0 && gone.text.contains("ended: stopped by operator"), "{}{}", gone.text, gone.errors);
+    let (lines, _) = documents(&stage, &["logs", &long.to_string()], "logs");
+    let console = format!("gha-runner-{}", running.name);
+    assert!(lines.iter().any(|line| line["by"] == console.as_str()), "{lines:#?}");
+    assert!(lines.iter().any(|line| line["message"].as_str().unwrap().contains("stopped by operator")), "{lines:#?}");
+    // Of what the controller says, a phase may go by unseen.
+    let by_controller = gone.text.lines().filter(|line| line.contains(" gha-runner-controller "));
+    let told = by_controller.filter(|line| !line.contains(" → ") && !line.contains("runner ended with"));
+    let told: String = told.map(|line| line.to_owned() + "\n").collect();
+    snapshot("logs", &told);
     let unknown = root(&stage, &["logs", "424242"]);
     assert!(unknown.code == 1 && unknown.errors.contains("Remedy"), "{}", unknown.errors);
 }
@@ -158,6 +98,7 @@ fn an_operator_sees_what_runs_and_waits_and_can_end_it() {
 fn what_is_drained_stays_drained_until_it_is_resumed() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
     snapshot("drain", &root(&stage, &["drain"]).text);
+    document(&stage, &["drain"], "drain", 0);
     let (_, job) = stage.queue_small("waits", "true").unwrap();
     stage.systemctl(&["restart", SERVICE]).unwrap();
     let waits = |status: &gha_runner_controller::controller::status::Status| {
@@ -165,17 +106,20 @@ fn what_is_drained_stays_drained_until_it_is_resumed() {
     };
     stage.wait_for("it waits for the operator", PATIENCE, waits).unwrap();
     snapshot("jobs-drained", &root(&stage, &["jobs"]).text);
-    document(&stage, &["resume"], "Done");
+    document(&stage, &["resume"], "resume", 0);
     assert_eq!(stage.wait_finished(job, PATIENCE).unwrap().cause, Cause::Succeeded);
     let unknown = root(&stage, &["drain", "huge"]);
     assert_eq!(unknown.code, 1);
     snapshot("drain-unknown", &unknown.errors);
-    let done = document(&stage, &["provision", "--repo", REPO, "--class", "small"], "Done");
+    let done = document(&stage, &["provision", "--repo", REPO, "--class", "small"], "provision", 0);
     let name = done["container"].as_str().unwrap().to_owned();
     let idle = |status: &gha_runner_controller::controller::status::Status| {
         status.active_containers.iter().any(|container| container.name == name && container.phase == Phase::Idle)
     };
     stage.wait_for("it is there", PATIENCE, idle).unwrap();
+    snapshot("provision", &root(&stage, &["provision", "--repo", REPO]).text);
+    document(&stage, &["stop", &name], "stop", 0);
+    snapshot("resume", &root(&stage, &["resume", "small"]).text);
     stage.wait_until_clean(PATIENCE).unwrap();
 }
 
@@ -190,6 +134,7 @@ fn containers_can_be_cleaned_up_without_a_controller() {
     let none = root(&stage, &["jobs"]);
     assert!(none.code == 1 && none.errors.contains("Remedy"), "{}", none.errors);
     snapshot("cleanup-nothing", &root(&stage, &["cleanup", "containers"]).text);
+    document(&stage, &["cleanup", "containers", "--all", "--dry-run"], "cleanup-containers", 0);
     snapshot("cleanup-dry-run", &root(&stage, &["cleanup", "containers", "--all", "--dry-run"]).text);
     let state = || stage.property(&unit("small", &running.name), "ActiveState").unwrap();
     assert_eq!(state(), "active");
@@ -201,15 +146,82 @@ fn containers_can_be_cleaned_up_without_a_controller() {
     stage.wait_until_clean(PATIENCE).unwrap();
 }
 
-#[test]
-fn completions_and_manual_pages_are_made_from_the_command_line_itself() {
-    let Some(stage) = Stage::boot(&StageConfig { start: false, ..StageConfig::default() }).unwrap() else { return };
-    let made = root(&stage, &["generate", "--output", "/tmp/made"]);
-    assert_eq!(made.code, 0, "{}", made.errors);
-    let files = stage.lab.exec(Place::Host, &["find", "/tmp/made", "-type", "f"]).unwrap().text();
-    for file in
-        ["completions/gha-runner-controller.bash", "man1/gha-runner-controller.1", "man1/gha-runner-controller-jobs.1"]
-    {
-        assert!(files.contains(file), "{file}: {files}");
+/// What comes out of a terminal, as it comes.
+struct Screen {
+    bytes: Receiver<Vec<u8>>,
+    text: String,
+}
+
+impl Screen {
+    fn wait_for(&mut self, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.text.contains(wanted) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let more = self.bytes.recv_timeout(left).unwrap_or_else(|_| panic!("no {wanted:?} in {:?}", self.text));
+            self.text.push_str(&String::from_utf8_lossy(&more));
+        }
+        // What comes next is looked for behind it.
+        let end = self.text.find(wanted).unwrap() + wanted.len();
+        self.text.drain(..end);
     }
+}
+
+#[test]
+fn a_person_types_in_a_containers_shell_and_its_exit_status_is_handed_through() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    let (_, job) = stage.queue_small("long", "sleep 300").unwrap();
+    let running = stage.wait_phase(job, Phase::Running, PATIENCE).unwrap();
+    // A terminal of its own on the host, of 40 lines.
+    let shell = format!("stty rows 40 cols 100; exec gha-runner-controller shell {}", running.name);
+    let command = ["script", "--quiet", "--return", "--command", &shell, "/dev/null"];
+    let mut command = stage.lab.command_in(Place::Host, &command).unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keys, mut out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (sender, bytes) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = out.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut screen = Screen { bytes, text: String::new() };
+    screen.wait_for("#");
+    keys.write_all(b"echo in $((6 * 7)) of $(cat /etc/hostname); stty size\n").unwrap();
+    screen.wait_for("in 42 of ");
+    screen.wait_for("40 100");
+    keys.write_all(b"sleep 600; echo was interrupted\n").unwrap();
+    screen.wait_for("was interrupted");
+    thread::sleep(Duration::from_millis(300));
+    keys.write_all(b"\x03").unwrap();
+    screen.wait_for("^C");
+    keys.write_all(b"exit 7\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7), "{}", screen.text);
+
+    for (command, code) in [("exit 0", 0), ("exit 200", 200), ("kill -TERM $$", 143), ("HOME=3; exit ${HOME}", 3)] {
+        assert_eq!(root(&stage, &["shell", &running.name, "--", "sh", "-c", command]).code, code, "{command}");
+    }
+    let none = root(&stage, &["shell", "j9999999"]);
+    assert_eq!(none.code, 1);
+    assert!(none.errors.contains("Remedy"), "{}", none.errors);
+    assert_eq!(stage.status().unwrap().active_containers.len(), 1, "the job goes on");
+}
+
+#[test]
+fn what_is_wrong_is_told_by_the_exit_status_as_well() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    stage
+        .wait_for("it looked", PATIENCE, |status| status.targets.iter().all(|target| target.last_poll_ms.is_some()))
+        .unwrap();
+    assert_eq!(root(&stage, &["status"]).code, 0);
+    stage.hub.revoke_token(TOKEN).unwrap();
+    stage.wait_for("it is told", Duration::from_secs(120), |status| !status.problems.is_empty()).unwrap();
+    let status = root(&stage, &["status"]);
+    assert_eq!(status.code, 3, "{}", status.text);
+    assert!(status.text.contains("degraded") && status.text.contains("401"), "{}", status.text);
+    document(&stage, &["status"], "status", 3);
+    assert_eq!(root(&stage, &["status", "--jason"]).code, 2);
+    stage.systemctl(&["stop", SERVICE]).unwrap();
+    assert_eq!(root(&stage, &["status"]).code, 1);
 }

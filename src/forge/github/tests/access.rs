@@ -185,3 +185,28 @@ async fn looks_leave_the_part_of_the_limit_that_is_not_ours() {
     assert!(served > 150, "{served}");
     github.mint("acme/api", "r-1", &["x".to_owned()]).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_counted_by_credential_and_the_forges_clock_is_compared_with_ours() {
+    let hub = Hub::new(Config::default());
+    let github = hub.github(
+        "[credential.app]\napp_id = 7\nprivate_key_file = \"/k\"\n[credential.main]\ntoken_file = \"/t\"\n\
+         [[target]]\norg = \"acme\"\ncredential = \"app\"\n\
+         [[target]]\nuser = \"octocat\"\ncredential = \"main\"\n",
+    );
+    assert_eq!(github.traffic("app"), crate::forge::Traffic::default());
+    github.look("acme/api").await.unwrap();
+    github.look("acme/api").await.unwrap();
+    github.look("octocat/nowhere").await.unwrap_err();
+    let app = github.traffic("app");
+    assert_eq!((app.calls.succeeded, app.calls.unchanged, app.calls.refused), (2, 2, 0), "{app:?}");
+    assert!(app.clock_offset.unwrap().abs() < 1.0, "{app:?}");
+    assert_eq!(github.traffic("main").calls.refused, 1);
+
+    hub.world.borrow_mut().inject(Fault::times(1, SimCall::ListRuns, What::DateSkew { seconds: -300 }));
+    hub.world.borrow_mut().inject(Fault::times(1, SimCall::ListRuns, What::LostAnswer));
+    github.look("acme/web").await.unwrap_err();
+    let app = github.traffic("app");
+    assert_eq!(app.calls.unanswered, 1, "{app:?}");
+    assert!((-301.0..-299.0).contains(&app.clock_offset.unwrap()), "{app:?}");
+}
