@@ -37,8 +37,8 @@ nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 unit: ## unit and property tests
 	$(CARGO) test --release --locked --workspace --lib --bins
 
-command-line: ## completions, manual pages, schemas, exit statuses
-	$(CARGO) test --release --locked --test command_line
+command-line: ## the program's commands without a host: completions, schemas, exit statuses, check, the guest's hook
+	$(CARGO) test --release --locked --test command_line --test check --test guest_admit
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
 	$(CARGO) test --release --locked --test simulation
