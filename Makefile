@@ -3,6 +3,10 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/gha-runner-controller
+# Of the whole workspace, whichever test it is: with one set of features nothing is compiled twice.
+TEST = $(CARGO) test --release --locked --workspace
+# The tests of a member.
+tests_of = $(patsubst tests/$(1)/tests/%.rs,--test %,$(patsubst %/main.rs,%.rs,$(wildcard tests/$(1)/tests/*.rs tests/$(1)/tests/*/main.rs)))
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
@@ -35,43 +39,43 @@ nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 	@tests/nix/options.sh "$(NIXPKGS)" >docs/options.md.new && mv docs/options.md.new docs/options.md
 
 unit: ## unit and property tests
-	$(CARGO) test --release --locked --workspace --lib --bins
+	$(TEST) --lib --bins
 
 command-line: ## the program's commands without a host: completions, schemas, exit statuses, check, the guest's hook
-	$(CARGO) test --release --locked --test command_line --test check --test guest_admit
+	$(TEST) --test command_line --test check --test guest_admit
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
-	$(CARGO) test --release --locked --test simulation
+	$(TEST) --test simulation
 
 simulator: ## the simulated GitHub and the stand-in runner
-	$(CARGO) test --release --locked -p github-sim --tests
+	$(TEST) $(call tests_of,github-sim)
 
 conformance: ## the scale set client against the simulated GitHub, and beside GitHub's own client if Go is here
-	$(CARGO) test --release --locked --test scale_set --test conformance -- --nocapture
+	$(TEST) --test scale_set --test conformance -- --nocapture
 
 lab: build ## the lab itself (root)
-	$(CARGO) test --release --locked -p lab --tests $(ALONE)
+	$(TEST) $(call tests_of,lab) $(ALONE)
 
 containers: build ## container units on a real systemd host, without a controller (root)
-	$(CARGO) test --release --locked --test containers $(ALONE)
+	$(TEST) --test containers $(ALONE)
 
 breakout: build ## what jobs could try against the host and each other (BREAKOUT_UPDATE=1 writes docs/security.md) (root)
-	$(CARGO) test --release --locked -p breakout --tests $(ALONE) --nocapture
+	$(TEST) $(call tests_of,breakout) $(ALONE) --nocapture
 
 leaks: build ## 500 container lives in a row, 20 at once, and nothing is left; `end-to-end` has 60 (LIVES=n) (root)
-	LIVES=$${LIVES:-500} $(CARGO) test --release --locked -p end-to-end --test leaks $(ALONE) --nocapture
+	LIVES=$${LIVES:-500} $(TEST) --test leaks $(ALONE) --nocapture
 
 limits: build ## limits in a virtual machine, where the kernel enforces them (root)
-	$(CARGO) test --release --locked --test limits $(ALONE) --nocapture
+	$(TEST) --test limits $(ALONE) --nocapture
 
 end-to-end: build ## the product in the lab against the simulated GitHub (root)
-	$(CARGO) test --release --locked -p end-to-end --tests --no-fail-fast $(ALONE)
+	$(TEST) $(call tests_of,end-to-end) --no-fail-fast $(ALONE)
 
 demo: setup build ## watch queued jobs become containers and leave nothing (root)
-	@$(CARGO) run --release --locked --quiet -p end-to-end --bin demo
+	@$(dir $(PROGRAM))demo
 
 screenshots: setup build ## draw the dashboard's pictures in docs/dashboard anew (root)
-	GHA_SCREENSHOTS="$(CURDIR)/docs/dashboard" $(CARGO) test --release --locked -p end-to-end --test dashboard $(ALONE)
+	GHA_SCREENSHOTS="$(CURDIR)/docs/dashboard" $(TEST) --test dashboard $(ALONE)
 
 bench: setup build ## measure; prints tables, never fails on a time (root)
-	@$(CARGO) run --release --locked --quiet -p end-to-end --bin bench
+	@$(dir $(PROGRAM))bench

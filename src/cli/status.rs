@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{self, Health},
     config::PRIVILEGED_COST,
-    controller::status::{Finished, IntakeStatus, SetStatus, Status},
+    controller::status::{ClassIntake, Finished, IntakeStatus, SetStatus, Status},
 };
 
 /// Time between two looks of `--watch`.
@@ -110,9 +110,12 @@ pub fn for_people(status: &Status, health: &Health) -> String {
         let _ = writeln!(text, "{}", set_shown(set));
     }
     for target in &status.targets {
-        // Where there is a set, its line says it.
-        let has_set = |class: &str| status.sets.iter().any(|set| set.class == class && set.scope == target.repo);
-        for chosen in target.intake.iter().filter(|chosen| !has_set(&chosen.class)) {
+        // Where there is a set, its line says it; where nothing was chosen, there is nothing to say.
+        let is_said = |chosen: &ClassIntake| {
+            chosen.reason == ClassIntake::AS_CONFIGURED
+                || status.sets.iter().any(|set| set.class == chosen.class && set.scope == target.repo)
+        };
+        for chosen in target.intake.iter().filter(|chosen| !is_said(chosen)) {
             let intake = match chosen.intake {
                 IntakeStatus::ScaleSet => "by scale set",
                 IntakeStatus::Polling => "by polling",

@@ -174,6 +174,11 @@ pub struct ClassIntake {
     pub reason: String,
 }
 
+impl ClassIntake {
+    /// The reason where nothing was to be chosen.
+    pub const AS_CONFIGURED: &str = "the class has intake = \"polling\"";
+}
+
 /// A credential's rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RateLimitStatus {

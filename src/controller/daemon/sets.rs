@@ -539,7 +539,7 @@ impl<'w, W: World> Daemon<'w, W> {
             let otherwise =
                 if self.is_set_alone(class.intake, target) { IntakeStatus::None } else { IntakeStatus::Polling };
             let (intake, reason) = match (sets.as_slice(), &class.intake) {
-                ([], Intake::Polling) => (IntakeStatus::Polling, "the class has intake = \"polling\"".to_owned()),
+                ([], Intake::Polling) => (IntakeStatus::Polling, ClassIntake::AS_CONFIGURED.to_owned()),
                 ([], Intake::Auto) if otherwise == IntakeStatus::Polling => (
                     IntakeStatus::Polling,
                     "intake = \"auto\" polls where runners are registered with repositories that the forge lists: a \
