@@ -94,7 +94,7 @@ pub fn one(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started>
     stage.lab.shell(&format!("chown -R {0}:{0} {directory}", units::USER))?;
     let unit = units::container_unit(class, &name.parse()?);
     stage.lab.shell(&format!("exec systemctl --no-block start {unit}"))?;
-    let (booted, runner) = story(stage, &name)?;
+    let (booted, runner) = story(stage, &name).with_context(|| stage.lab.journal(&unit).unwrap_or_default())?;
     // systemd's own word on when it began: getting a command into the host takes longer than the command.
     let journal = stage.lab.shell(&format!("journalctl -q -u {unit} -o short-unix --since=-1min"))?;
     let begun = journal.lines().rfind(|line| line.contains(": Starting ")).unwrap_or_default();
