@@ -22,6 +22,8 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for a guest that can be listened to.
+const TO_LISTEN: Duration = Duration::from_secs(5);
 /// Configuration of a runner that will find no forge: it is started, which is what counts here. Base64 of
 /// `{".runner":"e30=",".credentials":"e30=",".credentials_rsaparams":"e30="}`.
 const GRANT: &str = r#"{"kind":"github-jit","encoded_jit_config":"eyIucnVubmVyIjoiZTMwPSIsIi5jcmVkZW50aWFscyI6ImUzMD0iLCIuY3JlZGVudGlhbHNfcnNhcGFyYW1zIjoiZTMwPSJ9"}"#;
@@ -74,8 +76,14 @@ impl Started {
     }
 }
 
-/// Starts one of this class, and waits for its end.
+/// Starts one of this class, and waits for its end. Its runner ends at once, so that now and then it is gone before
+/// anybody has listened to it: then another is started.
 pub fn one(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started> {
+    let again = |_| started(stage, class, number);
+    started(stage, class, number).or_else(again).or_else(again)
+}
+
+fn started(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started> {
     let name = format!("j{number:07}");
     let record = ContainerRecord {
         version: VERSION,
@@ -94,7 +102,11 @@ pub fn one(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started>
     stage.lab.shell(&format!("chown -R {0}:{0} {directory}", units::USER))?;
     let unit = units::container_unit(class, &name.parse()?);
     stage.lab.shell(&format!("exec systemctl --no-block start {unit}"))?;
-    let (booted, runner) = story(stage, &name).with_context(|| stage.lab.journal(&unit).unwrap_or_default())?;
+    let story = story(stage, &name).with_context(|| stage.lab.journal(&unit).unwrap_or_default());
+    if story.is_err() {
+        stage.lab.shell(&format!("systemctl stop {unit}; rm -r {directory}"))?;
+    }
+    let (booted, runner) = story?;
     // systemd's own word on when it began: getting a command into the host takes longer than the command.
     let journal = stage.lab.shell(&format!("journalctl -q -u {unit} -o short-unix --since=-1min"))?;
     let begun = journal.lines().rfind(|line| line.contains(": Starting ")).unwrap_or_default();
@@ -115,7 +127,7 @@ pub fn one(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started>
 /// When the guest ran, and when it started the runner.
 fn story(stage: &Stage, name: &str) -> anyhow::Result<(u64, u64)> {
     let path = stage.lab.host_path(format!("{EVENTS_DIR}/{name}/{SOCKET_FILE}"))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TO_LISTEN;
     let stream = loop {
         match UnixStream::connect(&path) {
             Ok(stream) => break stream,
