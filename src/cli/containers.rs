@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{
     block_on,
     client::Reach,
-    conclude,
+    conclude, document,
     table::{bytes, or_dash, seconds, table},
 };
 use crate::{api::v1::Containers, controller::status::ActiveContainer};
@@ -28,7 +28,7 @@ pub(super) fn main(args: Args) -> ExitCode {
 async fn show(args: &Args) -> anyhow::Result<()> {
     let all: Containers = args.reach.get("/api/v1/containers").await?;
     if args.json {
-        println!("{}", serde_json::to_string(&all)?);
+        document::print(&all)?;
     } else {
         println!("{} containers", all.containers.len());
         if !all.containers.is_empty() {

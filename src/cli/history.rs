@@ -5,7 +5,7 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use super::{
     block_on,
     client::Reach,
-    conclude,
+    conclude, document,
     table::{bytes, milliseconds, or_dash, seconds, table},
 };
 use crate::{
@@ -58,7 +58,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
         let hours = args.since.map_or(24, |since| since.as_secs().div_ceil(3600).max(1));
         let summary: Summary = args.reach.get(&format!("/api/v1/history/summary?hours={hours}")).await?;
         if args.json {
-            println!("{}", serde_json::to_string(&summary)?);
+            document::print(&summary)?;
         } else {
             print!("{}", sums(&summary, hours));
         }
@@ -78,7 +78,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
     };
     let entries: Entries = args.reach.get(&format!("/api/v1/history?{}", filter.query())).await?;
     if args.json {
-        println!("{}", serde_json::to_string(&entries)?);
+        document::print(&entries)?;
     } else {
         println!("{} ended", entries.entries.len());
         if !entries.entries.is_empty() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{
     block_on,
     client::Reach,
-    conclude,
+    conclude, document,
     table::{seconds, table},
 };
 use crate::api::v1::Jobs;
@@ -35,7 +35,7 @@ async fn show(args: &Args) -> anyhow::Result<()> {
         jobs.running.retain(|container| container.repo.eq_ignore_ascii_case(wanted));
     }
     if args.json {
-        println!("{}", serde_json::to_string(&jobs)?);
+        document::print(&jobs)?;
         return Ok(());
     }
     print!("{}", for_people(&jobs));

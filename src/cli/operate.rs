@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{block_on, client::Reach, conclude};
+use super::{block_on, client::Reach, conclude, document};
 use crate::{
     api::v1::{Part, Wanted},
     controller::operation::Done,
@@ -72,7 +72,7 @@ fn ask(reach: &Reach, path: &str, body: &impl Serialize, json: bool) -> ExitCode
     let done = block_on(reach.post::<Done>(path, body));
     conclude(done.and_then(|done| {
         if json {
-            println!("{}", serde_json::to_string(&done)?);
+            document::print(&done)?;
         } else {
             println!("{}", done.message);
         }

@@ -15,8 +15,7 @@ use tower::ServiceExt;
 use super::{Answer, Api, Tools};
 use crate::api::Peer;
 
-/// Largest request and largest answer, in bytes.
-const REQUEST_LIMIT: usize = 64 << 10;
+/// Largest answer, in bytes; requests are limited with all others.
 const ANSWER_LIMIT: usize = 16 << 20;
 
 /// The tools, asking `routes` in this process. Without a token, only who asks this host by one of its own names is
@@ -25,7 +24,6 @@ pub(crate) fn service(routes: Router, any_name: bool) -> StreamableHttpService<T
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
-        .with_max_request_body_bytes(REQUEST_LIMIT)
         .enforce_origin_validation();
     let config = if any_name { config.disable_allowed_hosts() } else { config };
     let tools = Tools::new(Arc::new(Routes(routes)), None);

@@ -355,9 +355,8 @@ impl<W: World> Daemon<'_, W> {
             problems.extend(offset.map(|offset| {
                 let way = if offset > 0.0 { "behind" } else { "ahead of" };
                 format!(
-                    "clock: this host's is {:.0} s {way} that of credential {name}'s forge. Remedy: let it be set by \
-                     the network: timedatectl set-ntp true",
-                    offset.abs()
+                    "clock: this host's is more than {CLOCK_OFF} s {way} that of credential {name}'s forge. Remedy: let \
+                     it be set by the network: timedatectl set-ntp true"
                 )
             }));
         }

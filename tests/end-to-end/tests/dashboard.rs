@@ -62,7 +62,8 @@ fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_e
         return;
     }
     let config = StageConfig {
-        classes: "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\nmax_concurrent = 2\nmemory = \"1G\"\n"
+        classes: "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\nmax_concurrent = 2\nmemory = \"1G\"\n\
+                  timeout = \"30min\"\n"
             .to_owned(),
         ..StageConfig::default()
     };
@@ -80,6 +81,7 @@ fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_e
     page.wait("document.querySelector('#link').dataset.state === 'live'", MINUTE).unwrap();
     page.wait("document.querySelector('#queue').innerText.includes('no class has label windows')", MINUTE).unwrap();
     page.wait("document.querySelector('#last').innerText.includes('unit tests')", MINUTE).unwrap();
+    page.wait("document.querySelector('#now').innerText.includes('30 min 0 s at most')", MINUTE).unwrap();
     let shown = page.run("return document.querySelector('#queue').innerText").unwrap();
     assert!(shown.as_str().unwrap().contains(HOSTILE), "{shown}");
     assert_eq!(page.run("return document.querySelectorAll('main img, main b').length").unwrap(), 0);

@@ -49,12 +49,7 @@ const BOOT: &str = r#"
 
 #[test]
 fn a_nixos_container_waits_for_no_unit_before_its_runner() {
-    let (Ok(system), Ok(runner), Ok(_)) =
-        (env::var("GHA_LAB_SYSTEM"), env::var("GHA_LAB_RUNNER"), env::var("GHA_LAB_STORE"))
-    else {
-        println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM, GHA_LAB_RUNNER)");
-        return;
-    };
+    let Some(Built { system, runner, .. }) = Built::given() else { return };
     let config = StageConfig { classes: class(&system, &runner), ..StageConfig::default() };
     let Some(stage) = Stage::boot(&config).unwrap() else { return };
     stage.lab.shell("mkdir -p /nix/var/nix/gcroots").unwrap();
@@ -86,16 +81,29 @@ fn a_nixos_container_waits_for_no_unit_before_its_runner() {
 
 #[test]
 fn what_a_nixos_container_promises_holds_inside() {
-    let (Ok(system), Ok(runner), Ok(_)) =
-        (env::var("GHA_LAB_SYSTEM"), env::var("GHA_LAB_RUNNER"), env::var("GHA_LAB_STORE"))
-    else {
-        println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM, GHA_LAB_RUNNER)");
-        return;
-    };
+    let Some(Built { system, runner, .. }) = Built::given() else { return };
     let classes = class(&system, &runner).replace("[template", "docker.enable = true\n[template");
     let Some(stage) = Stage::boot(&StageConfig { classes, ..StageConfig::default() }).unwrap() else { return };
     stage.lab.shell("mkdir -p /nix/var/nix/gcroots").unwrap();
     Scenario { hub: &stage.hub, host: &stage.lab }.inside().unwrap();
+}
+
+/// What was built for these tests.
+struct Built {
+    system: String,
+    runner: String,
+    store: String,
+}
+
+impl Built {
+    fn given() -> Option<Self> {
+        let [system, runner, store] = ["GHA_LAB_SYSTEM", "GHA_LAB_RUNNER", "GHA_LAB_STORE"].map(env::var);
+        let (Ok(system), Ok(runner), Ok(store)) = (system, runner, store) else {
+            println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM, GHA_LAB_RUNNER)");
+            return None;
+        };
+        Some(Self { system, runner, store })
+    }
 }
 
 /// A class whose containers boot this system.
@@ -108,12 +116,7 @@ fn class(system: &str, runner: &str) -> String {
 
 #[test]
 fn a_job_runs_in_a_nixos_container_writes_to_its_store_and_leaves_the_hosts_as_it_was() {
-    let (Ok(system), Ok(runner), Ok(store)) =
-        (env::var("GHA_LAB_SYSTEM"), env::var("GHA_LAB_RUNNER"), env::var("GHA_LAB_STORE"))
-    else {
-        println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM, GHA_LAB_RUNNER)");
-        return;
-    };
+    let Some(Built { system, runner, store }) = Built::given() else { return };
     let config = StageConfig { classes: class(&system, &runner), ..StageConfig::default() };
     let Some(stage) = Stage::boot(&config).unwrap() else { return };
     stage.lab.shell("mkdir -p /nix/var/nix/gcroots").unwrap();
