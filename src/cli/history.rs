@@ -88,8 +88,8 @@ async fn show(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-const HEAD: [&str; 10] =
-    ["ENDED", "CONTAINER", "CAUSE", "CLASS", "REPOSITORY", "JOB", "WAITED", "RAN", "MEMORY", "NAME"];
+const HEAD: [&str; 11] =
+    ["ENDED", "CONTAINER", "CAUSE", "CLASS", "REPOSITORY", "JOB", "WAITED", "RAN", "MEMORY", "NAME", "REASON"];
 
 fn row(ended: &Finished) -> Vec<String> {
     let timeline = &ended.timeline;
@@ -105,6 +105,7 @@ fn row(ended: &Finished) -> Vec<String> {
         or_dash(timeline.ran_ms(), milliseconds),
         or_dash(ended.memory_peak, bytes),
         ended.job_name.clone(),
+        ended.reason.clone().unwrap_or_default(),
     ]
 }
 

@@ -10,7 +10,7 @@ use crate::{
     config,
     handover::ContainerName,
     sandbox::{
-        Paths, firewall, nspawn,
+        Paths, firewall, launcher, nspawn,
         prepare::{self, Step},
         sweep, teardown, user_namespace,
     },
@@ -38,6 +38,12 @@ pub(super) enum Command {
     },
     /// Remove what is left of containers whose unit is gone.
     Sweep,
+    /// Start and stop containers at the controller's order, on the socket that systemd passes.
+    Launch {
+        /// The resolved settings.
+        #[arg(long, value_name = "FILE")]
+        settings: PathBuf,
+    },
     /// Load the table that keeps containers away from everything but the internet.
     Firewall {
         /// The resolved settings.
@@ -73,6 +79,7 @@ pub(super) fn main(command: Command) -> ExitCode {
             return if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Command::Sweep => sweep(),
+        Command::Launch { settings } => launcher::serve(&settings),
         Command::Firewall { remove: true, .. } => firewall::remove(),
         Command::Firewall { settings, .. } => load_firewall(settings),
         Command::HoldUserNamespace => user_namespace::hold().context("cannot make a user namespace"),

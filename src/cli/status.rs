@@ -146,7 +146,7 @@ pub fn for_people(status: &Status, health: &Health) -> String {
     }
     if !status.finished.is_empty() {
         let rows = status.finished.iter().rev().take(ENDED_SHOWN).map(|ended| finished_row(ended));
-        text.push_str(&table(&["ENDED", "CAUSE", "CLASS", "REPOSITORY", "JOB", "RAN", "NAME"], rows));
+        text.push_str(&table(&["ENDED", "CAUSE", "CLASS", "REPOSITORY", "JOB", "RAN", "NAME", "REASON"], rows));
     }
     text
 }
@@ -179,5 +179,6 @@ fn finished_row(ended: &Finished) -> Vec<String> {
         or_dash(ended.job_id, |id| id.to_string()),
         ran,
         ended.job_name.clone(),
+        ended.reason.clone().unwrap_or_default(),
     ]
 }

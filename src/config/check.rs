@@ -12,6 +12,7 @@ use std::{
 };
 
 pub(in crate::config) use self::found::Found;
+pub use self::found::is_name;
 use super::{
     Github, Http, IDS, Ids, Network, Problems, Settings, Webhook,
     file::{IdsWritten, NetworkWritten, WebhookWritten, Written},

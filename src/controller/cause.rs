@@ -125,6 +125,8 @@ pub struct Evidence<'a> {
     pub conclusion: Option<&'a str>,
     /// Whether the unit was stopped on the host before the job ended, and not by the controller.
     pub stopped: bool,
+    /// The unit was active and the guest was never heard: the container's init did not get as far.
+    pub unheard: bool,
     /// What the guest said of the job's result.
     pub result: Option<JobResult>,
     /// The last trouble the guest reported.
@@ -150,13 +152,14 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         return decided;
     }
     let ending = evidence.ending;
+    // Before anything of the container ran, and so nothing inside can have caused it.
+    if ending.is_some_and(|ending| ending.error.is_some()) {
+        return Cause::BootFailed;
+    }
     match ending.map(|ending| ending.service_result.as_str()) {
         Some("timeout") => return Cause::TimedOut,
         Some("oom-kill") => return Cause::OutOfMemory,
         _ => {}
-    }
-    if ending.is_some_and(|ending| ending.error.is_some()) {
-        return Cause::BootFailed;
     }
     // The job may have ended over it before systemd could say so. One that got over it, and succeeded, did not.
     let succeeded = matches!(evidence.conclusion, Some("success" | "neutral"))
@@ -198,6 +201,7 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         // A power-off inside gives 0 as well.
         Some(GuestExit::Succeeded) if evidence.had_job => Cause::Unknown,
         Some(GuestExit::Succeeded) => Cause::RunnerFailed,
+        None if evidence.unheard && ending.is_some_and(|ending| !ending.asked_to_stop) => Cause::BootFailed,
         None if ending.is_some() => Cause::StoppedByOperator,
         None => Cause::Unknown,
     }
@@ -216,6 +220,8 @@ mod tests {
             exit_code: Some("exited".into()),
             exit_status: Some(status.into()),
             error: None,
+            last_words: None,
+            asked_to_stop: false,
             memory_peak: None,
             oom_kills: None,
             cpu_us: None,
@@ -231,6 +237,27 @@ mod tests {
         for cause in Cause::value_variants() {
             assert_eq!(serde_json::to_value(cause).unwrap(), cause.word());
             assert_eq!(Cause::from_str(cause.word(), false), Ok(*cause));
+        }
+    }
+
+    #[test]
+    fn what_ends_before_its_guest_speaks_failed_to_boot_unless_somebody_stopped_it() {
+        let refused = Ending { error: Some("Invalid user".into()), ..ending("exit-code", "1") };
+        let slow = Ending { error: Some("it ended before it was up (timeout)".into()), ..ending("timeout", "255") };
+        let silent = ending("exit-code", "1");
+        let stopped = Ending { asked_to_stop: true, ..ending("exit-code", "255") };
+        for (ending, unheard, expected) in [
+            (&refused, false, Cause::BootFailed),
+            (&slow, false, Cause::BootFailed),
+            (&silent, true, Cause::BootFailed),
+            (&silent, false, Cause::StoppedByOperator),
+            (&stopped, true, Cause::StoppedByOperator),
+        ] {
+            assert_eq!(
+                cause(&Evidence { ending: Some(ending), unheard, ..Default::default() }),
+                expected,
+                "{ending:?}"
+            );
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Container {
     pub exit_status: Option<String>,
     /// Something on the host stopped its unit before its job ended.
     pub stopped: bool,
+    /// What went wrong, in the words of who reported it.
+    pub reason: Option<String>,
     /// Ends the following of its guest.
     pub feed: Option<AbortHandle>,
     /// Tries to remove the registration so far.
@@ -92,6 +94,7 @@ impl Container {
             service_result: None,
             exit_status: None,
             stopped,
+            reason: None,
             feed: None,
             settle_tries: 0,
             deregistered: false,
@@ -160,6 +163,11 @@ impl Container {
         self.cpu_us = ending.cpu_us;
         self.service_result = Some(ending.service_result.clone());
         self.exit_status.clone_from(&ending.exit_status);
+    }
+
+    /// Its unit was active, and its guest was never heard.
+    pub fn is_unheard(&self) -> bool {
+        self.record.timeline.active_ms.is_some() && self.record.timeline.booted_ms.is_none()
     }
 
     /// Takes in a unit's state. The end of a unit is not handled here.

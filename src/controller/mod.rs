@@ -14,6 +14,7 @@ pub mod gate;
 pub mod ghosts;
 pub mod guests;
 pub mod host_name;
+pub mod launcher;
 pub mod ledger;
 pub mod open_forge;
 pub mod operation;

@@ -483,6 +483,9 @@ pub struct Finished {
     pub conclusion: Option<String>,
     /// Why the container ended.
     pub cause: Cause,
+    /// What went wrong, in the words of who reported it; absent where the cause says it all.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// The runner's name at the forge.
     pub runner_name: String,
     /// Its subnet.
@@ -535,6 +538,7 @@ impl Finished {
                 Stage::Stopping { cause } | Stage::Settling { cause } => cause,
                 Stage::Minting | Stage::Started => Cause::Unknown,
             },
+            reason: container.reason.clone(),
             runner_name: record.runner_name.clone(),
             subnet: record.subnet.to_string(),
             service_result: container.service_result.clone(),

@@ -1,21 +1,40 @@
-//! systemd over D-Bus: starting, stopping, listing and hearing of container units (org.freedesktop.systemd1(5)).
+//! systemd: orders by the launcher, listing and signals of container units over D-Bus (org.freedesktop.systemd1(5)).
 //!
-//! machined is not asked: every machine belongs to its unit (`--keep-unit`), so systemd's word covers both.
+//! machined is not asked: every machine belongs to its unit (`--keep-unit`), so systemd's word covers both. A message
+//! bus that is restarted takes the connection with it, and systemd needs a moment to be on the new one: the connection
+//! is made anew, and only an outage that lasts is an error.
 
-use std::{collections::HashMap, num::NonZero, time::Duration};
+use std::{collections::HashMap, num::NonZero, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{info, warn};
 use zbus::{
     Connection, MatchRule, Message, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant, Variant, message::Type,
     proxy,
 };
 
-use super::edges::{EdgeError, Systemd, Unit, UnitState};
-use crate::{handover::ContainerName, units};
+use super::{
+    edges::{EdgeError, Systemd, Unit, UnitState},
+    launcher,
+};
+use crate::{
+    handover::{
+        ContainerName,
+        order::{Order, Verb},
+    },
+    units,
+};
 
 /// Longest wait for systemd's answer to a request.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a bus, or systemd on it, may be away before that is an error.
+const OUTAGE: Duration = Duration::from_secs(5);
+/// Pause between tries to connect.
+const RECONNECT: Duration = Duration::from_millis(100);
 /// Signals kept while the loop is busy; when more come, the oldest are lost and the listing makes up for them.
 const QUEUE: Option<NonZero<usize>> = NonZero::new(4096);
 const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
@@ -31,71 +50,129 @@ type Row = (String, String, String, String, String, String, OwnedObjectPath, u32
     default_path = "/org/freedesktop/systemd1"
 )]
 trait Manager {
-    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Row>>;
     fn subscribe(&self) -> zbus::Result<()>;
 }
 
-/// The real systemd.
+/// One connection to the bus, for as long as it lasts.
 #[derive(Debug)]
-pub struct SystemdBus {
+struct Bus {
     manager: ManagerProxy<'static>,
     /// Property changes of units, and units being unloaded.
     signals: Mutex<MessageStream>,
     removals: Mutex<MessageStream>,
 }
 
+impl Bus {
+    /// Connects to the system bus and asks for signals.
+    async fn connect() -> zbus::Result<Self> {
+        let connection = Connection::system().await?;
+        let manager = ManagerProxy::new(&connection).await?;
+        let rule = |interface: &'static str, member: &'static str| {
+            MatchRule::builder()
+                .msg_type(Type::Signal)
+                .sender("org.freedesktop.systemd1")
+                .interface(interface)
+                .member(member)
+        };
+        let changes = rule("org.freedesktop.DBus.Properties", "PropertiesChanged")
+            .path_namespace("/org/freedesktop/systemd1/unit")
+            .arg(0, UNIT_INTERFACE)
+            .build()?;
+        let removals = rule("org.freedesktop.systemd1.Manager", "UnitRemoved").build()?;
+        let signals = MessageStream::for_match_rule(changes, &connection, QUEUE).await?;
+        let removals = MessageStream::for_match_rule(removals, &connection, QUEUE).await?;
+        // systemd forgets who subscribed when the bus goes.
+        manager.subscribe().await?;
+        Ok(Self { manager, signals: signals.into(), removals: removals.into() })
+    }
+
+    /// The next change of a container unit; `None` = the connection is gone.
+    async fn changed(&self) -> Option<Vec<Unit>> {
+        let mut signals = self.signals.lock().await;
+        let mut removals = self.removals.lock().await;
+        loop {
+            tokio::select! {
+                message = signals.next() => if let Some(heard) = heard(&message?.ok()?) { return Some(heard) },
+                message = removals.next() => if removed(&message?.ok()?) { return Some(Vec::new()) },
+            }
+        }
+    }
+}
+
+/// The real systemd.
+#[derive(Debug)]
+pub struct SystemdBus {
+    bus: Mutex<Option<Arc<Bus>>>,
+}
+
 impl SystemdBus {
     /// Connects to the system bus and asks for signals.
     pub async fn connect() -> Result<Self, EdgeError> {
-        let connect = async {
-            let connection = Connection::system().await?;
-            let manager = ManagerProxy::new(&connection).await?;
-            let rule = |interface: &'static str, member: &'static str| {
-                MatchRule::builder()
-                    .msg_type(Type::Signal)
-                    .sender("org.freedesktop.systemd1")
-                    .interface(interface)
-                    .member(member)
+        let systemd = Self { bus: Mutex::default() };
+        systemd.bus().await?;
+        Ok(systemd)
+    }
+
+    /// The connection there is, or a new one; an error once there was none for [`OUTAGE`].
+    async fn bus(&self) -> Result<Arc<Bus>, EdgeError> {
+        let mut bus = self.bus.lock().await;
+        if let Some(bus) = &*bus {
+            return Ok(bus.clone());
+        }
+        let begun = Instant::now();
+        loop {
+            let error = match timeout(TIMEOUT, Bus::connect()).await {
+                Ok(Ok(new)) => return Ok(bus.insert(Arc::new(new)).clone()),
+                Ok(Err(error)) => EdgeError(error.to_string()),
+                Err(_) => no_answer(),
             };
-            let changes = rule("org.freedesktop.DBus.Properties", "PropertiesChanged")
-                .path_namespace("/org/freedesktop/systemd1/unit")
-                .arg(0, UNIT_INTERFACE)
-                .build()?;
-            let removals = rule("org.freedesktop.systemd1.Manager", "UnitRemoved").build()?;
-            let signals = MessageStream::for_match_rule(changes, &connection, QUEUE).await?;
-            let removals = MessageStream::for_match_rule(removals, &connection, QUEUE).await?;
-            manager.subscribe().await?;
-            Ok::<_, zbus::Error>(Self { manager, signals: signals.into(), removals: removals.into() })
+            if begun.elapsed() >= OUTAGE {
+                return Err(error);
+            }
+            sleep(RECONNECT).await;
+        }
+    }
+
+    /// Forgets a connection that failed, unless somebody was faster.
+    async fn lose(&self, lost: &Arc<Bus>) {
+        let mut bus = self.bus.lock().await;
+        if bus.as_ref().is_some_and(|bus| Arc::ptr_eq(bus, lost)) {
+            *bus = None;
+        }
+    }
+
+    async fn order(&self, verb: Verb, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+        launcher::send(&Order { verb, class: class.to_owned(), name: name.clone() }).await
+    }
+
+    async fn rows(&self) -> Result<Vec<Row>, EdgeError> {
+        let bus = self.bus().await?;
+        let error = match timeout(TIMEOUT, bus.manager.list_units_by_patterns(&[], &[units::CONTAINER_PATTERN])).await {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(error)) => EdgeError(error.to_string()),
+            Err(_) => no_answer(),
         };
-        within(connect).await
+        self.lose(&bus).await;
+        Err(error)
     }
 }
 
 impl Systemd for SystemdBus {
     async fn start(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
-        within(self.manager.start_unit(&units::container_unit(class, name), "fail")).await.map(drop)
+        self.order(Verb::Start, class, name).await
     }
 
     async fn stop(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
-        let stopped =
-            tokio::time::timeout(TIMEOUT, self.manager.stop_unit(&units::container_unit(class, name), "replace")).await;
-        match stopped {
-            Ok(Ok(_)) => Ok(()),
-            // Not loaded is as good as stopped.
-            Ok(Err(zbus::Error::MethodError(error, _, _)))
-                if error.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
-            {
-                Ok(())
-            }
-            Ok(Err(error)) => Err(EdgeError(error.to_string())),
-            Err(_) => Err(no_answer()),
-        }
+        self.order(Verb::Stop, class, name).await
     }
 
     async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
-        let rows = within(self.manager.list_units_by_patterns(&[], &[units::CONTAINER_PATTERN])).await?;
+        let rows = match self.rows().await {
+            Ok(rows) => rows,
+            // Once more, by a new connection: the old one may have been dead for long and nobody noticed.
+            Err(_) => self.rows().await?,
+        };
         Ok(rows
             .into_iter()
             .filter_map(|row| {
@@ -111,29 +188,23 @@ impl Systemd for SystemdBus {
     }
 
     async fn changed(&self) -> Vec<Unit> {
-        let mut signals = self.signals.lock().await;
-        let mut removals = self.removals.lock().await;
         loop {
-            tokio::select! {
-                message = signals.next() => match message {
-                    Some(Ok(message)) => if let Some(heard) = heard(&message) { return heard },
-                    Some(Err(_)) => return Vec::new(),
-                    None => return std::future::pending().await,
+            match self.bus().await {
+                Ok(bus) => match bus.changed().await {
+                    Some(units) => return units,
+                    None => {
+                        warn!("the connection to the system bus is lost");
+                        self.lose(&bus).await;
+                    }
                 },
-                message = removals.next() => match message {
-                    Some(Ok(message)) => if removed(&message) { return Vec::new() },
-                    Some(Err(_)) => return Vec::new(),
-                    None => return std::future::pending().await,
-                },
+                Err(error) => warn!(%error, "the system bus cannot be reached; will try again"),
+            }
+            if self.bus().await.is_ok() {
+                info!("connected to the system bus again");
+                // What changed meanwhile, nobody reported.
+                return Vec::new();
             }
         }
-    }
-}
-
-async fn within<T>(call: impl Future<Output = zbus::Result<T>>) -> Result<T, EdgeError> {
-    match tokio::time::timeout(TIMEOUT, call).await {
-        Ok(answer) => answer.map_err(|error| EdgeError(error.to_string())),
-        Err(_) => Err(no_answer()),
     }
 }
 

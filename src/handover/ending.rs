@@ -23,8 +23,14 @@ pub struct Ending {
     pub exit_code: Option<String>,
     /// The exit status or signal name; absent when the main process never ran.
     pub exit_status: Option<String>,
-    /// Why *prepare* or *run* refused or failed, if one did.
+    /// Why *prepare*, *run* or systemd-nspawn refused or failed before the container's init ran, if one did.
     pub error: Option<String>,
+    /// What the unit's processes wrote last, where its end explains itself in no other way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
+    /// Somebody asked systemd to stop it; only looked for where its end explains itself in no other way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked_to_stop: bool,
     /// Peak memory of the unit's cgroup in bytes, where the kernel counts it.
     pub memory_peak: Option<u64>,
     /// Processes of the unit that the kernel killed because its memory was used up, where it counts them.

@@ -1,12 +1,14 @@
-//! What the controller hands to the sandbox: a record of what to boot, and beside it the one-job grant.
+//! What the controller hands to the sandbox: a record of what to boot, beside it the one-job grant, and the [`order`] to
+//! the launcher.
 //!
-//! Both lie in `/run/gha-runner-controller/containers/<name>/`, written by the unprivileged controller and read by
+//! The first two lie in `/run/gha-runner-controller/containers/<name>/`, written by the unprivileged controller and read by
 //! root. The reader therefore treats them as hostile; the types here refuse unknown fields and foreign names, and
 //! [`crate::sandbox`](../sandbox/index.html) opens the files without following links.
 
 mod ending;
 mod grant;
 mod name;
+pub mod order;
 
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};

@@ -347,6 +347,7 @@ mod tests {
             job_name: "build".into(),
             conclusion: Some("success".into()),
             cause: Cause::Succeeded,
+            reason: None,
             runner_name: runner.into(),
             subnet: "10.0.0.0/24".into(),
             service_result: Some("success".into()),

@@ -68,6 +68,8 @@ mod tests {
                 exit_code: None,
                 exit_status: None,
                 error: None,
+                last_words: None,
+                asked_to_stop: false,
                 memory_peak: None,
                 oom_kills: None,
                 cpu_us: None,

@@ -6,6 +6,7 @@
 //! * [`nspawn`] (`ExecStart=`) turns the root-owned copies into one command line and becomes it.
 //! * [`teardown`] (`ExecStopPost=`) removes all of it, knowing nothing but the container's name, and writes how it
 //!   ended; [`sweep`] does so for containers whose unit never got that far.
+//! * [`launcher`] has systemd start and stop containers, at the controller's order.
 //! * [`firewall`] loads the one table that keeps containers away from everything but the internet.
 //!
 //! Every resource has a name that follows from the container's name alone, so that what one version made another can
@@ -20,6 +21,8 @@ pub mod gc_root;
 pub mod gpu;
 pub mod ids;
 pub mod inbox;
+pub mod last_words;
+pub mod launcher;
 pub mod link;
 pub mod lock;
 pub mod mounts;
@@ -31,11 +34,13 @@ pub mod privileges;
 pub mod record;
 pub mod remove;
 pub mod rootfs;
+pub mod service_manager;
 pub mod sized;
 pub mod stores;
 pub mod sweep;
 mod syscall;
 pub mod teardown;
+pub mod udev;
 pub mod user_namespace;
 
 pub use paths::Paths;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::{
     Paths, Plan, caches, docker, firewall, gc_root, gpu, ids, inbox, link, lock, plan::file_name_of, record,
-    record::Record, rootfs, sized, stores, teardown, user_namespace::Starting,
+    record::Record, rootfs, sized, stores, teardown, udev, udev::Udev, user_namespace::Starting,
 };
 use crate::{
     config::{self, IDS, Root, Settings, pool::container_address},
@@ -29,6 +29,8 @@ pub enum Step {
     Accept,
     /// Claim the subnet, write the plan.
     Claim,
+    /// Make the pair of links: so early that udev looks at them while the rest is made.
+    Link,
     /// See that the firewall is whole, and add the container to it.
     Fence,
     /// Write the grant and the guest's settings.
@@ -43,18 +45,19 @@ pub enum Step {
     Stores,
     /// Mount the directory of the event socket.
     Events,
-    /// Make the pair of links.
-    Link,
+    /// Wait until udev has done with both links, where it runs.
+    Udev,
     /// Address the host's end.
     Address,
 }
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Record,
         Self::Accept,
         Self::Claim,
+        Self::Link,
         Self::Fence,
         Self::Credentials,
         Self::Directories,
@@ -62,7 +65,7 @@ impl Step {
         Self::Overlay,
         Self::Stores,
         Self::Events,
-        Self::Link,
+        Self::Udev,
         Self::Address,
     ];
 
@@ -72,6 +75,7 @@ impl Step {
             Self::Record => "record",
             Self::Accept => "accept",
             Self::Claim => "claim",
+            Self::Link => "link",
             Self::Fence => "fence",
             Self::Credentials => "credentials",
             Self::Directories => "directories",
@@ -79,7 +83,7 @@ impl Step {
             Self::Overlay => "overlay",
             Self::Stores => "stores",
             Self::Events => "events",
-            Self::Link => "link",
+            Self::Udev => "udev",
             Self::Address => "address",
         }
     }
@@ -186,6 +190,7 @@ impl<'a> Work<'a> {
             Step::Record => self.begin(),
             Step::Accept => self.accept(),
             Step::Claim => self.claim(),
+            Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
             Step::Fence => {
                 let plan = self.plan()?;
                 let settings = self.settings.as_ref().context("there are no settings")?;
@@ -237,9 +242,22 @@ impl<'a> Work<'a> {
                 caches::make(paths, plan, &namespace)
             }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
-            Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),
+            Step::Udev => self.await_udev(),
             Step::Address => link::address(self.netlink()?, name, self.plan()?.subnet),
         }
+    }
+
+    fn await_udev(&self) -> anyhow::Result<()> {
+        let (udev, netlink, name) = (Udev::default(), self.netlink()?, self.request.name);
+        if !udev.is_expected()? {
+            return Ok(());
+        }
+        let mut links = Vec::new();
+        for link in [link::host_end(name), link::guest_end(name)] {
+            let index = netlink.link(&link)?.with_context(|| format!("link {link} is gone"))?;
+            links.push((link, index));
+        }
+        udev.settle(&links, udev::PATIENCE)
     }
 
     fn plan(&self) -> anyhow::Result<&Plan> {

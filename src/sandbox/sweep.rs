@@ -1,14 +1,11 @@
 //! Removes what is left of containers whose unit is gone: after a crash, a reboot, or a teardown that was killed.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::Context;
 
-use super::{Paths, firewall, link, lock, record, teardown};
-use crate::{handover::ContainerName, netlink::Netlink, units};
-
-/// Longest wait for an answer of systemd.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::{Paths, firewall, link, lock, record, service_manager, teardown};
+use crate::{handover::ContainerName, netlink::Netlink};
 
 /// Sweeps; what could not be removed, one line each.
 ///
@@ -23,7 +20,8 @@ pub fn sweep(paths: &Paths) -> anyhow::Result<Vec<String>> {
         let _lock = lock::take(&paths.records)?;
         // Without a record no *prepare* has run since the last boot, so there is nothing to ask systemd for, which
         // may not even answer yet.
-        let live = paths.record(&name).symlink_metadata().is_ok() && is_live(&name)?;
+        let live = paths.record(&name).symlink_metadata().is_ok()
+            && service_manager::ask(async |manager| manager.is_live(&name).await)?;
         if live {
             continue;
         }
@@ -45,33 +43,4 @@ fn candidates(paths: &Paths, netlink: &Netlink) -> anyhow::Result<BTreeSet<Conta
     }
     names.extend(firewall::admitted()?);
     Ok(names)
-}
-
-/// One row of `ListUnitsByPatterns` (org.freedesktop.systemd1(5)): name, description, load state, active state, sub
-/// state, followed unit, path, job id, job type, job path.
-type Unit = (String, String, String, String, String, String, zbus::OwnedObjectPath, u32, String, zbus::OwnedObjectPath);
-
-/// Whether systemd has a unit of any class for the container that is not finished.
-fn is_live(name: &ContainerName) -> anyhow::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ask = async {
-        let bus = zbus::Connection::system().await?;
-        let patterns = [units::container_unit("*", name)];
-        let states: [&str; 0] = [];
-        let reply = bus
-            .call_method(
-                Some("org.freedesktop.systemd1"),
-                "/org/freedesktop/systemd1",
-                Some("org.freedesktop.systemd1.Manager"),
-                "ListUnitsByPatterns",
-                &(&states[..], &patterns[..]),
-            )
-            .await?;
-        let units: Vec<Unit> = reply.body().deserialize()?;
-        zbus::Result::Ok(units.iter().any(|unit| !matches!(unit.3.as_str(), "inactive" | "failed")))
-    };
-    runtime
-        .block_on(async { tokio::time::timeout(PATIENCE, ask).await })
-        .context("systemd does not answer")?
-        .context("cannot ask systemd for units")
 }

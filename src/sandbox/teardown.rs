@@ -16,11 +16,13 @@ use std::{
 use anyhow::Context;
 
 use super::{
-    Paths, connections, ending, firewall, gc_root, link, lock, mounts, nspawn, prepare, record::Record, remove,
+    Paths, connections, ending, firewall, gc_root, last_words, link, lock, mounts, nspawn, prepare, record::Record,
+    remove, service_manager,
 };
 use crate::{
     cgroup,
     config::pool::container_address,
+    guest::event::GuestExit,
     handover::{ContainerName, Ending},
     netlink::Netlink,
 };
@@ -40,6 +42,8 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
         exit_code: variable("EXIT_CODE"),
         exit_status: variable("EXIT_STATUS"),
         error: record.error().or_else(|| interrupted(&record)),
+        last_words: None,
+        asked_to_stop: false,
         memory_peak: accounted("memory.peak").and_then(|text| text.trim().parse().ok()),
         oom_kills: accounted("memory.events").as_deref().and_then(oom_kills),
         cpu_us: accounted("cpu.stat").as_deref().and_then(cgroup::cpu_us),
@@ -58,6 +62,9 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
     };
     let unfinished = ending.left_behind.clone();
     write(&mut ending, unfinished);
+    if is_unexplained(&ending, record.step().as_deref()) {
+        explain(&mut ending, variable("INVOCATION_ID").as_deref());
+    }
     // From here on a firewall that is loaded anew leaves the container out.
     match record.exists().then(|| lock::take(&paths.records)).transpose() {
         Ok(_lock) => drop(record.put_step(STEP)),
@@ -173,6 +180,33 @@ fn interrupted(record: &Record) -> Option<String> {
     let step = record.step()?;
     let told = [prepare::DONE, nspawn::STEP, STEP].contains(&&*step);
     (!told).then(|| format!("prepare: interrupted in step {step}"))
+}
+
+/// Neither *prepare* nor the guest said how it ended. A container that was never begun has nothing to explain.
+fn is_unexplained(ending: &Ending, step: Option<&str>) -> bool {
+    let guests_own = ending.exit_status.as_deref().and_then(|status| GuestExit::from_code(status.parse().ok()?));
+    match &ending.error {
+        Some(_) => step.is_some_and(|step| ![prepare::DONE, nspawn::STEP, STEP].contains(&step)),
+        // What ends before READY may have any status.
+        None => step.is_some() && (guests_own.is_none() || ending.service_result == "protocol"),
+    }
+}
+
+/// Asks systemd whether the container ever came up and whether somebody stopped it, and the journal for the last words.
+fn explain(ending: &mut Ending, invocation: Option<&str>) {
+    let life = service_manager::ask(async |manager| manager.life(&ending.class, &ending.name).await)
+        .inspect_err(|error| eprintln!("teardown of {}: {error:#}", ending.name))
+        .ok();
+    ending.asked_to_stop = life.is_some_and(|life| life.asked_to_stop);
+    if ending.asked_to_stop {
+        ending.error = None;
+    } else if ending.error.is_none() {
+        ending.last_words = invocation.and_then(last_words::of_invocation);
+        if life.is_some_and(|life| !life.was_active) {
+            let result = || format!("it ended before it was up ({})", ending.service_result);
+            ending.error = Some(ending.last_words.take().unwrap_or_else(result));
+        }
+    }
 }
 
 /// What the kernel has in this file of the unit's control group, where it accounts for memory (cgroups v2).

@@ -25,10 +25,10 @@ pub fn service(settings: &Settings, places: &Places) -> String {
 
 [Unit]
 Description=Boots a fresh container for each CI job
-Wants=gha-runner-firewall.service gha-runner-sweep.service network-online.target
-# Both would otherwise start with the first container and make it wait.
-Wants=polkit.service systemd-machined.service
-After=gha-runner-firewall.service gha-runner-sweep.service network-online.target dbus.socket polkit.service
+Wants=gha-runner-launcher.socket gha-runner-firewall.service gha-runner-sweep.service network-online.target
+# It would otherwise start with the first container and make it wait.
+Wants=systemd-machined.service
+After=gha-runner-launcher.socket gha-runner-firewall.service gha-runner-sweep.service network-online.target dbus.socket
 After=systemd-machined.service
 StartLimitIntervalSec=300
 StartLimitBurst=20

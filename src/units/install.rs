@@ -12,6 +12,8 @@ use anyhow::Context;
 
 use super::{Files, MARKER};
 
+/// What earlier versions wrote and this one does not: a rule by which the controller's user could start units.
+const OBSOLETE: [&str; 1] = ["polkit-1/rules.d/60-gha-runner-controller.rules"];
 /// Directory whose files may be left over from an earlier configuration.
 const UNIT_DIR: &str = "systemd/system";
 const UNIT_PREFIX: &str = "gha-runner-";
@@ -57,14 +59,19 @@ fn stale(output: &Path, files: &Files) -> io::Result<Vec<PathBuf>> {
             stale.push(entry.path());
         }
     }
+    for path in OBSOLETE.map(|path| output.join(path)) {
+        if path.is_file() && is_marked(&path)? {
+            stale.push(path);
+        }
+    }
     stale.sort();
     Ok(stale)
 }
 
+/// Whether a file begins with the marker, whichever sign its language begins a comment with.
 fn is_marked(path: &Path) -> io::Result<bool> {
-    let mut start = vec![0; MARKER.len()];
-    match fs::File::open(path)?.read_exact(&mut start) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        result => result.map(|()| start == MARKER.as_bytes()),
-    }
+    let mut start = Vec::new();
+    fs::File::open(path)?.take(MARKER.len() as u64 + 1).read_to_end(&mut start)?;
+    let words = MARKER.trim_start_matches("# ").as_bytes();
+    Ok([&b"# "[..], b"// "].iter().any(|sign| start.strip_prefix(*sign).is_some_and(|rest| rest.starts_with(words))))
 }

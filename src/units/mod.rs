@@ -1,4 +1,4 @@
-//! Renders what systemd, polkit, systemd-tmpfiles and systemd-sysusers need to know, from the checked settings.
+//! Renders what systemd, systemd-tmpfiles and systemd-sysusers need to know, from the checked settings.
 //!
 //! Unit files are written nowhere else: a NixOS module runs this at build time, other hosts run it once.
 
@@ -6,9 +6,9 @@ pub mod container;
 pub mod controller;
 pub mod guest;
 mod install;
+pub mod launcher;
 mod limits;
 mod names;
-pub mod polkit;
 pub mod root;
 pub mod slice;
 
@@ -55,6 +55,8 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     };
     let unit = |name: &str| format!("systemd/system/{name}");
     put(unit("gha-runner-controller.service"), controller::service(settings, places));
+    put(unit("gha-runner-launcher.socket"), launcher::socket());
+    put(unit("gha-runner-launcher.service"), launcher::service(places));
     put(unit("gha-runner-firewall.service"), root::firewall(places));
     put(unit("gha-runner-sweep.service"), root::sweep(places));
     put(unit("gha-runner.slice"), slice::all(&settings.limits));
@@ -62,7 +64,6 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
         put(unit(&slice::name(&class.name)), slice::class(&class.name));
         put(unit(&names::container_template(&class.name)), container::service(settings, class, places));
     }
-    put("polkit-1/rules.d/60-gha-runner-controller.rules".into(), polkit::rule(settings));
     put("tmpfiles.d/gha-runner-controller.conf".into(), root::tmpfiles(settings));
     put("sysusers.d/gha-runner-controller.conf".into(), controller::sysusers(settings));
     let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;

@@ -67,10 +67,11 @@ fn there_is_a_template_and_a_slice_for_each_class() {
     for name in [
         "gha-runner-controller/gha-runner-guest.service",
         "gha-runner-controller/settings.json",
-        "polkit-1/rules.d/60-gha-runner-controller.rules",
         "sysusers.d/gha-runner-controller.conf",
         "systemd/system/gha-runner-controller.service",
         "systemd/system/gha-runner-firewall.service",
+        "systemd/system/gha-runner-launcher.service",
+        "systemd/system/gha-runner-launcher.socket",
         "systemd/system/gha-runner-medium.slice",
         "systemd/system/gha-runner-medium@.service",
         "systemd/system/gha-runner-nix-big@.service",
@@ -187,18 +188,47 @@ fn the_controller_gets_each_secret_once_and_no_privilege() {
 }
 
 #[test]
-fn polkit_allows_starting_and_stopping_containers_and_nothing_else() {
-    let rule = polkit::rule(&example());
-    // Of a class that was removed from the settings, a container may still have to be stopped.
-    for part in [
-        r#"((action.lookup("verb") == "start" &&"#,
-        r"/^gha-runner-(medium|nix-big)@[ji][0-9]{7}[a-z]{0,3}\.service$/.test(action.lookup(",
-        r#"(action.lookup("verb") == "stop" &&"#,
-        r"/^gha-runner-[A-Za-z0-9-]+@[ji][0-9]{7}[a-z]{0,3}\.service$/.test(action.lookup(",
-    ] {
-        assert!(rule.contains(part), "{part} is not in\n{rule}");
-    }
-    assert_eq!((rule.matches("polkit.Result").count(), rule.matches("verb").count()), (1, 2));
+fn only_the_controllers_user_reaches_the_launcher_which_has_no_privilege_but_its_user() {
+    let socket = unit("gha-runner-launcher.socket");
+    has(
+        &socket,
+        &[
+            "ListenStream=/run/gha-runner-launcher.sock",
+            "SocketUser=gha-runner-controller",
+            "SocketGroup=gha-runner-controller",
+            "SocketMode=0600",
+        ],
+    );
+    let service = unit("gha-runner-launcher.service");
+    has(
+        &service,
+        &[
+            "ExecStart=/usr/bin/gha-runner-controller sandbox launch --settings \
+             /etc/gha-runner-controller/settings.json",
+            "StandardInput=socket",
+            "CapabilityBoundingSet=",
+            "PrivateNetwork=yes",
+            "ProtectSystem=strict",
+        ],
+    );
+    assert!(unit("gha-runner-controller.service").contains("Wants=gha-runner-launcher.socket "));
+}
+
+#[test]
+fn the_polkit_rule_of_earlier_versions_goes_and_an_administrators_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let rules = home.path().join("polkit-1/rules.d");
+    fs::create_dir_all(&rules).unwrap();
+    let (ours, theirs) = (rules.join("60-gha-runner-controller.rules"), rules.join("61-own.rules"));
+    let marked = MARKER.replace("# ", "// ");
+    fs::write(&ours, format!("{marked}\npolkit.addRule(function(action, subject) {{}});\n")).unwrap();
+    fs::write(&theirs, &marked).unwrap();
+    let changes = install(home.path(), &rendered()).unwrap();
+    assert!(changes.contains(&format!("removed {}", ours.display())), "{changes:?}");
+    assert!(!ours.exists() && theirs.exists());
+    fs::write(&ours, "// An administrator's own.\n").unwrap();
+    install(home.path(), &rendered()).unwrap();
+    assert!(ours.exists());
 }
 
 #[test]
@@ -278,7 +308,7 @@ fn systemd_is_content_with_the_units() {
         let mut command = Command::new("systemd-analyze");
         command.args(["verify", "--man=no", "--recursive-errors=no"]);
         command.args(instances.map(|instance| units.join(instance)));
-        for unit in ["controller", "firewall", "sweep", "guest"] {
+        for unit in ["controller", "firewall", "sweep", "guest", "launcher"] {
             command.arg(units.join(format!("gha-runner-{unit}.service")));
         }
         command.output()

@@ -116,7 +116,10 @@ fn a_runner_that_never_listens_is_stopped_at_its_deadline_and_its_class_pauses_e
         }
         // A minute each until the deadline, with pauses of 5 s, 10 s … 5 min between them; two at once would be more.
         assert!(by_hour[0] <= 16 && by_hour[1] <= 11, "{by_hour:?}: it is tried ever less");
-        assert!(story.problems().contains("class big: ") && story.problems().contains("boots in a row failed"));
+        assert!(
+            story.problems().contains("class big: ")
+                && story.problems().contains("in a row ended before they took a job")
+        );
         assert!(story.registrations() <= 1, "what did not come up is not left registered");
         story.simulation.hub.borrow_mut().clear_faults();
         sleep(60 * MINUTE).await;

@@ -292,6 +292,8 @@ async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
         exit_code: Some("exited".into()),
         exit_status: Some(end.status),
         error: end.error,
+        last_words: None,
+        asked_to_stop: false,
         memory_peak: Some(MEMORY_PEAK),
         oom_kills: None,
         cpu_us: Some(1_500_000),

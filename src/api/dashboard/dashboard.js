@@ -83,7 +83,8 @@ function phase(container) {
 function cause(ended) {
   if (ended.cause === "succeeded") return mark("good", "succeeded");
   const harmless = ["cancelled-before-pickup", "taken-by-another-runner", "idle-too-long", "job-cancelled"];
-  return mark(harmless.includes(ended.cause) ? "" : "bad", words(ended.cause));
+  const shown = mark(harmless.includes(ended.cause) ? "" : "bad", words(ended.cause));
+  return ended.reason ? [shown, el("div", { class: "labels" }, ended.reason)] : shown;
 }
 
 function drawHealth(reasons) {

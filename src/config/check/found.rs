@@ -87,12 +87,8 @@ impl Found {
     }
 
     pub fn name(&mut self, key: &str, name: &str) {
-        let valid = (1..=24).contains(&name.len())
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && !name.ends_with('-')
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         self.unless(
-            valid,
+            is_name(name),
             key,
             format!("{name:?} is no valid name"),
             "use 1 to 24 lower-case letters, digits and hyphens, starting with a letter, not ending with a hyphen",
@@ -169,4 +165,12 @@ fn is_plain_absolute(path: &Path) -> bool {
         && path.to_str().is_some_and(|text| {
             !text.contains(|c: char| c.is_control() || c.is_whitespace() || ":,%\\\"'$".contains(c))
         })
+}
+
+/// What names a class, a template or a credential: it means nothing to a path, a unit name or a pattern.
+pub fn is_name(name: &str) -> bool {
+    (1..=24).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

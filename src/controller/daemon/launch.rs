@@ -23,6 +23,25 @@ const MINT_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 /// Pauses after failed boots, first and longest.
 const BOOT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
+/// Containers of one class that ended, one after the other, before they took a job.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    /// How many.
+    pub in_a_row: u32,
+    /// How the last one ended.
+    last: String,
+    /// The runner of one of them had come up.
+    listened: bool,
+}
+
+impl Failures {
+    /// As the status says it.
+    pub fn problem(&self, class: &str) -> String {
+        let Self { in_a_row, last, .. } = self;
+        format!("class {class}: {in_a_row} containers in a row ended before they took a job; the last, {last}")
+    }
+}
+
 impl<'w, W: World> Daemon<'w, W> {
     /// Makes and writes the record; everything after follows from it. `None` if that failed, and the journal says why.
     pub(super) fn boot(
@@ -77,7 +96,7 @@ impl<'w, W: World> Daemon<'w, W> {
         if let Err(error) = self.world.records().put(&record) {
             // Nothing happened yet; without a record nothing may.
             error!(container = %name, %error, "record not written, so nothing is started");
-            self.hold_class(class, now);
+            self.hold(class, format!("record not written: {error}"), false);
             return None;
         }
         info!(
@@ -132,8 +151,9 @@ impl<'w, W: World> Daemon<'w, W> {
                         ErrorKind::Conflict => None,
                         _ => Some(now + pause),
                     };
-                    place.last_error = Some(error.message);
+                    place.last_error = Some(error.message.clone());
                 }
+                container.reason = Some(error.message);
                 self.end(name, Cause::RegistrationRefused);
                 return;
             }
@@ -166,6 +186,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let written = records.put(&container.record).and_then(|()| records.hand_over(&to_boot, &minted.grant));
         if let Err(error) = written {
             error!(container = %name, %error, "not handed over, so not started");
+            container.reason = Some(error.0);
             self.end(name, Cause::BootFailed);
             return;
         }
@@ -192,6 +213,7 @@ impl<'w, W: World> Daemon<'w, W> {
             }
             Err(error) => {
                 error!(container = %name, %error, "unit not started");
+                container.reason = Some(error.0.clone());
                 self.systemd_error = Some(error.0);
                 // Its end counts as a failed boot; until then it is counted as coming, so that no other is tried.
                 // systemd may have taken the request though its answer was lost: stopping is safe either way.
@@ -200,19 +222,37 @@ impl<'w, W: World> Daemon<'w, W> {
         }
     }
 
-    /// Boots no more of a class for a while, longer with each failure in a row.
-    pub(super) fn hold_class(&mut self, class: &str, now: Duration) {
-        let failures = self.class_failures.entry(class.to_owned()).or_default();
-        *failures += 1;
-        let pause = backoff(BOOT_PAUSE.0, *failures, BOOT_PAUSE.1);
+    /// Boots no more of a container's class for a while, because of how it ended. `listened` = its runner had come up.
+    pub(super) fn hold_class(&mut self, name: &ContainerName, listened: bool) {
+        let Some(container) = self.containers.get(name) else { return };
+        let cause = container.cause().unwrap_or(Cause::Unknown);
+        let last = match &container.reason {
+            Some(reason) => format!("{cause}: {reason}"),
+            None => format!("{cause}; see the journal of its unit"),
+        };
+        let class = container.record.class.clone();
+        self.hold(&class, format!("{name}: {last}"), listened);
+    }
+
+    /// The pause is longer with each failure in a row.
+    fn hold(&mut self, class: &str, last: String, listened: bool) {
+        let now = self.now();
+        let known = self.class_failures.entry(class.to_owned()).or_default();
+        *known = Failures { in_a_row: known.in_a_row + 1, last, listened: known.listened || listened };
+        let failures = known.in_a_row;
+        let pause = backoff(BOOT_PAUSE.0, failures, BOOT_PAUSE.1);
         if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
             view.held_until = Some(now + pause);
         }
         warn!(class, failures, pause_s = pause.as_secs(), "boots of this class pause");
     }
 
-    /// A container of the class came up.
-    pub(super) fn release_class(&mut self, class: &str) {
+    /// A container of the class came up. Where others did as well and ended all the same, only one that `took` a job
+    /// shows that it is over.
+    pub(super) fn release_class(&mut self, class: &str, took: bool) {
+        if self.class_failures.get(class).is_some_and(|failures| failures.listened && !took) {
+            return;
+        }
         self.class_failures.remove(class);
         if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
             view.held_until = None;

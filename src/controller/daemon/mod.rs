@@ -32,7 +32,9 @@ use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::Futures
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use self::{credentials::Credential, repositories::Repository, scopes::Place, sets::Set, targets::Target};
+use self::{
+    credentials::Credential, launch::Failures, repositories::Repository, scopes::Place, sets::Set, targets::Target,
+};
 use super::{
     container::Container,
     drains::Drains,
@@ -88,7 +90,7 @@ pub struct Daemon<'w, W: World> {
     host: String,
     boot_id: String,
     classes: Vec<ClassView>,
-    class_failures: BTreeMap<String, u32>,
+    class_failures: BTreeMap<String, Failures>,
     targets: BTreeMap<String, Target>,
     scopes: BTreeMap<String, Place>,
     repositories: BTreeMap<String, Repository>,
@@ -334,7 +336,10 @@ impl<'w, W: World> Daemon<'w, W> {
         match container.record.stage {
             Stage::Minting => self.mint(name),
             Stage::Started if container.use_() == super::plan::Use::Coming && overdue => {
-                warn!(container = %name, phase = %container.phase, "runner not listening within the boot timeout");
+                let limit = humantime::format_duration(self.settings.boot_timeout);
+                let reason = format!("{} after {limit}, its boot timeout", container.phase);
+                warn!(container = %name, reason, "its runner does not listen");
+                container.reason = Some(reason);
                 self.stop(name, super::cause::Cause::BootFailed);
             }
             Stage::Started => {}

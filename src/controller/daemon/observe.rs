@@ -1,6 +1,6 @@
 //! Hearing from systemd and from guests.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::abortable;
 use tracing::{info, warn};
@@ -21,6 +21,9 @@ use crate::{
     },
     handover::ContainerName,
 };
+
+/// A container that ends by itself so soon, and without a job, speaks against the next one.
+const FRUITLESS: Duration = Duration::from_secs(60);
 
 impl<'w, W: World> Daemon<'w, W> {
     pub(super) fn list_units(&mut self) {
@@ -124,9 +127,6 @@ impl<'w, W: World> Daemon<'w, W> {
             for left in &ending.left_behind {
                 warn!(container = %name, left, "teardown left something behind");
             }
-            if let Some(error) = &ending.error {
-                warn!(container = %name, error, "the container was not prepared");
-            }
         }
         let found = cause(&Evidence {
             decided,
@@ -134,10 +134,25 @@ impl<'w, W: World> Daemon<'w, W> {
             had_job: container.had_job(),
             conclusion: None,
             stopped: container.stopped,
+            unheard: container.is_unheard(),
             result: container.result,
             trouble: container.trouble,
         });
+        if let Some(ending) = ending {
+            let words = ending.last_words.filter(|_| found.is_boot_failure());
+            container.reason = container.reason.take().or(ending.error).or(words);
+        }
+        // Ended by itself as soon as it was there: the next one would as well.
+        let (asked_at, listened) = (container.asked_at, container.record.timeline.listening_ms.is_some());
+        let is_fruitless = decided.is_none()
+            && !found.is_boot_failure()
+            && !container.had_job()
+            && !container.stopped
+            && self.now().saturating_sub(asked_at) < FRUITLESS;
         self.end(name, found);
+        if is_fruitless {
+            self.hold_class(name, listened);
+        }
     }
 
     /// Nothing of the container is left on the host, or ever was; the registration remains to be settled.
@@ -157,7 +172,10 @@ impl<'w, W: World> Daemon<'w, W> {
         // After a job was taken, what speaks of a refusal is the job.
         let refused = cause == Cause::RunnerRefused && !container.had_job();
         let (counted, container_scope) = (container.record.set && container.had_job(), container.record.scope.clone());
-        info!(container = %name, class, scope = container.record.scope, cause = %cause, "{name}: ended: {cause}");
+        let reason = container.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        info!(
+            container = %name, class, scope = container.record.scope, cause = %cause, "{name}: ended: {cause}{reason}"
+        );
         self.remember(name);
         if let Err(error) = self.world.records().take_back(name) {
             warn!(container = %name, %error, "hand-over not taken back");
@@ -167,7 +185,7 @@ impl<'w, W: World> Daemon<'w, W> {
             set.ended.push(now);
         }
         if cause.is_boot_failure() {
-            self.hold_class(&class, now);
+            self.hold_class(name, false);
         }
         if refused {
             self.runner_refused(&class, now);
@@ -219,7 +237,7 @@ impl<'w, W: World> Daemon<'w, W> {
             self.runner_said(&class, version);
         }
         if up {
-            self.release_class(&class);
+            self.release_class(&class, took);
             self.runner_served(&class);
         }
         self.remember(&name);

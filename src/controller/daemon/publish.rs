@@ -85,7 +85,7 @@ impl<W: World> Daemon<'_, W> {
                 cpus: class.cpus,
                 memory: class.memory,
                 timeout_seconds: class.timeout.as_secs(),
-                boot_failures: self.class_failures.get(&class.name).copied().unwrap_or_default(),
+                boot_failures: self.class_failures.get(&class.name).map_or(0, |failures| failures.in_a_row),
                 runner_version: runner.version,
                 runner_deprecated_in_days: runner.days_left,
                 outdated: runner.outdated,
@@ -383,7 +383,7 @@ impl<W: World> Daemon<'_, W> {
             }
         }
         for (class, failures) in &self.class_failures {
-            problems.push(format!("class {class}: {failures} boots in a row failed; see the journal of its units"));
+            problems.push(failures.problem(class));
         }
         if let Some(error) = &self.history_error {
             problems.push(format!("history: ended jobs cannot be written down; jobs go on: {error}"));

@@ -147,6 +147,7 @@ impl<'w, W: World> Daemon<'w, W> {
                     conclusion: job.conclusion.as_deref(),
                     had_job: true,
                     stopped: container.stopped,
+                    unheard: false,
                     result: container.result,
                     trouble: container.trouble,
                     ending: None,
@@ -165,6 +166,7 @@ impl<'w, W: World> Daemon<'w, W> {
                     conclusion: told,
                     had_job: true,
                     stopped: container.stopped,
+                    unheard: false,
                     result: container.result,
                     trouble: container.trouble,
                     ending: None,
@@ -198,7 +200,7 @@ impl<'w, W: World> Daemon<'w, W> {
             self.finished.pop_front();
         }
         if let Some(class) = came_up {
-            self.release_class(&class);
+            self.release_class(&class, true);
         }
         self.remember(name);
         self.keep(name, Duration::ZERO);
