@@ -11,6 +11,8 @@ use crate::place::Place;
 pub const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
 /// Where its configuration lies.
 pub const CONFIG: &str = "/etc/gha-runner-controller/config.toml";
+/// The kernel's settings that it wants, for `systemd-sysctl`.
+pub const SETTINGS: &str = "/etc/sysctl.d/60-gha-runner-controller.conf";
 /// The controller's unit.
 pub const SERVICE: &str = "gha-runner-controller.service";
 
@@ -59,6 +61,7 @@ impl Product {
             &[PROGRAM, "units", "--config", CONFIG, "--output", "/etc"],
             &["systemd-sysusers"],
             &["systemd-tmpfiles", "--create"],
+            &["sh", "-c", "[ ! -e \"$1\" ] || exec systemctl restart systemd-sysctl", "sh", SETTINGS],
             &["systemctl", "daemon-reload"],
         ];
         if self.start {

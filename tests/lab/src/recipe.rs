@@ -23,6 +23,7 @@ impl Recipe {
             "systemd-container",
             "dbus",
             "polkitd",
+            "udev",
             "iproute2",
             "nftables",
             "procps",
@@ -33,7 +34,7 @@ impl Recipe {
             "jq",
             "perl-base",
         ],
-        script: include_str!("scripts/host-tree.sh"),
+        script: concat!(include_str!("scripts/host-tree.sh"), include_str!("scripts/box-tree.sh")),
     };
 
     /// The same as a virtual machine, with Debian's kernel.

@@ -24,7 +24,7 @@ impl Supervisor {
         let log = std::fs::File::create(directory.join("world.log"))?;
         let mut child = Command::new("sh")
             .arg("-c")
-            .arg(include_str!("scripts/supervisor.sh"))
+            .arg(concat!(include_str!("scripts/settings.sh"), include_str!("scripts/supervisor.sh")))
             .arg("supervisor")
             .arg(directory)
             .arg(if keep { "keep" } else { "" })

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Turns a fresh Debian tree ($1) into the lab's host: a plain systemd machine without what only slows its boot
-# or could touch the machine under it (kernel modules, debugfs).
+# (kernel modules, debugfs).
 set -eu
 tree=$1
 units="$tree/etc/systemd/system"

@@ -12,18 +12,12 @@ link add host type veth peer name eth0
 link set host master br-lan
 link set host up
 EOF
-# What file systems in files need; the machine's own, as there is only one set of them.
-loops=
-for device in /dev/loop-control /dev/loop[0-9]*; do
-    [ ! -e "$device" ] || loops="$loops --bind=$device"
-done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-# The host may set its own network's switches (ip_forward), and no other.
-export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
+# As on any host, /proc/sys and /sys can be written: udev runs only then, and programs that wait for udev do so only then.
+export SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes
 store=${4:+--bind-ro=$4:/nix/store}
 export NOTIFY_SOCKET="$directory/notify"
-# shellcheck disable=SC2086
 exec systemd-nspawn --quiet --register=no --keep-unit --settings=no --machine=lab-host --directory="$directory/host/root" \
     --private-network --network-interface=eth0 --capability=all --system-call-filter='@keyring bpf @mount' \
-    --bind="$directory/host/var:/var" --bind-ro="$3:/srv/templates" ${store:+"$store"} --bind=/dev/fuse $loops \
+    --bind="$directory/host/var:/var" --bind-ro="$3:/srv/templates" ${store:+"$store"} \
     --resolv-conf=off --timezone=off --link-journal=no --notify-ready=yes --console=read-only --boot
