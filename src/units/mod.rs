@@ -1,4 +1,5 @@
-//! Renders what systemd, polkit, systemd-tmpfiles and systemd-sysusers need to know, from the checked settings.
+//! Renders what systemd, polkit, udev, systemd-networkd, systemd-tmpfiles and systemd-sysusers need to
+//! know, from the checked settings.
 //!
 //! Unit files are written nowhere else: a NixOS module runs this at build time, other hosts run it once.
 
@@ -7,6 +8,7 @@ pub mod controller;
 pub mod guest;
 mod install;
 mod limits;
+pub mod links;
 mod names;
 pub mod polkit;
 pub mod root;
@@ -65,6 +67,9 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put("polkit-1/rules.d/60-gha-runner-controller.rules".into(), polkit::rule(settings));
     put("tmpfiles.d/gha-runner-controller.conf".into(), root::tmpfiles(settings));
     put("sysusers.d/gha-runner-controller.conf".into(), controller::sysusers(settings));
+    put(links::UDEV_FILE.into(), links::udev());
+    put(links::LINK_FILE.into(), links::link());
+    put(links::NETWORK_FILE.into(), links::network());
     let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;
     put("gha-runner-controller/settings.json".into(), resolved + "\n");
     put("gha-runner-controller/gha-runner-guest.service".into(), guest::unit(Path::new(guest::PROGRAM)));
