@@ -1,4 +1,4 @@
-//! Renders what systemd, polkit, udev, systemd-networkd, systemd-tmpfiles and systemd-sysusers need to
+//! Renders what systemd, polkit, udev, systemd-networkd, systemd-sysctl, systemd-tmpfiles and systemd-sysusers need to
 //! know, from the checked settings.
 //!
 //! Unit files are written nowhere else: a NixOS module runs this at build time, other hosts run it once.
@@ -13,6 +13,7 @@ mod names;
 pub mod polkit;
 pub mod root;
 pub mod slice;
+pub mod sysctl;
 
 use std::{
     collections::BTreeMap,
@@ -70,6 +71,7 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(links::UDEV_FILE.into(), links::udev());
     put(links::LINK_FILE.into(), links::link());
     put(links::NETWORK_FILE.into(), links::network());
+    put(sysctl::FILE.into(), sysctl::conf(settings));
     let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;
     put("gha-runner-controller/settings.json".into(), resolved + "\n");
     put("gha-runner-controller/gha-runner-guest.service".into(), guest::unit(Path::new(guest::PROGRAM)));

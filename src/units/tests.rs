@@ -68,6 +68,7 @@ fn there_is_a_template_and_a_slice_for_each_class() {
         "gha-runner-controller/gha-runner-guest.service",
         "gha-runner-controller/settings.json",
         "polkit-1/rules.d/60-gha-runner-controller.rules",
+        "sysctl.d/60-gha-runner-controller.conf",
         "sysusers.d/gha-runner-controller.conf",
         "systemd/network/00-gha-runner.link",
         "systemd/network/00-gha-runner.network",
@@ -345,5 +346,30 @@ fn udev_reads_its_rules_without_a_word() {
             assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         }
         said => println!("skipped: no udevadm that verifies: {said:?}"),
+    }
+}
+
+#[test]
+fn what_all_containers_share_is_raised_for_as_many_as_there_may_be_and_never_below_the_kernels_own() {
+    for containers in [1, 7, 1000] {
+        let settings = Settings { max_concurrent: containers, ..example() };
+        let text = &render(&settings, &places()).unwrap()[Path::new("sysctl.d/60-gha-runner-controller.conf")];
+        assert_eq!(text.lines().next(), Some(MARKER));
+        let values: BTreeMap<&str, u64> = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| line.split_once(" = ").unwrap())
+            .map(|(key, value)| (key, value.parse().unwrap()))
+            .collect();
+        assert_eq!(values.len(), sysctl::LIMITS.len());
+        for limit in &sysctl::LIMITS {
+            let value = values[limit.key];
+            assert!(value >= limit.each * containers as u64 + limit.host, "{} = {value}", limit.key);
+            assert!(value >= limit.kernel, "{} = {value}", limit.key);
+            // The kernel refuses more for most of them, and one that it refuses fails systemd-sysctl.
+            assert!(value <= i32::MAX as u64, "{} = {value}", limit.key);
+        }
+        // Nine for each idle container, and 128 for a host without any.
+        assert!(values["fs.inotify.max_user_instances"] > 9 * containers as u64 + 128);
     }
 }
