@@ -159,3 +159,23 @@ async fn a_credential_that_cannot_be_read_does_not_hide_what_the_others_open() {
     assert_eq!(count(&findings, "error", "credential.two.token_file"), 1, "{findings:#?}");
     assert_eq!(stage.forges[1].paths(), [""; 0], "nothing can be asked without it");
 }
+
+#[tokio::test]
+async fn a_limit_of_the_hosts_kernel_that_is_too_low_is_a_warning_and_no_more() {
+    let stage = Stage::open().await;
+    let text = fs::read_to_string(stage.file("config.toml")).unwrap();
+    fs::write(stage.file("config.toml"), format!("max_concurrent = 100\n{text}")).unwrap();
+    let (findings, status) = stage.check().await;
+    assert_eq!(status, 0, "{findings:#?}");
+    let granted: u64 = fs::read_to_string("/proc/sys/kernel/pty/max").unwrap().trim().parse().unwrap();
+    let warned: Vec<_> = findings.iter().filter(|found| found["about"] == "kernel.pty.max").collect();
+    // 4,096 for each, and for the host.
+    if granted < 101 * 4096 {
+        assert_eq!(warned.len(), 1, "{findings:#?}");
+        assert_eq!(warned[0]["severity"], "warning");
+        let said = warned[0].to_string();
+        assert!(said.contains(&format!("is {granted}, and 100 containers at once may need 413696")), "{said}");
+    } else {
+        assert_eq!(warned.len(), 0, "{findings:#?}");
+    }
+}

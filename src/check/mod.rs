@@ -1,9 +1,11 @@
 //! `check`: whether what is configured can work, before a job finds out.
 //!
 //! A [`Finding`] names the thing, what is wrong with it and the remedy. What follows from the settings alone is pure
-//! ([`labels`], [`selection`]); what the forge must be asked is beside it ([`forge`], [`runner`]).
+//! ([`labels`], [`selection`]); what the host's kernel ([`host`]) and the forge ([`forge`], [`runner`]) must be asked is
+//! beside it.
 
 pub mod forge;
+pub mod host;
 pub mod labels;
 pub mod runner;
 pub mod selection;

@@ -1,13 +1,13 @@
 //! `check`: tries everything that serving jobs needs.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
-    check::{Finding, Severity, forge, labels, runner, selection, worst},
+    check::{Finding, Severity, forge, host, labels, runner, selection, worst},
     config::{PRIVILEGED_COST, Problems, Settings},
     controller::{clock::RealClock, edges::Clock, open_forge::open_forge},
     units,
@@ -66,6 +66,7 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
         Ok(()) => findings.push(Finding::fine("host", "credentials can be read and templates are there")),
         Err(problems) => findings.extend(refused(&problems)),
     }
+    findings.extend(host::limits(Path::new("/"), settings));
     block_on(async {
         let usable = usable(settings, &mut findings);
         if usable.targets.is_empty() {

@@ -1,4 +1,5 @@
-//! Renders what systemd, systemd-tmpfiles and systemd-sysusers need to know, from the checked settings.
+//! Renders what systemd, udev, systemd-networkd, systemd-sysctl, systemd-tmpfiles and systemd-sysusers need to
+//! know, from the checked settings.
 //!
 //! Unit files are written nowhere else: a NixOS module runs this at build time, other hosts run it once.
 
@@ -8,9 +9,11 @@ pub mod guest;
 mod install;
 pub mod launcher;
 mod limits;
+pub mod links;
 mod names;
 pub mod root;
 pub mod slice;
+pub mod sysctl;
 
 use std::{
     collections::BTreeMap,
@@ -66,6 +69,10 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     }
     put("tmpfiles.d/gha-runner-controller.conf".into(), root::tmpfiles(settings));
     put("sysusers.d/gha-runner-controller.conf".into(), controller::sysusers(settings));
+    put(links::UDEV_FILE.into(), links::udev());
+    put(links::LINK_FILE.into(), links::link());
+    put(links::NETWORK_FILE.into(), links::network());
+    put(sysctl::FILE.into(), sysctl::conf(settings));
     let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;
     put("gha-runner-controller/settings.json".into(), resolved + "\n");
     put("gha-runner-controller/gha-runner-guest.service".into(), guest::unit(Path::new(guest::PROGRAM)));

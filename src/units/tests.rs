@@ -67,7 +67,10 @@ fn there_is_a_template_and_a_slice_for_each_class() {
     for name in [
         "gha-runner-controller/gha-runner-guest.service",
         "gha-runner-controller/settings.json",
+        "sysctl.d/60-gha-runner-controller.conf",
         "sysusers.d/gha-runner-controller.conf",
+        "systemd/network/00-gha-runner.link",
+        "systemd/network/00-gha-runner.network",
         "systemd/system/gha-runner-controller.service",
         "systemd/system/gha-runner-firewall.service",
         "systemd/system/gha-runner-launcher.service",
@@ -79,6 +82,7 @@ fn there_is_a_template_and_a_slice_for_each_class() {
         "systemd/system/gha-runner-sweep.service",
         "systemd/system/gha-runner.slice",
         "tmpfiles.d/gha-runner-controller.conf",
+        "udev/rules.d/99-zz-gha-runner.rules",
     ] {
         assert!(names.contains(&name.to_owned()), "{name} in {names:?}");
     }
@@ -321,5 +325,81 @@ fn systemd_is_content_with_the_units() {
             let ours: Vec<&str> = said.lines().filter(|line| line.contains("gha-runner")).collect();
             assert!(ours.is_empty(), "{ours:#?}");
         }
+    }
+}
+
+#[test]
+fn udev_networkd_and_networkmanager_leave_the_links_of_containers_alone() {
+    let files = rendered();
+    let text = |file: &str| {
+        let text = &files[Path::new(file)];
+        assert_eq!(text.lines().next(), Some(MARKER), "{file}");
+        text.as_str()
+    };
+    has(
+        text("systemd/network/00-gha-runner.link"),
+        &["OriginalName=gj-* gp-*", "NamePolicy=", "MACAddressPolicy=none"],
+    );
+    has(text("systemd/network/00-gha-runner.network"), &["Name=gj-* gp-*", "Unmanaged=yes"]);
+    let rules = text("udev/rules.d/99-zz-gha-runner.rules");
+    let rules: Vec<&str> = rules.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let [rule] = rules[..] else { panic!("{rules:?}") };
+    let parts: Vec<&str> = rule.split(", ").collect();
+    for part in [
+        r#"SUBSYSTEM=="net""#,
+        r#"KERNEL=="gj-*|gp-*""#,
+        // Assigned, so that nothing is left of the tag by which PID 1 makes units.
+        r#"TAG="gha-runner""#,
+        r#"ENV{NM_UNMANAGED}="1""#,
+        // In place of all that was to be run.
+        r#"RUN{builtin}="path_id""#,
+    ] {
+        assert!(parts.contains(&part), "{part} in {rule}");
+    }
+    // What others attach is there before it is taken back; what others configure comes too late.
+    for other in ["99-systemd.rules", "99-local.rules", "80-ifupdown.rules"] {
+        assert!("99-zz-gha-runner.rules" > other, "{other}");
+    }
+    for other in ["05-ether.network", "10-all.link", "99-default.link"] {
+        assert!("00-gha-runner" < other, "{other}");
+    }
+}
+
+#[test]
+fn udev_reads_its_rules_without_a_word() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("99-zz-gha-runner.rules");
+    fs::write(&file, links::udev()).unwrap();
+    // Since 254.
+    match Command::new("udevadm").arg("verify").arg(&file).output() {
+        Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("Unknown command") => {
+            assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        }
+        said => println!("skipped: no udevadm that verifies: {said:?}"),
+    }
+}
+
+#[test]
+fn what_all_containers_share_is_raised_for_as_many_as_there_may_be_and_never_below_the_kernels_own() {
+    for containers in [1, 7, 1000] {
+        let settings = Settings { max_concurrent: containers, ..example() };
+        let text = &render(&settings, &places()).unwrap()[Path::new("sysctl.d/60-gha-runner-controller.conf")];
+        assert_eq!(text.lines().next(), Some(MARKER));
+        let values: BTreeMap<&str, u64> = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| line.split_once(" = ").unwrap())
+            .map(|(key, value)| (key, value.parse().unwrap()))
+            .collect();
+        assert_eq!(values.len(), sysctl::LIMITS.len());
+        for limit in &sysctl::LIMITS {
+            let value = values[limit.key];
+            assert!(value >= limit.each * containers as u64 + limit.host, "{} = {value}", limit.key);
+            assert!(value >= limit.kernel, "{} = {value}", limit.key);
+            // The kernel refuses more for most of them, and one that it refuses fails systemd-sysctl.
+            assert!(value <= i32::MAX as u64, "{} = {value}", limit.key);
+        }
+        // Nine for each idle container, and 128 for a host without any.
+        assert!(values["fs.inotify.max_user_instances"] > 9 * containers as u64 + 128);
     }
 }

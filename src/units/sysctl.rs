@@ -1,0 +1,103 @@
+//! Limits of the kernel that all containers share with each other and with the host.
+//!
+//! A user namespace has no share of its own in them: what a container takes counts for the host's root, who made the
+//! namespace, or for the whole kernel. With the kernel's defaults the fourteenth idle container finds no inotify instance
+//! left, and one job can take all terminals.
+//!
+//! Not among them, because no tunable of the host reaches them:
+//!
+//! - POSIX timers and queued signals (`RLIMIT_SIGPENDING`), bytes in POSIX message queues (`RLIMIT_MSGQUEUE`) and locked
+//!   memory (`RLIMIT_MEMLOCK`) also count for the host's root, against the limit that systemd-nspawn had: they are
+//!   `LimitSIGPENDING=` and its like of the container's unit.
+//! - `fs.mqueue.*`, `kernel.sem`, `kernel.shm*` and `kernel.msg*` belong to an IPC namespace; each begins with the
+//!   kernel's defaults.
+//! - `kernel.pty.reserve` stays: the last 1,024 terminals are for the host's own `/dev/pts`.
+
+use std::fmt::Write;
+
+use super::MARKER;
+use crate::config::Settings;
+
+/// The file. It sorts low: a value in a later file counts instead.
+pub const FILE: &str = "sysctl.d/60-gha-runner-controller.conf";
+
+/// One of these limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// As sysctl.d(5) writes it. No part of these names has a dot in it.
+    pub key: &'static str,
+    /// What one container needs at most.
+    pub each: u64,
+    /// The host's own share.
+    pub host: u64,
+    /// The most a kernel chooses by itself, on whatever machine.
+    pub kernel: u64,
+}
+
+impl Shared {
+    /// What so many containers need beside the host.
+    pub fn needed(&self, containers: usize) -> u64 {
+        self.each * containers as u64 + self.host
+    }
+
+    /// What is written: what is needed, and on no machine less than its kernel would have by itself.
+    pub fn written(&self, containers: usize) -> u64 {
+        self.needed(containers).max(self.kernel)
+    }
+}
+
+/// Namespaces of one kind. A kernel grants half as many as it grants threads: one for each 256 KiB of memory, and never
+/// more than 2^29. What they take is counted in the memory of the container, so this need not be a limit.
+const fn namespaces(key: &'static str) -> Shared {
+    Shared { key, each: 4096, host: 4096, kernel: 1 << 29 }
+}
+
+/// All of them.
+pub const LIMITS: [Shared; 19] = [
+    // A container has nine when it is idle. A job gets what a GitHub-hosted runner has, which is what clusters in containers
+    // (kind) ask for.
+    Shared { key: "fs.inotify.max_user_instances", each: 1280, host: 128, kernel: 128 },
+    // The same. A kernel chooses 1 % of the memory, between 8,192 and 1,048,576.
+    Shared { key: "fs.inotify.max_user_watches", each: 655_360, host: 65_536, kernel: 1_048_576 },
+    // A machine of one's own has as many.
+    Shared { key: "fs.fanotify.max_user_groups", each: 128, host: 128, kernel: 128 },
+    Shared { key: "fs.fanotify.max_user_marks", each: 65_536, host: 65_536, kernel: 1_048_576 },
+    // Likewise: a database takes some thousands.
+    Shared { key: "fs.aio-max-nr", each: 65_536, host: 65_536, kernel: 65_536 },
+    // Likewise.
+    Shared { key: "kernel.pty.max", each: 4096, host: 4096, kernel: 4096 },
+    // Of each user, so of each user of each container. Docker joins a keyring for each process it starts.
+    Shared { key: "kernel.keys.maxkeys", each: 0, host: 20_000, kernel: 200 },
+    Shared { key: "kernel.keys.maxbytes", each: 0, host: 2_000_000, kernel: 20_000 },
+    // Root of a privileged container is the host's.
+    Shared { key: "kernel.keys.root_maxkeys", each: 20_000, host: 1_000_000, kernel: 1_000_000 },
+    Shared { key: "kernel.keys.root_maxbytes", each: 2_000_000, host: 25_000_000, kernel: 25_000_000 },
+    // Neighbours in all network namespaces together: the containers themselves, and those of Docker in them.
+    Shared { key: "net.ipv4.neigh.default.gc_thresh3", each: 1024, host: 1024, kernel: 1024 },
+    namespaces("user.max_cgroup_namespaces"),
+    namespaces("user.max_ipc_namespaces"),
+    namespaces("user.max_mnt_namespaces"),
+    namespaces("user.max_net_namespaces"),
+    namespaces("user.max_pid_namespaces"),
+    namespaces("user.max_time_namespaces"),
+    namespaces("user.max_user_namespaces"),
+    namespaces("user.max_uts_namespaces"),
+];
+
+/// The file's text.
+pub fn conf(settings: &Settings) -> String {
+    let containers = settings.max_concurrent;
+    let mut text = format!(
+        "{MARKER}
+
+# What the host and all its containers share, of which there are at most {containers} at once (max_concurrent). These values are
+# meant to raise limits, and systemd-sysctl cannot know whether they do. To have more of one, write it into a file that
+# sorts behind this one, such as /etc/sysctl.d/70-local.conf: of two values the later file's counts.
+"
+    );
+    for limit in &LIMITS {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{} = {}", limit.key, limit.written(containers));
+    }
+    text
+}
