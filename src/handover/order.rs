@@ -107,7 +107,7 @@ mod tests {
             text.replace("start", "Start"),
             text.replace('}', ",\"mode\":\"flush\"}"),
             text.replace("j1234567abc", "../../dbus"),
-            text.replace('\n', "\n\n"),
+            text.replace('\n', "x\n"),
             text.replace("\"verb\"", "\"verb\":\"stop\",\"verb\""),
         ] {
             assert!(parse::<Order>(odd.as_bytes()).is_err(), "{odd}");

@@ -5,18 +5,23 @@
 //! [`Order`] and one [`Answer`]. The settings are read anew for each order, so that a class is known from the moment
 //! its unit is.
 
-use std::{os::fd::AsFd, os::unix::net::UnixListener, path::Path, time::Duration};
+use std::{
+    os::{fd::AsFd, unix::net::UnixListener},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use rustix::net::sockopt;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
-    task::JoinSet,
+    sync::Mutex,
     time::timeout,
 };
 
-use super::service_manager::{PATIENCE, ServiceManager};
+use super::service_manager::{self, ServiceManager};
 use crate::{
     config::{self, check::is_name},
     handover::order::{Answer, ORDER_LIMIT, Order, Verb, line, parse},
@@ -44,26 +49,30 @@ pub fn serve(settings: &Path) -> anyhow::Result<()> {
 
 async fn accept(listener: UnixListener, settings: &Path) -> anyhow::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let mut connections = JoinSet::new();
-    while let Ok(accepted) = timeout(IDLE, listener.accept()).await {
-        let (stream, _) = accepted.context("cannot accept a connection")?;
-        while connections.len() >= CONNECTIONS {
-            connections.join_next().await;
+    let manager = Mutex::default();
+    let mut connections = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = timeout(IDLE, listener.accept()), if connections.len() < CONNECTIONS => match accepted {
+                Ok(accepted) => {
+                    let (stream, _) = accepted.context("cannot accept a connection")?;
+                    connections.push(converse(stream, settings, &manager));
+                }
+                Err(_) if connections.is_empty() => return Ok(()),
+                Err(_) => {}
+            },
+            Some(()) = connections.next() => {}
         }
-        let settings = settings.to_owned();
-        connections.spawn(async move { converse(stream, &settings).await });
     }
-    while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// Reads the order, has it done, answers. What nobody waits for any more is lost with the connection.
-async fn converse(mut stream: UnixStream, settings: &Path) {
+async fn converse(mut stream: UnixStream, settings: &Path, manager: &Mutex<Option<ServiceManager>>) {
     let mut received = Vec::new();
     let mut reader = BufReader::new((&mut stream).take(ORDER_LIMIT));
     let answer = match timeout(CONNECTION_PATIENCE, reader.read_until(b'\n', &mut received)).await {
         Ok(Ok(_)) => {
-            let answer = obey(&received, settings).await;
+            let answer = obey(&received, settings, manager).await;
             report(&received, &answer);
             answer
         }
@@ -79,19 +88,15 @@ fn report(received: &[u8], answer: &Answer) {
     }
 }
 
-async fn obey(received: &[u8], settings: &Path) -> Answer {
+async fn obey(received: &[u8], settings: &Path, manager: &Mutex<Option<ServiceManager>>) -> Answer {
     let order = match parse::<Order>(received).and_then(|order| allowed(order, settings)) {
         Ok(order) => order,
         Err(reason) => return Answer::refused(&reason),
     };
-    let done = async {
-        let manager = ServiceManager::connect().await?;
-        anyhow::Ok(manager.order(order.verb, &order.class, &order.name).await?)
-    };
-    match timeout(PATIENCE, done).await {
-        Ok(Ok(())) => Answer::Done,
-        Ok(Err(error)) => Answer::failed(&format!("{error:#}")),
-        Err(_) => Answer::failed("systemd does not answer"),
+    let Order { verb, class, name } = &order;
+    match service_manager::ask(manager, async |manager| manager.order(*verb, class, name).await).await {
+        Ok(()) => Answer::Done,
+        Err(error) => Answer::failed(&format!("{error:#}")),
     }
 }
 
@@ -146,7 +151,7 @@ mod tests {
         runtime.block_on(async {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             ours.write_all(bytes).await.unwrap();
-            converse(theirs, file.path()).await;
+            converse(theirs, file.path(), &Mutex::default()).await;
             let mut answer = Vec::new();
             ours.read_to_end(&mut answer).await.unwrap();
             parse(&answer).unwrap()
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_no_order_is_refused_without_waiting_for_its_end() {
-        for bytes in [&b""[..], b"start", b"\n", b"start small j1234567\n", &[b'{'; 4096], &[0xff; 255]] {
+        for bytes in [&b""[..], b"start", b"\n", b"start small j1234567\n", &[b'{'; 256], &[0xff; 255]] {
             assert!(matches!(answer_to(bytes), Answer::Refused { .. }), "{bytes:?}");
         }
         let unknown = line(&order(Verb::Start, "other"));

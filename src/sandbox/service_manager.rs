@@ -1,22 +1,25 @@
-//! The host's service manager, asked by root over its own socket (org.freedesktop.systemd1(5)).
+//! The host's service manager, asked by root over the system bus (org.freedesktop.systemd1(5)).
 //!
-//! systemctl(1) does the same as root: the message bus is not needed, so nothing here waits for a bus that is being
-//! restarted.
+//! A bus that is being restarted, and systemd on its way to the new one, are waited for: nobody's order gets lost by
+//! that.
 
-use std::{os::unix::net::UnixStream, path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
-use zbus::{Connection, OwnedObjectPath, connection::Builder, proxy, proxy::CacheProperties};
+use tokio::time::{Instant, sleep, timeout};
+use zbus::{Connection, OwnedObjectPath, proxy, proxy::CacheProperties};
 
 use crate::{
     handover::{ContainerName, order::Verb},
     units,
 };
 
-/// systemd's socket, where only root is answered.
-const PRIVATE_SOCKET: &str = "/run/systemd/private";
-/// Longest wait for systemd's answers to one question of ours.
+/// Longest wait for systemd's answer to one question of ours, the bus's restart included.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before a question is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What systemd's own refusals begin with; what is no such thing is the bus's trouble, and passes.
+const REFUSALS: [&str; 2] = ["org.freedesktop.systemd1.", "org.freedesktop.DBus.Error.AccessDenied"];
 
 /// One row of `ListUnitsByPatterns`: name, description, load state, active state, sub state, followed unit, path, job
 /// id, job type, job path.
@@ -60,19 +63,15 @@ pub struct UnitLife {
 }
 
 /// A connection to the service manager.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ServiceManager {
     connection: Connection,
     manager: ManagerProxy<'static>,
 }
 
 impl ServiceManager {
-    /// Connects; over the system bus where systemd has no socket of its own.
-    pub async fn connect() -> anyhow::Result<Self> {
-        let connection = match UnixStream::connect(Path::new(PRIVATE_SOCKET)) {
-            Ok(stream) => Builder::unix_stream(stream).p2p().build().await.context("systemd's own socket")?,
-            Err(_) => Connection::system().await.context("the system bus")?,
-        };
+    async fn connect() -> zbus::Result<Self> {
+        let connection = Connection::system().await?;
         let manager = ManagerProxy::new(&connection).await?;
         Ok(Self { connection, manager })
     }
@@ -124,16 +123,42 @@ impl ServiceManager {
     }
 }
 
-/// Asks from where there is no runtime, within [`PATIENCE`].
-pub fn ask<T>(question: impl AsyncFnOnce(&ServiceManager) -> zbus::Result<T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime
-        .block_on(async {
-            let asked = async {
-                let manager = ServiceManager::connect().await.context("systemd cannot be reached")?;
-                question(&manager).await.context("systemd refuses")
+/// Asks, by the connection that is `kept` from the last question or by a new one, again and again for [`PATIENCE`] while
+/// it is the bus that fails. To ask twice must do no harm.
+pub async fn ask<T>(
+    kept: &tokio::sync::Mutex<Option<ServiceManager>>,
+    question: impl AsyncFn(&ServiceManager) -> zbus::Result<T>,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let asked = timeout(deadline.saturating_duration_since(Instant::now()), async {
+            let manager = match kept.lock().await.clone() {
+                Some(manager) => manager,
+                None => ServiceManager::connect().await?,
             };
-            tokio::time::timeout(PATIENCE, asked).await
-        })
-        .context("systemd does not answer")?
+            let answer = question(&manager).await?;
+            *kept.lock().await = Some(manager);
+            zbus::Result::Ok(answer)
+        });
+        match asked.await.context("systemd does not answer")? {
+            Ok(answer) => return Ok(answer),
+            Err(error) if is_refusal(&error) || Instant::now() + PAUSE >= deadline => {
+                return Err(error).context("systemd refuses");
+            }
+            Err(_) => {
+                *kept.lock().await = None;
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_refusal(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(name, _, _) if REFUSALS.iter().any(|refusal| name.starts_with(refusal)))
+}
+
+/// The same from where there is no runtime.
+pub fn ask_once<T>(question: impl AsyncFn(&ServiceManager) -> zbus::Result<T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(ask(&tokio::sync::Mutex::default(), question))
 }

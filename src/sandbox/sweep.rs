@@ -21,7 +21,7 @@ pub fn sweep(paths: &Paths) -> anyhow::Result<Vec<String>> {
         // Without a record no *prepare* has run since the last boot, so there is nothing to ask systemd for, which
         // may not even answer yet.
         let live = paths.record(&name).symlink_metadata().is_ok()
-            && service_manager::ask(async |manager| manager.is_live(&name).await)?;
+            && service_manager::ask_once(async |manager| manager.is_live(&name).await)?;
         if live {
             continue;
         }

@@ -194,7 +194,7 @@ fn is_unexplained(ending: &Ending, step: Option<&str>) -> bool {
 
 /// Asks systemd whether the container ever came up and whether somebody stopped it, and the journal for the last words.
 fn explain(ending: &mut Ending, invocation: Option<&str>) {
-    let life = service_manager::ask(async |manager| manager.life(&ending.class, &ending.name).await)
+    let life = service_manager::ask_once(async |manager| manager.life(&ending.class, &ending.name).await)
         .inspect_err(|error| eprintln!("teardown of {}: {error:#}", ending.name))
         .ok();
     ending.asked_to_stop = life.is_some_and(|life| life.asked_to_stop);

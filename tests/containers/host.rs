@@ -9,7 +9,10 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use gha_runner_controller::{
     guest::event::{EVENTS_DIR, Event, SOCKET_FILE, What},
-    handover::{ContainerRecord, ENDINGS_DIR, Ending, GRANT_FILE, Grant, HANDOVER_DIR, RECORD_FILE, VERSION},
+    handover::{
+        ContainerRecord, ENDINGS_DIR, Ending, GRANT_FILE, Grant, HANDOVER_DIR, RECORD_FILE, VERSION,
+        order::{self, Answer, LAUNCHER_SOCKET, Order, Verb},
+    },
     units,
 };
 use lab::{Lab, LabConfig, Output, Place, Product, Recipe, Source, Template};
@@ -84,7 +87,7 @@ impl Host {
         let user = units::USER;
         lab.shell(&format!(
             "install -d -m 750 -o {user} -g {user} /run/{user} {HANDOVER_DIR}\n\
-             systemctl start gha-runner-sweep.service gha-runner-firewall.service || {{ journalctl -u 'gha-runner-*'; exit 1; }}"
+             systemctl start gha-runner-sweep.service gha-runner-firewall.service gha-runner-launcher.socket || {{ journalctl -u 'gha-runner-*'; exit 1; }}"
         ))
         .unwrap();
         Some(Self { lab })
@@ -126,22 +129,30 @@ impl Host {
         self.lab.exec_as(units::USER, command).unwrap()
     }
 
-    /// Starts the container as the controller's user; returns when its unit is active or failed.
+    /// Sends the launcher an order as the controller does, and gives its answer.
+    pub fn order(&self, verb: Verb, name: &str) -> Answer {
+        let order = Order { verb, class: CLASS.into(), name: name.parse().unwrap() };
+        let line = String::from_utf8(order::line(&order)).unwrap();
+        let output = self.lab.converse_as(units::USER, LAUNCHER_SOCKET, &line).unwrap().check().unwrap();
+        order::parse(&output.stdout).unwrap()
+    }
+
+    /// Starts the container; returns when its unit is active or failed.
     pub fn start(&self, name: &str) -> Result<(), String> {
-        let output = self.as_controller(&["systemctl", "--no-ask-password", "start", &unit(name)]);
+        let output = self.lab.exec(Place::Host, &["systemctl", "start", &unit(name)]).unwrap();
         if output.success() { Ok(()) } else { Err(format!("{}\n{}", output.errors(), self.journal(name))) }
     }
 
-    /// Starts them all at once, as the controller's user.
+    /// Starts them all at once.
     pub fn start_all(&self, names: &[String]) {
         let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
-        let command = ["systemctl", "--no-ask-password", "--no-block", "start"];
-        let command: Vec<&str> = command.into_iter().chain(units.iter().map(String::as_str)).collect();
-        self.as_controller(&command).check().unwrap();
+        let command: Vec<&str> =
+            ["systemctl", "--no-block", "start"].into_iter().chain(units.iter().map(String::as_str)).collect();
+        self.lab.exec(Place::Host, &command).unwrap().check().unwrap();
     }
 
     pub fn stop(&self, name: &str) {
-        self.as_controller(&["systemctl", "--no-ask-password", "stop", &unit(name)]).check().unwrap();
+        self.lab.exec(Place::Host, &["systemctl", "stop", &unit(name)]).unwrap().check().unwrap();
     }
 
     pub fn kill(&self, name: &str) {

@@ -35,7 +35,7 @@ const FIRST: &str = "
 fn switch(stage: &Stage, generation: u32) -> String {
     let to = format!("/generations/{generation}");
     let activate = format!(
-        "#!/bin/sh -eu\nsystemConfig={to}\n{KEEP_CLASSES}\ncp -a {to}/etc/gha-runner-controller {to}/etc/polkit-1 /etc/\n\
+        "#!/bin/sh -eu\nsystemConfig={to}\n{KEEP_CLASSES}\ncp -a {to}/etc/gha-runner-controller /etc/\n\
          ln -sfn {to} /run/current-system\n"
     );
     stage.lab.shell(&format!("cp -a /generations/1 {to}")).unwrap();

@@ -112,6 +112,14 @@ impl Lab {
         crate::exec::run(command, &[], self.config.exec_timeout)
     }
 
+    /// Connects to a Unix socket of the host as one of its users, writes these bytes, and gives what is answered until
+    /// the other side closes; not being let in is a failure of the program.
+    pub fn converse_as(&self, user: &str, socket: &str, bytes: &str) -> Result<Output> {
+        const TALK: &str = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"$!\\n\"; \
+                            $s->autoflush(1); print $s $ARGV[1]; print while <$s>";
+        self.exec_as(user, &["timeout", "30", "perl", "-e", TALK, socket, bytes])
+    }
+
     /// Runs a shell command line in the host and returns what it printed; its failure is an error.
     pub fn shell(&self, script: &str) -> Result<String> {
         Ok(self.exec(Place::Host, &["sh", "-euc", script])?.check()?.text())
