@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ContainerName;
 
-/// The launcher's socket: only root and the controller's user may connect (systemd.socket(5), `SocketMode=`).
+/// The launcher's socket: only root and the controller's group may connect (systemd.socket(5), `SocketMode=`).
 pub const LAUNCHER_SOCKET: &str = "/run/gha-runner-launcher.sock";
 /// Longest order, in bytes with its line feed.
 pub const ORDER_LIMIT: u64 = 256;

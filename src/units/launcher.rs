@@ -3,7 +3,7 @@
 use super::{MARKER, Places, USER};
 use crate::handover::order::LAUNCHER_SOCKET;
 
-/// The socket. Nobody but root and the controller's user may connect.
+/// The socket. Nobody but root and the controller's user, the only one in its group, may connect.
 pub fn socket() -> String {
     format!(
         "{MARKER}
@@ -13,9 +13,10 @@ Description=Orders of the job container controller
 
 [Socket]
 ListenStream={LAUNCHER_SOCKET}
-SocketUser={USER}
+# Root's, so that its mode is not the controller's to change.
+SocketUser=root
 SocketGroup={USER}
-SocketMode=0600
+SocketMode=0660
 "
     )
 }

@@ -198,9 +198,9 @@ fn only_the_controllers_user_reaches_the_launcher_which_has_no_privilege_but_its
         &socket,
         &[
             "ListenStream=/run/gha-runner-launcher.sock",
-            "SocketUser=gha-runner-controller",
+            "SocketUser=root",
             "SocketGroup=gha-runner-controller",
-            "SocketMode=0600",
+            "SocketMode=0660",
         ],
     );
     let service = unit("gha-runner-launcher.service");

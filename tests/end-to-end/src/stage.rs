@@ -12,6 +12,7 @@ use gha_runner_controller::{
         phase::Phase,
         status::{ActiveContainer, Finished, Status},
     },
+    handover::order::{self, Answer, LAUNCHER_SOCKET, Order, Verb},
     units,
 };
 use github_sim::{
@@ -222,6 +223,20 @@ impl Stage {
         of(&status).context("it was there a moment ago")
     }
 
+    /// Writes these bytes to the launcher as this user, and gives what it answers; an error if it lets nobody in.
+    pub fn send_launcher(&self, user: &str, bytes: &str) -> Result<String> {
+        Ok(self.lab.converse_as(user, LAUNCHER_SOCKET, bytes)?.check()?.text())
+    }
+
+    /// Sends the launcher an order as the controller does.
+    pub fn order(&self, verb: Verb, class: &str, name: &str) -> Result<Answer> {
+        let order = Order { verb, class: class.to_owned(), name: name.parse()? };
+        let line = String::from_utf8(order::line(&order))?;
+        let answer = self.send_launcher(units::USER, &line)?;
+        // What comes from the lab has lost its line feed.
+        order::parse(format!("{answer}\n").as_bytes()).map_err(|error| anyhow::anyhow!("{answer}: {error}"))
+    }
+
     /// `systemctl` with these arguments, as root of the host.
     pub fn systemctl(&self, arguments: &[&str]) -> Result<String> {
         let command: Vec<&str> = std::iter::once("systemctl").chain(arguments.iter().copied()).collect();
@@ -253,6 +268,7 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
     match kind {
         lab::Kind::Path => {
             [
+            "/run/gha-runner-launcher.sock",
             "/run/gha-runner-control",
             "/run/gha-runner-control/control.sock",
             "/run/gha-runner-controller",

@@ -7,7 +7,10 @@ use std::time::Duration;
 use end_to_end::{REPO, SERVICE, Stage, StageConfig, TOKEN, unit};
 use gha_runner_controller::{
     controller::{cause::Cause, phase::Phase, status::Status},
-    handover::{GRANT_FILE, HANDOVER_DIR, RECORD_FILE},
+    handover::{
+        GRANT_FILE, HANDOVER_DIR, RECORD_FILE,
+        order::{Answer, LAUNCHER_SOCKET, Verb},
+    },
     units::USER,
 };
 use github_sim::world::{Conclusion, JobSpec, RunSpec};
@@ -17,6 +20,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[test]
 fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    println!("{}", stage.lab.shell("systemctl --version | head -n 1").unwrap());
+    // Units that the settings do not know, and one of a class that a rule of an earlier version could know and that has
+    // no file any more: what such a user may do must not rest on what lies on the disk.
     stage
         .lab
         .shell(
@@ -27,13 +33,8 @@ fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
              systemctl daemon-reload; systemctl start gha-runner-mine.service",
         )
         .unwrap();
-    let manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"];
-    let transient = |name: &str| {
-        let call = "busctl --no-pager --expect-reply=yes --timeout=5 call M StartTransientUnit 'ssa(sv)a(sa(sv))' NAME fail 1 \
-                    ExecStart 'a(sasb)' 1 /usr/bin/touch 2 /usr/bin/touch /srv/secret/made false 0";
-        call.replace('M', &manager.join(" ")).replace("NAME", name)
-    };
     let no_ask = "systemctl --no-ask-password";
+    let small = "gha-runner-small@j0000001.service";
     let mut forbidden: Vec<String> = [
         "stop dbus.service",
         "stop gha-runner-controller.service",
@@ -41,10 +42,22 @@ fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
         "stop gha-runner-firewall.service",
         "reload gha-runner-firewall.service",
         "start gha-runner-sweep.service",
+        "start gha-runner-launcher.service",
+        "stop gha-runner-launcher.socket",
         "stop gha-runner-mine.service",
         "start gha-runner-other@j0000001.service",
+        "start gha-runner-small@j0000001.service",
+        "stop gha-runner-small@j0000001.service",
+        "--job-mode=flush start gha-runner-small@j0000001.service",
+        "--job-mode=isolate start gha-runner-small@j0000001.service",
+        "--job-mode=replace-irreversibly start gha-runner-small@j0000001.service",
+        "isolate gha-runner-small@j0000001.service",
+        "reload gha-runner-small@j0000001.service",
         "kill gha-runner-small@j0000001.service",
         "restart gha-runner-small@j0000001.service",
+        "clean gha-runner-small@j0000001.service",
+        "freeze gha-runner-small@j0000001.service",
+        "bind gha-runner-small@j0000001.service /etc/shadow /etc/shadow",
         "start gha-runner-small@../../x.service",
         "start 'gha-runner-small@j0000001.service gha-runner-mine.service'",
         "enable gha-runner-mine.service",
@@ -55,16 +68,34 @@ fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
         "set-property --runtime gha-runner-small@j0000001.service MemoryMax=infinity",
         "set-property --runtime gha-runner.slice MemoryMax=infinity",
         "link /tmp/gha-runner-small@j0000002.service",
+        "cancel",
         "reboot",
         "poweroff",
     ]
     .map(|arguments| format!("{no_ask} {arguments}"))
     .to_vec();
-    forbidden.push(transient("gha-runner-small@j0000001.service"));
-    forbidden.push(transient("gha-runner-small@j0000009abc.service"));
-    forbidden.push(
-        "systemd-run --no-ask-password --unit=gha-runner-small@j0000003.service /usr/bin/touch /srv/secret/made".into(),
-    );
+    let manager = "org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager";
+    let call = |method: &str, arguments: &str| {
+        format!("busctl --no-pager --expect-reply=yes --timeout=5 call {manager} {method} {arguments}")
+    };
+    for mode in ["fail", "replace", "flush", "isolate", "replace-irreversibly", "ignore-requirements"] {
+        forbidden.push(call("StartUnit", &format!("ss {small} {mode}")));
+        forbidden.push(call("StartUnitReplace", &format!("sss {small} {small} {mode}")));
+    }
+    forbidden.push(call("StartUnitWithFlags", &format!("sst {small} fail 0")));
+    forbidden.push(call("EnqueueUnitJob", &format!("sss {small} start flush")));
+    forbidden.push(call("KillUnit", &format!("ssi {small} all 9")));
+    forbidden.push(call("SetUnitProperties", &format!("sba(sv) {small} true 1 MemoryMax t 1")));
+    // Of a class whose template is there, of one whose template is gone, of one that never was.
+    for name in [small, "gha-runner-small@j0000009abc.service", "gha-runner-old@j0000003.service", "any.service"] {
+        forbidden.push(call(
+            "StartTransientUnit",
+            &format!(
+                "'ssa(sv)a(sa(sv))' {name} fail 1 ExecStart 'a(sasb)' 1 /usr/bin/touch 2 /usr/bin/touch /srv/secret/made false 0"
+            ),
+        ));
+        forbidden.push(format!("systemd-run --no-ask-password --unit={name} /usr/bin/touch /srv/secret/made"));
+    }
     forbidden.push("machinectl --no-ask-password shell .host /bin/true".into());
     for directory in ["/var/lib/gha-runner-sandbox", "/run/gha-runner-sandbox", "/srv/secret/file"] {
         forbidden.push(format!("ls {directory}/ || cat {directory}"));
@@ -72,6 +103,7 @@ fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
     forbidden.push("touch /etc/systemd/system/x.service".into());
     forbidden.push("touch /run/gha-runner-events/x".into());
     forbidden.push("touch /run/gha-runner-endings/x".into());
+    forbidden.push(format!("rm {LAUNCHER_SOCKET} || mv {LAUNCHER_SOCKET} /run/x || chmod 666 {LAUNCHER_SOCKET}"));
     forbidden.push("ip link add name x type dummy || nft list ruleset".into());
     let before = stage.property(SERVICE, "MainPID").unwrap();
     for command in forbidden {
@@ -84,6 +116,76 @@ fn the_controllers_user_may_not_do_anything_but_start_and_stop_containers() {
     // It has not lost what it may do.
     let (_, job) = stage.queue_small("after", "echo fine").unwrap();
     assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
+}
+
+#[test]
+fn the_launcher_does_what_it_is_for_and_nobody_else_is_let_in() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    stage
+        .lab
+        .shell(
+            "printf '[Service]\\nExecStart=/bin/sleep 1000\\n' > /run/systemd/system/gha-runner-other@.service
+             systemctl daemon-reload",
+        )
+        .unwrap();
+    let refused = |bytes: &str| {
+        let answer = stage.send_launcher(USER, bytes).unwrap();
+        assert!(answer.contains("\"refused\""), "{bytes:?}: {answer:?}");
+    };
+    let order = |verb: &str, class: &str, name: &str| {
+        format!("{{\"verb\":\"{verb}\",\"class\":\"{class}\",\"name\":\"{name}\"}}\n")
+    };
+    // A unit there is, of a class the settings do not have.
+    refused(&order("start", "other", "j0000001"));
+    for (verb, class, name) in [
+        ("restart", "small", "j0000001"),
+        ("start", "small", "root"),
+        ("start", "small", "../../dbus"),
+        ("start", "small@x", "j0000001"),
+        ("start", "../small", "j0000001"),
+        ("stop", "*", "j0000001"),
+        ("stop", "small", "j*"),
+        ("stop", "", "j0000001"),
+    ] {
+        refused(&order(verb, class, name));
+    }
+    refused(&order("start", "small", "j0000001").replace('}', ",\"mode\":\"flush\"}"));
+    refused("start gha-runner-small@j0000001.service\n");
+    refused("no end");
+    for user in ["nobody", "daemon"] {
+        assert!(stage.send_launcher(user, &order("stop", "small", "j0000001")).is_err(), "{user} was let in");
+    }
+    // Ten thousand lines, one a connection and then all in one: the launcher is not ended by it, and serves others.
+    let flood = "use IO::Socket::UNIX; my $refused = 0; for (1..10000) { \
+                 my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or next; $s->autoflush(1); \
+                 print $s qq({\"verb\":\"start\",\"class\":\"c$_\",\"name\":\"j0000001\"}\\n); \
+                 my $line = <$s>; $refused++ if $line =~ /refused/ } print $refused";
+    let flood = std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| {
+            let command = ["timeout", "55", "perl", "-e", flood, LAUNCHER_SOCKET];
+            stage.lab.exec_as(USER, &command).unwrap().check().unwrap().text()
+        });
+        let (_, job) = stage.queue_small("meanwhile", "echo fine").unwrap();
+        assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
+        flooding.join().unwrap()
+    });
+    assert_eq!(flood, "10000");
+    // Only the first line of a connection is looked at: whoever goes on writing is cut off.
+    let order = order("stop", "small", "j0000001");
+    let endless = "use IO::Socket::UNIX; $SIG{PIPE} = 'IGNORE'; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; \
+                   $s->autoflush(1); for (1..10000) { print $s $ARGV[1] or do { print $_; last } }";
+    let written = stage.lab.exec_as(USER, &["timeout", "30", "perl", "-e", endless, LAUNCHER_SOCKET, &order]).unwrap();
+    assert_ne!(written.check().unwrap().text(), "", "ten thousand orders in one connection were taken");
+    stage.wait_until_clean(MINUTE).unwrap();
+    // It is not there when nobody needs it, and a new order finds it again.
+    let service = "gha-runner-launcher.service";
+    let deadline = std::time::Instant::now() + MINUTE;
+    while stage.property(service, "ActiveState").unwrap() != "inactive" {
+        assert!(std::time::Instant::now() < deadline, "the launcher stays");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(stage.property(service, "Result").unwrap(), "success");
+    assert_eq!(stage.order(Verb::Stop, "small", "j0000001").unwrap(), Answer::Done);
 }
 
 #[test]
@@ -203,14 +305,22 @@ fn a_hostile_hand_over_is_refused_by_name_and_nothing_of_the_host_is_touched() {
         let script = format!(
             "set -e; umask 077; mkdir {HANDOVER_DIR}/{name}; cd {HANDOVER_DIR}/{name}
              printf '%s' '{record}' > {RECORD_FILE}; printf '%s' '{grant}' > {GRANT_FILE}
-             {trick}
-             ! timeout 20 systemctl --no-ask-password start {unit}",
-            unit = unit("small", name)
+             {trick}"
         );
-        let output = stage.lab.exec_as(USER, &["bash", "-c", &script]).unwrap();
-        assert!(output.success(), "{name} was started: {}", output.errors());
-        let journal = stage.lab.journal(&unit("small", name)).unwrap();
+        stage.lab.exec_as(USER, &["bash", "-c", &script]).unwrap().check().unwrap();
+        assert_eq!(stage.order(Verb::Start, "small", name).unwrap(), Answer::Done, "{name}: systemd queued it");
+        let unit = unit("small", name);
+        let deadline = std::time::Instant::now() + MINUTE;
+        let journal = loop {
+            let journal = stage.lab.journal(&unit).unwrap();
+            if journal.contains("removed ") && stage.property(&unit, "ActiveState").unwrap() == "inactive" {
+                break journal;
+            }
+            assert!(std::time::Instant::now() < deadline, "{name} did not end: {journal}");
+            std::thread::sleep(Duration::from_millis(50));
+        };
         assert!(journal.contains(expected), "{name}, {expected}: {journal}");
+        assert!(!journal.contains("prepared "), "{name} was started: {journal}");
         assert!(!journal.contains("root:"), "{name}: {journal}");
     }
     let intact = stage
