@@ -18,6 +18,7 @@ use crate::place::Place;
 use crate::product::Product;
 use crate::recipe::Recipe;
 use crate::shelf::Kept;
+use crate::suite::Suite;
 use crate::supervisor::Supervisor;
 use crate::template::Template;
 use crate::tree::Tree;
@@ -30,7 +31,7 @@ pub struct LabConfig {
     pub boot_timeout: Duration,
     /// How long a program run by [`Lab::exec`] may take.
     pub exec_timeout: Duration,
-    /// What the host's tree is made of.
+    /// What the host's tree is made of. If that names no release, `$GHA_LAB_SUITE` does.
     pub host: Recipe,
     /// What job templates are made of.
     pub job: Recipe,
@@ -72,7 +73,7 @@ impl Lab {
             bail!("{reason}");
         }
         let cache = Cache::open()?;
-        let host_tree = Tree::ensure(&cache, &config.host)?;
+        let host_tree = Tree::ensure(&cache, &config.host.or(Suite::of_hosts()?))?;
         let job_tree = Tree::ensure(&cache, &config.job)?;
         let (workdir, lock) = Workdir::create(&cache)?;
         let cgroup = lay_out(&workdir, &host_tree)?;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::cache::Cache;
 use crate::recipe::Recipe;
 use crate::shelf::{Kept, Shelf};
+use crate::suite::Suite;
 use crate::template::{Source, Template};
 use crate::tree::Tree;
 
@@ -54,7 +55,7 @@ impl Errand<'_> {
     /// Boots a machine, runs the script and waits for the end.
     pub fn run(&self) -> Result<Report> {
         let cache = Cache::open()?;
-        let tree = Tree::ensure(&cache, &Recipe::MACHINE)?;
+        let tree = Tree::ensure(&cache, &Recipe::MACHINE.or(Suite::of_hosts()?))?;
         let job_tree = Tree::ensure(&cache, &Recipe::JOB)?;
         let template = self.template.ensure(&cache, job_tree.path())?;
         let root = image(&cache, "root", tree.path(), ROOT_SIZE)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use lab::{Cache, Lab, LabConfig, Place, Recipe, Template, Tree};
+use lab::{Cache, Lab, LabConfig, Place, Recipe, Suite, Template, Tree};
 
 /// A systemd host in a box.
 #[derive(Parser)]
@@ -18,12 +18,22 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// Build the trees, if they are not there.
-    Trees,
+    Trees {
+        /// The Debian release they are to be of, for example trixie.
+        #[arg(long)]
+        suite: Option<Suite>,
+    },
     /// Boot a lab and run a shell in it; `$TEMPLATE` is the path of a job template.
     Shell {
         /// Where the shell runs.
         #[arg(long, value_enum, default_value = "host")]
         place: PlaceName,
+        /// The Debian release of the host, for example trixie.
+        #[arg(long, value_name = "SUITE")]
+        host: Option<Suite>,
+        /// The Debian release of the job template.
+        #[arg(long, value_name = "SUITE")]
+        job: Option<Suite>,
         /// What to run instead of a shell.
         #[arg(trailing_var_arg = true)]
         command: Vec<String>,
@@ -55,24 +65,29 @@ impl From<PlaceName> for Place {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
-        Action::Trees => trees(),
-        Action::Shell { place, command } => shell(place.into(), command),
+        Action::Trees { suite } => trees(suite),
+        Action::Shell { place, host, job, command } => {
+            let mut config = LabConfig::default();
+            config.host.suite = host;
+            config.job.suite = job;
+            shell(config, place.into(), command)
+        }
     }
 }
 
-fn trees() -> Result<ExitCode> {
+fn trees(suite: Option<Suite>) -> Result<ExitCode> {
     let cache = Cache::open()?;
     for recipe in [Recipe::HOST, Recipe::JOB, Recipe::DOCKER, Recipe::NIX, Recipe::MACHINE] {
         let start = Instant::now();
-        let tree = Tree::ensure(&cache, &recipe)?;
+        let tree = Tree::ensure(&cache, &Recipe { suite, ..recipe })?;
         println!("{} {:.1?}", tree.path().display(), start.elapsed());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn shell(place: Place, mut command: Vec<String>) -> Result<ExitCode> {
+fn shell(config: LabConfig, place: Place, mut command: Vec<String>) -> Result<ExitCode> {
     let start = Instant::now();
-    let lab = Lab::boot(LabConfig::default())?;
+    let lab = Lab::boot(config)?;
     eprintln!("lab: up after {:.0?}", start.elapsed());
     let template = lab.add_template(&Template::new())?;
     if command.is_empty() {

@@ -2,8 +2,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::suite::Suite;
+
 /// How to build one Debian tree. Changing anything in it, or in its script, gives a new tree.
-#[derive(Debug, Clone, Copy, Hash)]
+#[derive(Debug, Clone, Copy)]
 pub struct Recipe {
     /// Names the tree's directory.
     pub name: &'static str,
@@ -11,6 +13,8 @@ pub struct Recipe {
     pub packages: &'static [&'static str],
     /// Shell script that finishes the tree; its first argument is the tree.
     pub script: &'static str,
+    /// The release it is of; `None` for the same as this machine.
+    pub suite: Option<Suite>,
 }
 
 impl Recipe {
@@ -35,6 +39,7 @@ impl Recipe {
             "perl-base",
         ],
         script: concat!(include_str!("scripts/host-tree.sh"), include_str!("scripts/box-tree.sh")),
+        suite: None,
     };
 
     /// The same as a virtual machine, with Debian's kernel.
@@ -57,6 +62,7 @@ impl Recipe {
             "linux-image-cloud-amd64",
         ],
         script: concat!(include_str!("scripts/host-tree.sh"), include_str!("scripts/machine-tree.sh")),
+        suite: None,
     };
 
     /// The job template: what a job runs in.
@@ -77,6 +83,7 @@ impl Recipe {
             "sudo",
         ],
         script: include_str!("scripts/job-tree.sh"),
+        suite: None,
     };
 
     /// The same with Docker in it, started on first use, and what images can be made of without a registry.
@@ -96,10 +103,13 @@ impl Recipe {
             "git",
             "sudo",
             "docker.io",
+            // A package of its own since trixie.
+            "?exact-name(docker-cli)",
             "docker-compose",
             "busybox-static",
         ],
         script: concat!(include_str!("scripts/job-tree.sh"), include_str!("scripts/docker-tree.sh")),
+        suite: None,
     };
 
     /// The same with Nix in it; the host's store that its database knows lies at `/srv/host-nix/nix/store`.
@@ -122,15 +132,26 @@ impl Recipe {
             "busybox-static",
         ],
         script: concat!(include_str!("scripts/job-tree.sh"), include_str!("scripts/nix-tree.sh")),
+        suite: None,
     };
 
-    /// Names what a tree is built from: the same recipe with the same release has the same one.
+    /// The same of this release.
     #[must_use]
-    pub(crate) fn key(&self, suite: &str) -> String {
+    pub const fn of(self, suite: Suite) -> Self {
+        Self { suite: Some(suite), ..self }
+    }
+
+    /// The same, of this release if it names none itself.
+    pub(crate) fn or(self, suite: Option<Suite>) -> Self {
+        Self { suite: self.suite.or(suite), ..self }
+    }
+
+    /// Names what a tree is built from, but for the release: the same recipe with the same release has the same one.
+    #[must_use]
+    pub(crate) fn key(&self) -> String {
         // The hasher's result may change with the compiler; then a tree is built once more.
         let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        suite.hash(&mut hasher);
+        (self.name, self.packages, self.script).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 }
@@ -142,8 +163,7 @@ mod tests {
     #[test]
     fn another_package_gives_another_tree() {
         let more = Recipe { packages: &["docker.io"], ..Recipe::JOB };
-        assert_ne!(more.key("bookworm"), Recipe::JOB.key("bookworm"));
-        assert_ne!(Recipe::JOB.key("trixie"), Recipe::JOB.key("bookworm"));
-        assert_eq!(Recipe::JOB.key("trixie"), Recipe::JOB.key("trixie"));
+        assert_ne!(more.key(), Recipe::JOB.key());
+        assert_eq!(Recipe::JOB.key(), Recipe::JOB.key());
     }
 }

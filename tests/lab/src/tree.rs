@@ -20,9 +20,15 @@ pub struct Tree {
 impl Tree {
     /// The tree of `recipe`: from the cache, or built now, which takes about half a minute.
     pub fn ensure(cache: &Cache, recipe: &Recipe) -> Result<Self> {
-        let sources = Sources::find()?;
-        let shelf = Shelf { cache, directory: cache.trees(), name: recipe.name, kept: 2 };
-        let kept = shelf.get(&recipe.key(&sources.suite), |path| build(recipe, &sources, path))?;
+        let mut sources = Sources::find()?;
+        if let Some(suite) = recipe.suite {
+            sources = sources.of(suite);
+        }
+        // Each release has a shelf of its own: trees of one do not push those of another out.
+        let name = format!("{}-{}", recipe.name, sources.suite);
+        let shelf = Shelf { cache, directory: cache.trees(), name: &name, kept: 2 };
+        let build = |path: &Path| build(recipe, &sources, path).with_context(|| format!("for the tree {name}"));
+        let kept = shelf.get(&recipe.key(), build)?;
         Ok(Self { kept })
     }
 
@@ -35,6 +41,8 @@ impl Tree {
 
 fn build(recipe: &Recipe, sources: &Sources, tree: &Path) -> Result<()> {
     let log = tree.with_extension("log");
+    let list = tree.with_file_name(sources.file_name());
+    std::fs::write(&list, &sources.text)?;
     let mut bootstrap = Command::new("mmdebstrap");
     bootstrap
         .arg("--quiet")
@@ -44,9 +52,12 @@ fn build(recipe: &Recipe, sources: &Sources, tree: &Path) -> Result<()> {
         .arg("--aptopt=Acquire::Languages \"none\"")
         .arg("--dpkgopt=force-unsafe-io")
         .args(["doc", "man", "info", "locale"].map(|share| format!("--dpkgopt=path-exclude=/usr/share/{share}/*")))
+        .args(
+            recipe.suite.filter(|suite| !suite.is_released()).map(|_| "--aptopt=Acquire::Check-Valid-Until \"false\""),
+        )
         .arg(&sources.suite)
         .arg(tree)
-        .arg(&sources.file);
+        .arg(&list);
     logged(bootstrap, &log).context("mmdebstrap could not build the tree")?;
 
     let mut finish = Command::new("sh");

@@ -6,13 +6,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::{Kind, Lab, LabConfig, Place, Product, Source, Template};
+use lab::{Kind, Lab, LabConfig, Place, Product, Recipe, Source, Suite, Template};
+use rustix::fs::{FlockOperation, flock};
 
 const IDMAP_MOUNT: &str = include_str!("by_hand/idmap-mount");
 const BOOT_CONTAINER: &str = include_str!("by_hand/boot-container");
 const UNIT: &str = "gha-runner-by@hand.service";
-/// One of the kernel's settings that a host can change for the whole machine.
-const SETTING: &str = "fs.inotify.max_user_instances";
+/// One of the kernel's settings that a host can change for the whole machine, and that nothing here needs: in seconds.
+const SETTING: &str = "fs.lease-break-time";
+const CHANGED: u32 = 47;
 
 /// A lab, or `None` on a machine that cannot have one.
 fn boot() -> Option<Lab> {
@@ -32,6 +34,9 @@ fn boot_container(lab: &Lab, template: &Template) {
     lab.exec(Place::Host, &["boot-container", UNIT, "hand", &path, "655360"]).unwrap().check().unwrap();
     println!("container up after {:.0?}", start.elapsed());
 }
+
+/// The release that a root directory says it is of.
+const RELEASE: &str = "sed -n s/^VERSION_CODENAME=//p /etc/os-release";
 
 /// Runs a command in the container called `hand`.
 fn in_container(lab: &Lab, command: &str) -> String {
@@ -88,12 +93,11 @@ fn what_hosts_set_in_the_kernel_is_set_back_when_the_last_lab_ends() {
     let Some(first) = boot() else { return };
     let second = boot().unwrap();
     let before = setting();
-    let wanted = before + 7;
-    first.write_host("/etc/sysctl.d/60-probe.conf", format!("{SETTING} = {wanted}\n").as_bytes(), 0o644).unwrap();
+    first.write_host("/etc/sysctl.d/60-probe.conf", format!("{SETTING} = {CHANGED}\n").as_bytes(), 0o644).unwrap();
     first.shell("systemctl restart systemd-sysctl").unwrap();
-    assert_eq!(setting(), wanted, "the host does not share it with this machine");
+    assert_eq!(setting(), CHANGED, "the host does not share it with this machine");
     drop(first);
-    assert_eq!(setting(), wanted, "taken away from a lab that runs");
+    assert_eq!(setting(), CHANGED, "taken away from a lab that runs");
     drop(second);
     await_setting(before);
 }
@@ -160,6 +164,45 @@ fn a_container_boots_on_an_id_mapped_template_and_leaves_what_the_inventory_sees
     assert_eq!(after.of(Kind::Process).count(), 0, "{after}");
     assert_eq!(after.of(Kind::Link).count(), 0, "{after}");
     assert!(after.of(Kind::Mount).any(|name| name.contains("/var/lib/by-hand/hand/root")));
+}
+
+#[test]
+fn hosts_of_other_releases_boot_job_containers_of_other_releases() {
+    if let Some(reason) = lab::missing_requirement() {
+        println!("skipped: {reason}");
+        return;
+    }
+    for host in [Suite::Bookworm, Suite::Trixie] {
+        for job in [Suite::Bookworm, Suite::Trixie, Suite::NEWEST] {
+            let start = Instant::now();
+            let config = LabConfig { host: Recipe::HOST.of(host), job: Recipe::JOB.of(job), ..LabConfig::default() };
+            let lab = Lab::boot(config).unwrap();
+            println!("{host} up after {:.0?}, to boot a job of {job}:", start.elapsed());
+            boot_container(&lab, &Template::new());
+            assert_eq!(lab.shell(RELEASE).unwrap(), host.name());
+            assert_eq!(lab.shell("systemctl is-system-running").unwrap(), "running");
+            assert_eq!(in_container(&lab, RELEASE), job.name());
+            assert_eq!(in_container(&lab, "systemctl is-system-running"), "running");
+        }
+    }
+}
+
+#[test]
+fn a_variable_chooses_the_release_of_hosts() {
+    if let Some(reason) = lab::missing_requirement() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let release_of = |suite: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.env("GHA_LAB_SUITE", suite).args(["shell", "--", "sh", "-c", RELEASE]);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    };
+    assert_eq!(release_of("trixie").as_deref(), Ok("trixie"));
+    let refused = release_of("trixy").unwrap_err();
+    assert!(refused.contains("GHA_LAB_SUITE") && refused.contains("bookworm, trixie"), "{refused}");
 }
 
 #[test]
@@ -344,7 +387,7 @@ printf '[Service]\nExecStart=/bin/sleep 1000\n' >/etc/systemd/system/gha-runner-
 fn victim() {
     let lab = Lab::boot(LabConfig::default()).unwrap();
     boot_container(&lab, &Template::new());
-    lab.shell(&format!("echo {} > /proc/sys/{}", setting() + 7, SETTING.replace('.', "/"))).unwrap();
+    lab.shell(&format!("sysctl --write {SETTING}={CHANGED}")).unwrap();
     let _server = lab.spawn_in(Place::Forge, &["sleep", "4713"]).unwrap();
     println!("victim {} {} {}", lab.host_pid().unwrap(), lab.cleaner_pid(), lab.shared().display());
     std::thread::sleep(Duration::from_secs(120));
@@ -382,7 +425,7 @@ fn a_killed_test_leaves_nothing() {
         let groups: Vec<&str> = group.lines().collect();
         let namespace = std::fs::read_link(format!("/proc/{host}/ns/pid")).unwrap();
         let members = members(&namespace);
-        assert_eq!(setting(), before + 7);
+        assert_eq!(setting(), CHANGED);
         assert!(members.len() > 3, "the host has hardly any processes");
         assert!(alive(host) && alive(cleaner));
 
@@ -397,6 +440,7 @@ fn a_killed_test_leaves_nothing() {
 
         let deadline = Instant::now() + Duration::from_secs(15);
         while members.iter().any(|&pid| alive(pid))
+            || is_locked(&directory.join("lock"))
             || (!cleaner_too && (directory.exists() || groups.iter().any(|g| Path::new(g).exists())))
         {
             assert!(
@@ -421,18 +465,26 @@ fn a_killed_test_leaves_nothing() {
     std::io::stdout().flush().unwrap();
 }
 
-fn setting() -> u64 {
+fn setting() -> u32 {
     let path = format!("/proc/sys/{}", SETTING.replace('.', "/"));
     std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
 }
 
+/// Whether another process holds a lock on this file.
+fn is_locked(path: &Path) -> bool {
+    std::fs::File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
+}
+
 /// Fails unless the setting is `expected` once no lab runs; labs of others on this machine may keep it a while.
-fn await_setting(expected: u64) {
-    let borrowed = std::fs::File::open("/run/gha-lab-settings/borrowed").unwrap();
+fn await_setting(expected: u32) {
+    let settings = Path::new("/run/gha-lab-settings");
     let deadline = Instant::now() + Duration::from_secs(60);
     while setting() != expected {
-        let free = rustix::fs::flock(&borrowed, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
-        assert!(!free, "{SETTING} was left at {}, not {expected}", setting());
+        let turn = std::fs::File::open(settings.join("turn")).unwrap();
+        flock(&turn, FlockOperation::LockExclusive).unwrap();
+        let left = setting();
+        assert!(left == expected || is_locked(&settings.join("borrowed")), "{SETTING} was left at {left}");
+        drop(turn);
         if Instant::now() > deadline {
             println!("skipped: other labs run on this machine");
             return;

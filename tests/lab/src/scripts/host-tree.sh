@@ -11,6 +11,8 @@ printf 'lab-host\n' >"$tree/etc/hostname"
 : >"$tree/etc/fstab"
 printf '127.0.0.1 localhost lab-host\n203.0.113.10 forge\n' >"$tree/etc/hosts"
 
+# Not all of them are there in every release. What waits for var-lib-machines.mount waits up to a second: systemd starts no
+# mount unit after a handful of mounts in the same second, and each credential of a service is one.
 for unit in \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
     systemd-tmpfiles-clean.timer \
@@ -20,8 +22,9 @@ for unit in \
     sys-fs-fuse-connections.mount \
     systemd-firstboot.service systemd-update-done.service systemd-update-utmp.service \
     systemd-update-utmp-runlevel.service ldconfig.service systemd-hwdb-update.service systemd-binfmt.service \
-    systemd-remount-fs.service systemd-random-seed.service systemd-logind.service \
-    systemd-journal-catalog-update.service systemd-boot-system-token.service; do
+    systemd-remount-fs.service systemd-random-seed.service systemd-logind.service systemd-logind-varlink.socket \
+    systemd-journal-catalog-update.service systemd-boot-system-token.service systemd-udev-load-credentials.service \
+    var-lib-machines.mount; do
     ln -sf /dev/null "$units/$unit"
 done
 mkdir -p "$tree/etc/systemd/system-generators"

@@ -18,6 +18,7 @@ printf '127.0.0.1 localhost job\n203.0.113.10 forge\n' >"$tree/etc/hosts"
 : >"$tree/etc/machine-id"
 rm -f "$tree/var/lib/dbus/machine-id"
 
+# Not all of them are there in every release.
 for unit in \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
     systemd-tmpfiles-clean.timer \
@@ -27,9 +28,11 @@ for unit in \
     sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount \
     systemd-firstboot.service systemd-update-done.service systemd-update-utmp.service \
     systemd-update-utmp-runlevel.service ldconfig.service systemd-hwdb-update.service systemd-binfmt.service \
-    systemd-remount-fs.service systemd-random-seed.service systemd-logind.service systemd-journal-flush.service \
+    systemd-remount-fs.service systemd-random-seed.service systemd-logind.service systemd-logind-varlink.socket \
+    systemd-journal-flush.service systemd-journalctl.socket run-lock.mount \
     systemd-journal-catalog-update.service systemd-boot-system-token.service systemd-machine-id-commit.service \
     systemd-sysctl.service systemd-sysusers.service systemd-tmpfiles-setup-dev.service \
+    systemd-tmpfiles-setup-dev-early.service \
     systemd-ask-password-wall.path systemd-ask-password-console.path systemd-networkd.service \
     systemd-resolved.service systemd-timesyncd.service systemd-initctl.socket remote-fs.target \
     systemd-tmpfiles-setup.service systemd-user-sessions.service systemd-pcrphase.service \

@@ -20,7 +20,7 @@ save_settings() {
 restore_settings() {
     read_settings >"$settings/now"
     grep --fixed-strings --line-regexp --invert-match --file="$settings/now" "$saved" |
-        while read -r line; do
+        while IFS= read -r line; do
             printf '%s\n' "${line#*:}" >"${line%%:*}"
         done
     rm "$settings/now" "$saved"
@@ -35,10 +35,8 @@ borrow_settings() {
         echo "cannot borrow the kernel's settings: for 30 s another lab has held $settings/turn" >&2
         return 1
     fi
-    if flock --nonblock 8; then
-        if [ -e "$saved" ]; then restore_settings; fi
-        save_settings
-    fi
+    if flock --nonblock 8 && [ -e "$saved" ]; then restore_settings; fi
+    [ -e "$saved" ] || save_settings
     flock --shared 8
     exec 7>&-
 }

@@ -1,0 +1,93 @@
+//! Debian's releases.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+
+const VARIABLE: &str = "GHA_LAB_SUITE";
+
+/// A release of Debian that a tree can be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Suite {
+    /// Debian 12, systemd 252.
+    Bookworm,
+    /// Debian 13, systemd 257.
+    Trixie,
+    /// Debian 14, testing until it is released.
+    Forky,
+    /// What is always unstable.
+    Sid,
+}
+
+impl Suite {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Bookworm, Self::Trixie, Self::Forky, Self::Sid];
+
+    /// The newest that whole trees can be relied on to be built of: sid is at times without a package that another wants.
+    pub const NEWEST: Self = Self::Forky;
+
+    /// How Debian calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+            Self::Forky => "forky",
+            Self::Sid => "sid",
+        }
+    }
+
+    /// What hosts are to be of that a test does not choose: `$GHA_LAB_SUITE`, or `None` for the same as this machine.
+    pub(crate) fn of_hosts() -> Result<Option<Self>> {
+        match std::env::var(VARIABLE) {
+            Ok(name) if !name.is_empty() => name.parse().map(Some).with_context(|| format!("in {VARIABLE}")),
+            Err(std::env::VarError::NotUnicode(_)) => bail!("{VARIABLE} is no name of a Debian release"),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether it has separate archives beside its own for updates and security.
+    pub(crate) fn is_updated(self) -> bool {
+        self != Self::Sid
+    }
+
+    /// Whether it has been released. Copies of what has not are often older than the date up to which they are meant to be
+    /// used.
+    pub(crate) fn is_released(self) -> bool {
+        matches!(self, Self::Bookworm | Self::Trixie)
+    }
+}
+
+impl FromStr for Suite {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|suite| suite.name() == name);
+        found.with_context(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("the lab has no trees of a Debian release called {name}, only of {names}")
+        })
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_found_by_its_name_and_another_is_refused_with_the_names_there_are() {
+        for suite in Suite::ALL {
+            assert_eq!(suite.name().parse::<Suite>().unwrap(), suite);
+        }
+        let error = "trixy".parse::<Suite>().unwrap_err().to_string();
+        assert!(error.contains("trixy") && error.contains("bookworm, trixie"), "{error}");
+    }
+}
