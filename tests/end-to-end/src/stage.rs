@@ -45,8 +45,12 @@ pub struct StageConfig {
     pub files: Vec<(String, Vec<u8>, u32)>,
     /// Configuration lines before the tables.
     pub top: String,
+    /// What the host's tree is made of.
+    pub host: Recipe,
     /// What the job's tree is made of.
     pub tree: Recipe,
+    /// The path by which the configuration names the template, if that is not its own.
+    pub template_path: Option<String>,
     /// What is done in the host before the product is installed; `$template` is the template's path in it.
     pub setup: String,
     /// Keys of the one template.
@@ -68,7 +72,9 @@ impl Default for StageConfig {
             files: Vec::new(),
             top: "poll_interval = \"1s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"3s\"\n"
                 .to_owned(),
+            host: Recipe::HOST,
             tree: Recipe::JOB,
+            template_path: None,
             setup: String::new(),
             template: String::new(),
             classes: "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\n".to_owned(),
@@ -98,7 +104,7 @@ impl Stage {
             println!("skipped: {reason}");
             return Ok(None);
         }
-        let lab = Lab::boot(LabConfig { job: config.tree, ..LabConfig::default() })?;
+        let lab = Lab::boot(LabConfig { host: config.host, job: config.tree, ..LabConfig::default() })?;
         let socket = lab.shared().join("hub.sock");
         let simulator = Self::start_simulator(&lab, config, &socket)?;
         let hub = ControlClient::connect_within(&socket, Duration::from_secs(10))?;
@@ -110,6 +116,7 @@ impl Stage {
             .unit("gha-runner-guest.service", guest, "basic.target");
         let template = lab.add_template(&template)?;
         lab.shell(&format!("template={template}\n{}", config.setup))?;
+        let template = config.template_path.clone().unwrap_or(template);
         let each: String = std::iter::once(REPO)
             .chain(config.more_repos.iter().map(String::as_str))
             .map(|repo| format!("[[target]]\nrepo = \"{repo}\"\n"))
