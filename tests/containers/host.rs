@@ -33,8 +33,12 @@ pub struct Host {
 pub struct HostConfig {
     /// What runs in place of the runner; `say` prints a line with a time stamp.
     pub job: String,
+    /// What the host's tree is made of.
+    pub host: Recipe,
     /// What the job's tree is made of.
     pub tree: Recipe,
+    /// Configuration lines before the tables.
+    pub top: String,
     /// What is done in the host before the product is installed; `$template` is the template's path in it.
     pub setup: String,
     /// Keys of the one template.
@@ -47,7 +51,9 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             job: String::new(),
+            host: Recipe::HOST,
             tree: Recipe::JOB,
+            top: String::new(),
             setup: String::new(),
             template: String::new(),
             class: String::new(),
@@ -67,7 +73,7 @@ impl Host {
             println!("skipped: {reason}");
             return None;
         }
-        let lab = Lab::boot(LabConfig { job: config.tree, ..LabConfig::default() }).unwrap();
+        let lab = Lab::boot(LabConfig { host: config.host, job: config.tree, ..LabConfig::default() }).unwrap();
         let job = &config.job;
         let script = format!("#!/bin/bash\nsay() {{ echo \"$(date -u '+%Y-%m-%d %H:%M:%SZ'): $*\"; }}\n{job}\n");
         let guest = units::guest::unit(units::guest::PROGRAM.as_ref());
@@ -79,9 +85,9 @@ impl Host {
         let template = lab.add_template(&template).unwrap();
         lab.shell(&format!("template={template}\n{}", config.setup)).unwrap();
         let config = format!(
-            "token_file = \"/etc/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n[[target]]\nrepo = \"octo-org/other\"\n\
+            "{}token_file = \"/etc/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n[[target]]\nrepo = \"octo-org/other\"\n\
              [template.default]\npath = \"{template}\"\n{}\n[class.{CLASS}]\n{}\n",
-            config.template, config.class
+            config.top, config.template, config.class
         );
         lab.install_product(&Product::new(BINARY, config).with_file("/etc/token", "t", 0o400).stopped()).unwrap();
         let user = units::USER;

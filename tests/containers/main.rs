@@ -1,6 +1,7 @@
 //! Real containers on a real systemd host: what the units promise, from start to nothing left.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod boots;
 mod docker;
 mod fence;
 mod host;

@@ -30,8 +30,8 @@ pub(super) struct Failures {
     pub in_a_row: u32,
     /// How the last one ended.
     last: String,
-    /// The runner of one of them had come up.
-    listened: bool,
+    /// One of them ended in good order, as if nothing were wrong: that another comes up does not show that it is over.
+    fruitless: bool,
 }
 
 impl Failures {
@@ -222,8 +222,8 @@ impl<'w, W: World> Daemon<'w, W> {
         }
     }
 
-    /// Boots no more of a container's class for a while, because of how it ended. `listened` = its runner had come up.
-    pub(super) fn hold_class(&mut self, name: &ContainerName, listened: bool) {
+    /// Boots no more of a container's class for a while, because of how it ended. `fruitless` = in good order, and too soon.
+    pub(super) fn hold_class(&mut self, name: &ContainerName, fruitless: bool) {
         let Some(container) = self.containers.get(name) else { return };
         let cause = container.cause().unwrap_or(Cause::Unknown);
         let last = match &container.reason {
@@ -231,14 +231,14 @@ impl<'w, W: World> Daemon<'w, W> {
             None => format!("{cause}; see the journal of its unit"),
         };
         let class = container.record.class.clone();
-        self.hold(&class, format!("{name}: {last}"), listened);
+        self.hold(&class, format!("{name}: {last}"), fruitless);
     }
 
     /// The pause is longer with each failure in a row.
-    fn hold(&mut self, class: &str, last: String, listened: bool) {
+    fn hold(&mut self, class: &str, last: String, fruitless: bool) {
         let now = self.now();
         let known = self.class_failures.entry(class.to_owned()).or_default();
-        *known = Failures { in_a_row: known.in_a_row + 1, last, listened: known.listened || listened };
+        *known = Failures { in_a_row: known.in_a_row + 1, last, fruitless: known.fruitless || fruitless };
         let failures = known.in_a_row;
         let pause = backoff(BOOT_PAUSE.0, failures, BOOT_PAUSE.1);
         if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
@@ -247,10 +247,10 @@ impl<'w, W: World> Daemon<'w, W> {
         warn!(class, failures, pause_s = pause.as_secs(), "boots of this class pause");
     }
 
-    /// A container of the class came up. Where others did as well and ended all the same, only one that `took` a job
-    /// shows that it is over.
+    /// A container of the class came up. Where others did as well and went at once, only one that `took` a job shows that
+    /// it is over.
     pub(super) fn release_class(&mut self, class: &str, took: bool) {
-        if self.class_failures.get(class).is_some_and(|failures| failures.listened && !took) {
+        if self.class_failures.get(class).is_some_and(|failures| failures.fruitless && !took) {
             return;
         }
         self.class_failures.remove(class);

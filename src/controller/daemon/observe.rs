@@ -143,7 +143,7 @@ impl<'w, W: World> Daemon<'w, W> {
             container.reason = container.reason.take().or(ending.error).or(words);
         }
         // Ended by itself as soon as it was there: the next one would as well.
-        let (asked_at, listened) = (container.asked_at, container.record.timeline.listening_ms.is_some());
+        let asked_at = container.asked_at;
         let is_fruitless = decided.is_none()
             && !found.is_boot_failure()
             && !container.had_job()
@@ -151,7 +151,7 @@ impl<'w, W: World> Daemon<'w, W> {
             && self.now().saturating_sub(asked_at) < FRUITLESS;
         self.end(name, found);
         if is_fruitless {
-            self.hold_class(name, listened);
+            self.hold_class(name, true);
         }
     }
 

@@ -86,6 +86,25 @@ impl Recipe {
         suite: None,
     };
 
+    /// The template that docs/templates.md builds, but for what a test puts there itself: nothing is masked in it.
+    pub const DOCUMENTED: Self = Self {
+        name: "documented",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "dbus",
+            "iproute2",
+            "sudo",
+            "git",
+            "curl",
+            "ca-certificates",
+            "jq",
+            "libicu72",
+        ],
+        script: include_str!("scripts/documented-tree.sh"),
+        suite: Some(Suite::Bookworm),
+    };
+
     /// The same with Docker in it, started on first use, and what images can be made of without a registry.
     pub const DOCKER: Self = Self {
         name: "docker",
