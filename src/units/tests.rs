@@ -373,3 +373,22 @@ fn what_all_containers_share_is_raised_for_as_many_as_there_may_be_and_never_bel
         assert!(values["fs.inotify.max_user_instances"] > 9 * containers as u64 + 128);
     }
 }
+
+#[test]
+fn the_polkit_rule_of_earlier_versions_goes_and_a_rule_of_somebody_else_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let rule = home.path().join("polkit-1/rules.d/60-gha-runner-controller.rules");
+    let mut files = rendered();
+    files.remove(Path::new("polkit-1/rules.d/60-gha-runner-controller.rules"));
+    install(home.path(), &files).unwrap();
+    fs::create_dir_all(rule.parent().unwrap()).unwrap();
+    for (text, goes) in [
+        ("// Written by gha-runner-controller units; changes are lost.\npolkit.addRule(…);\n", true),
+        ("// Written by hand.\npolkit.addRule(…);\n", false),
+    ] {
+        fs::write(&rule, text).unwrap();
+        let changes = install(home.path(), &files).unwrap();
+        let told = format!("removed {}", rule.display());
+        assert_eq!((changes.contains(&told), !rule.exists()), (goes, goes), "{text}: {changes:?}");
+    }
+}
