@@ -8,7 +8,7 @@
 }:
 let
   cfg = config.services.gha-runner-controller;
-  inherit (lib) mkDefault mkIf mkMerge;
+  inherit (lib) mkIf mkMerge;
   pure = import ./settings.nix;
 
   containers = lib.mapAttrs (
@@ -190,12 +190,22 @@ in
       # --- what the program rendered
       systemd.packages = [ units ];
       systemd.tmpfiles.packages = [ units ];
-      environment.etc = {
-        "gha-runner-controller/settings.json".source = "${units}/lib/gha-runner-controller/settings.json";
-        "polkit-1/rules.d/60-gha-runner-controller.rules".source =
-          "${units}/lib/polkit-1/rules.d/60-gha-runner-controller.rules";
-      };
-      security.polkit.enable = true;
+      services.udev.packages = [ units ];
+      environment.etc =
+        lib.genAttrs
+          [
+            "gha-runner-controller/settings.json"
+            # udev reads it, whether systemd-networkd is there or not.
+            "systemd/network/00-gha-runner.link"
+            "systemd/network/00-gha-runner.network"
+            # The kernel's limits are a file of their own and not `boot.kernel.sysctl`: the program alone knows them, once it
+            # is built. What the option says becomes 60-nixos.conf, which sorts behind this one, and so the host's own
+            # configuration counts, and no value of ours collides with one of another module.
+            "sysctl.d/60-gha-runner-controller.conf"
+          ]
+          (file: {
+            source = "${units}/lib/${file}";
+          });
       users.users.gha-runner-controller = {
         isSystemUser = true;
         group = "gha-runner-controller";
@@ -212,6 +222,10 @@ in
 
       # Only what a package's unit cannot say here: what starts it, where its programs are, when it starts anew. The
       # rest is the package's.
+      systemd.sockets.gha-runner-launcher = {
+        overrideStrategy = "asDropin";
+        wantedBy = [ "sockets.target" ];
+      };
       systemd.services =
         lib.genAttrs' classes (
           class:
@@ -245,7 +259,20 @@ in
             wantedBy = [ "multi-user.target" ];
             path = programs;
           };
-          polkit.restartTriggers = [ units ];
+          # It ends by itself after each request and starts with the next. A switch that stopped it would stop its socket
+          # too, and with it what the controller has to say meanwhile.
+          gha-runner-launcher = {
+            overrideStrategy = "asDropin";
+            restartIfChanged = false;
+            stopIfChanged = false;
+          };
+          # They read their files of ours when they start.
+          systemd-sysctl.restartTriggers = [
+            config.environment.etc."sysctl.d/60-gha-runner-controller.conf".source
+          ];
+          systemd-networkd = mkIf config.systemd.network.enable {
+            reloadTriggers = [ config.environment.etc."systemd/network/00-gha-runner.network".source ];
+          };
           # Docker on the host may refuse to forward what is not its own; this chain is for the rules of others, and is
           # kept when Docker starts again.
           docker = mkIf config.virtualisation.docker.enable {
@@ -286,13 +313,13 @@ in
         "xt_nat"
         "xt_tcpudp"
       ];
-      boot.kernel.sysctl = {
-        "net.ipv4.ip_forward" = mkDefault 1;
-        # Docker joins a keyring for each process it starts.
-        "kernel.keys.maxkeys" = mkDefault 20000;
-        "kernel.keys.maxbytes" = mkDefault 2000000;
-        # One neighbour for each container.
-        "net.ipv4.neigh.default.gc_thresh3" = mkDefault 8192;
+      # Before the `mkDefault` of other modules, which would collide with another one even where both are equal, and behind
+      # what the host's own configuration says.
+      boot.kernel.sysctl = lib.mapAttrs (_: lib.mkOverride 900) {
+        "net.ipv4.ip_forward" = 1;
+        # Not in 60-nixos.conf, where less is said of them than in our file: 524,288 by NixOS, 2,000 by Incus.
+        "fs.inotify.max_user_watches" = null;
+        "kernel.keys.maxkeys" = null;
       };
 
       # --- others that manage links leave ours alone; a firewall that refuses what it does not know lets them pass: the
@@ -305,10 +332,6 @@ in
         "interface-name:gj-*"
         "interface-name:gp-*"
       ];
-      systemd.network.networks."05-gha-runner" = mkIf config.systemd.network.enable {
-        matchConfig.Name = "gj-* gp-*";
-        linkConfig.Unmanaged = true;
-      };
       networking.firewall.extraForwardRules = mkIf config.networking.firewall.filterForward ''
         iifname "gj-*" accept
       '';

@@ -1,5 +1,6 @@
-# Units, slices, polkit rule, tmpfiles lines and resolved settings, rendered by the program itself: a configuration it
-# refuses fails here, with its own words. Where everything goes below lib/ is what `systemd.packages` expects.
+# Units, slices, rules for udev, kernel limits, tmpfiles lines and resolved settings, rendered by the program itself: a
+# configuration it refuses fails here, with its own words. Where everything goes below lib/ is what `systemd.packages` and
+# `services.udev.packages` expect.
 {
   runCommand,
   package,

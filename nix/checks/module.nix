@@ -37,6 +37,15 @@ let
     virtualisation.docker.enable = true;
     networking.nftables.enable = true;
     networking.firewall.filterForward = true;
+    systemd.network.enable = true;
+    # Of the same limits, what Incus says by default and what the host's own configuration says.
+    boot.kernel.sysctl = {
+      "fs.inotify.max_user_watches" = lib.mkOverride 1050 1048576;
+      "kernel.keys.maxkeys" = lib.mkDefault 2000;
+      "net.ipv4.ip_forward" = lib.mkDefault 1;
+      "net.ipv4.neigh.default.gc_thresh3" = lib.mkDefault 8192;
+      "kernel.pty.max" = 50000;
+    };
   };
 
   minimal = {

@@ -38,8 +38,8 @@ fn low(root: &Path, limit: &Shared, containers: usize) -> Option<Finding> {
                  host do not get"
             ),
             format!(
-                "run `systemctl restart systemd-sysctl` if `units` has written /etc/{}; else write `{key} = {needed}` into a \
-                 file in /etc/sysctl.d that sorts behind it and do the same (NixOS: boot.kernel.sysctl)",
+                "write /etc/{} by `units`, or `{key} = {needed}` into a file that sorts behind it (NixOS: \
+                 boot.kernel.sysctl), and run `systemctl restart systemd-sysctl`",
                 sysctl::FILE
             ),
         )

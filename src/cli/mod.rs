@@ -80,7 +80,7 @@ enum Command {
     /// Remove what was left behind.
     #[command(subcommand)]
     Cleanup(cleanup::Command),
-    /// Render the systemd units and the settings every process reads.
+    /// Render what the host must know: units, kernel limits, rules for udev, and the settings every process reads.
     Units(units::Args),
     /// Serve the operations as tools to a program that speaks the Model Context Protocol on standard input and output.
     Mcp(mcp::Args),

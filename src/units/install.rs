@@ -12,14 +12,14 @@ use anyhow::Context;
 
 use super::{Files, MARKER};
 
-/// What earlier versions wrote and this one does not: a rule by which the controller's user could start units.
-const OBSOLETE: [&str; 1] = ["polkit-1/rules.d/60-gha-runner-controller.rules"];
 /// Directory whose files may be left over from an earlier configuration.
 const UNIT_DIR: &str = "systemd/system";
 const UNIT_PREFIX: &str = "gha-runner-";
+/// Files outside it that earlier versions wrote. The polkit rule let the controller's user manage units by itself.
+const FORMER: [&str; 1] = ["polkit-1/rules.d/60-gha-runner-controller.rules"];
 
-/// Writes every file that differs, each in one step, and removes unit files of ours that are not among them. Returns
-/// one line for each change.
+/// Writes every file that differs, each in one step, and removes unit files of ours that are not among them, and what
+/// earlier versions wrote elsewhere. Returns one line for each change.
 pub fn install(output: &Path, files: &Files) -> anyhow::Result<Vec<String>> {
     let mut changes = Vec::new();
     for (path, text) in files {
@@ -53,25 +53,27 @@ fn stale(output: &Path, files: &Files) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(output.join(UNIT_DIR))? {
         let entry = entry?;
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(UNIT_PREFIX))
-            && entry.file_type()?.is_file()
-            && !wanted.contains(&entry.path());
-        if ours && is_marked(&entry.path())? {
+            && entry.file_type()?.is_file();
+        if ours {
             stale.push(entry.path());
         }
     }
-    for path in OBSOLETE.map(|path| output.join(path)) {
-        if path.is_file() && is_marked(&path)? {
-            stale.push(path);
+    stale.extend(FORMER.map(|path| output.join(path)).into_iter().filter(|path| path.is_file()));
+    stale.retain(|path| !wanted.contains(path));
+    let mut marked = Vec::new();
+    for path in stale {
+        if is_marked(&path)? {
+            marked.push(path);
         }
     }
-    stale.sort();
-    Ok(stale)
+    marked.sort();
+    Ok(marked)
 }
 
-/// Whether a file begins with the marker, whichever sign its language begins a comment with.
+/// Whether this program wrote it. Rules of polkit are JavaScript, whose comments begin in another way.
 fn is_marked(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
     fs::File::open(path)?.take(MARKER.len() as u64 + 1).read_to_end(&mut start)?;
     let words = MARKER.trim_start_matches("# ").as_bytes();
-    Ok([&b"# "[..], b"// "].iter().any(|sign| start.strip_prefix(*sign).is_some_and(|rest| rest.starts_with(words))))
+    Ok(["# ", "// "].iter().any(|sign| start.strip_prefix(sign.as_bytes()).is_some_and(|rest| rest.starts_with(words))))
 }

@@ -101,3 +101,26 @@ pub fn conf(settings: &Settings) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_that_are_documented_are_those_that_are_written() {
+        let documented = include_str!("../../docs/configuration.md");
+        let (namespaces, others): (Vec<&Shared>, Vec<&Shared>) =
+            LIMITS.iter().partition(|limit| limit.key.ends_with("_namespaces"));
+        let row = |names: &str, of: &Shared| format!("| {names} | {} | {} | {} |\n", of.each, of.host, of.kernel);
+        let mut rows: Vec<String> = others.iter().map(|limit| row(&format!("`{}`", limit.key), limit)).collect();
+        let kinds =
+            namespaces.iter().map(|limit| limit.key.trim_end_matches("_namespaces").trim_start_matches("user.max_"));
+        let kinds: Vec<String> = kinds.map(|kind| format!("`{kind}`")).collect();
+        let names = format!("`{}`, {}", namespaces[0].key, kinds[1..].join(", "));
+        rows.push(row(&names, namespaces[0]));
+        for row in rows {
+            assert!(documented.contains(&row), "{row} is not in docs/configuration.md");
+        }
+        assert!(namespaces.iter().all(|limit| Shared { key: "", ..**limit } == Shared { key: "", ..*namespaces[0] }));
+    }
+}

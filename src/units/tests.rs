@@ -219,23 +219,6 @@ fn only_the_controllers_user_reaches_the_launcher_which_has_no_privilege_but_its
 }
 
 #[test]
-fn the_polkit_rule_of_earlier_versions_goes_and_an_administrators_stays() {
-    let home = tempfile::tempdir().unwrap();
-    let rules = home.path().join("polkit-1/rules.d");
-    fs::create_dir_all(&rules).unwrap();
-    let (ours, theirs) = (rules.join("60-gha-runner-controller.rules"), rules.join("61-own.rules"));
-    let marked = MARKER.replace("# ", "// ");
-    fs::write(&ours, format!("{marked}\npolkit.addRule(function(action, subject) {{}});\n")).unwrap();
-    fs::write(&theirs, &marked).unwrap();
-    let changes = install(home.path(), &rendered()).unwrap();
-    assert!(changes.contains(&format!("removed {}", ours.display())), "{changes:?}");
-    assert!(!ours.exists() && theirs.exists());
-    fs::write(&ours, "// An administrator's own.\n").unwrap();
-    install(home.path(), &rendered()).unwrap();
-    assert!(ours.exists());
-}
-
-#[test]
 fn the_settings_that_are_written_are_the_settings_that_are_read() {
     let home = tempfile::tempdir().unwrap();
     install(home.path(), &rendered()).unwrap();
@@ -401,5 +384,23 @@ fn what_all_containers_share_is_raised_for_as_many_as_there_may_be_and_never_bel
         }
         // Nine for each idle container, and 128 for a host without any.
         assert!(values["fs.inotify.max_user_instances"] > 9 * containers as u64 + 128);
+    }
+}
+
+#[test]
+fn the_polkit_rule_of_earlier_versions_goes_and_a_rule_of_somebody_else_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let rule = home.path().join("polkit-1/rules.d/60-gha-runner-controller.rules");
+    let mut files = rendered();
+    install(home.path(), &files).unwrap();
+    fs::create_dir_all(rule.parent().unwrap()).unwrap();
+    for (text, goes) in [
+        ("// Written by gha-runner-controller units; changes are lost.\npolkit.addRule(…);\n", true),
+        ("// Written by hand.\npolkit.addRule(…);\n", false),
+    ] {
+        fs::write(&rule, text).unwrap();
+        let changes = install(home.path(), &files).unwrap();
+        let told = format!("removed {}", rule.display());
+        assert_eq!((changes.contains(&told), !rule.exists()), (goes, goes), "{text}: {changes:?}");
     }
 }

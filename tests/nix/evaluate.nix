@@ -48,13 +48,42 @@ let
       cfg = config.services.gha-runner-controller;
     in
     fails (lib.elem cfg.units config.systemd.packages) "${name}: the rendered units are not installed"
-    ++ fails (
-      config.environment.etc."gha-runner-controller/settings.json".source
-      == "${cfg.units}/lib/gha-runner-controller/settings.json"
-    ) "${name}: the rendered settings are not installed"
+    ++ fails (lib.elem cfg.units config.services.udev.packages) "${name}: udev does not get its rules"
+    ++
+      lib.concatMap
+        (
+          file:
+          fails (
+            config.environment.etc.${file}.source == "${cfg.units}/lib/${file}"
+          ) "${name}: the rendered ${file} is not installed"
+        )
+        [
+          "gha-runner-controller/settings.json"
+          "sysctl.d/60-gha-runner-controller.conf"
+          "systemd/network/00-gha-runner.link"
+          "systemd/network/00-gha-runner.network"
+        ]
     ++ fails (
       config.systemd.services.gha-runner-controller.wantedBy == [ "multi-user.target" ]
     ) "${name}: nothing starts the controller"
+    ++ fails (
+      config.systemd.sockets.gha-runner-launcher.wantedBy == [ "sockets.target" ]
+    ) "${name}: nobody listens for what the controller asks to be started"
+    ++ fails (
+      !config.systemd.services.gha-runner-launcher.restartIfChanged
+    ) "${name}: a switch stops the launcher, and its socket with it"
+    # Of what our file says, nothing less counts in its place.
+    ++
+      lib.concatMap
+        (
+          key:
+          fails (config.boot.kernel.sysctl.${key} == null)
+            "${name}: ${key} is ${toString config.boot.kernel.sysctl.${key}}"
+        )
+        [
+          "fs.inotify.max_user_watches"
+          "kernel.keys.maxkeys"
+        ]
     ++
       lib.concatMap
         (
@@ -69,10 +98,12 @@ let
         )
         (
           lib.filter (lib.hasPrefix "gha-runner-") (
-            lib.remove "gha-runner-controller" (lib.attrNames config.systemd.services)
+            lib.subtractLists [ "gha-runner-controller" "gha-runner-launcher" ] (
+              lib.attrNames config.systemd.services
+            )
           )
         )
-    ++ fails config.security.polkit.enable "${name}: no polkit"
+    ++ fails (!config.security.polkit.enable) "${name}: polkit, which nothing here needs"
     ++ lib.concatLists (
       lib.mapAttrsToList (
         unit: added:
@@ -89,7 +120,10 @@ let
       inherit (module.accepted.neighbours) config;
     in
     fails (lib.hasInfix ''iifname "gj-*" accept'' config.networking.firewall.extraForwardRules) "neighbours: the firewall forwards nothing"
-    ++ fails (lib.hasInfix "accept -i gj-+" config.systemd.services.docker.postStart) "neighbours: Docker forwards nothing";
+    ++ fails (lib.hasInfix "accept -i gj-+" config.systemd.services.docker.postStart) "neighbours: Docker forwards nothing"
+    ++ fails (
+      config.boot.kernel.sysctl."kernel.pty.max" == 50000
+    ) "neighbours: the host has no say in its limits";
 
   container =
     let
