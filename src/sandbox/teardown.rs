@@ -27,6 +27,8 @@ use crate::{
     netlink::Netlink,
 };
 
+/// Directories of systemd-nspawn with one for each machine, which stay when it is killed.
+const NSPAWNS: [&str; 2] = ["propagate", "unix-export"];
 /// What the record says once the removal has begun.
 pub const STEP: &str = "teardown";
 
@@ -106,6 +108,8 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         let events = scope.spawn(move || (mounts::clear(&paths.event(name)), took(begun)));
         let fence = scope.spawn(move || (leave_the_fence(paths, name), took(begun)));
         let mut left = mounts::clear(&paths.layers(name));
+        // A file system of its own for each machine, on newer versions; gone already unless systemd-nspawn was killed.
+        left.extend(mounts::clear(&paths.nspawn.join("unix-export").join(name.as_str())));
         let layers = took(begun);
         let panicked = |what: &str| (vec![format!("{what}: a thread panicked")], "?".to_owned());
         let (events_left, events) = events.join().unwrap_or_else(|_| panicked("mounts"));
@@ -121,7 +125,9 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         }
     };
     delete(&paths.events);
-    delete(&paths.nspawn.join("propagate"));
+    for parent in NSPAWNS {
+        delete(&paths.nspawn.join(parent));
+    }
     delete(&paths.roots);
     delete(&paths.disks);
     if let Err(error) = gc_root::release(&paths.gc_roots, name) {

@@ -66,6 +66,9 @@ TimeoutStopSec={stop}
 Environment=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 DevicePolicy=closed
 DeviceAllow=char-pts rw
+# Newer versions of systemd-nspawn make these nodes and refuse to go on where they may not; nothing inside opens them.
+DeviceAllow=/dev/net/tun m
+DeviceAllow=/dev/fuse m
 {devices}# Out of memory: end in good order, so that the runner can still report, and with a cause (Result=oom-kill).
 OOMPolicy=stop
 OOMScoreAdjust=500

@@ -139,7 +139,8 @@ fn only_a_class_that_asks_for_graphics_processors_may_use_their_devices() {
         let unit = &files[Path::new(&format!("systemd/system/gha-runner-{class}@.service"))];
         unit.lines().filter(|line| line.starts_with("Device")).map(str::to_owned).collect()
     };
-    let usual = ["DevicePolicy=closed", "DeviceAllow=char-pts rw"];
+    let usual =
+        ["DevicePolicy=closed", "DeviceAllow=char-pts rw", "DeviceAllow=/dev/net/tun m", "DeviceAllow=/dev/fuse m"];
     assert_eq!(devices("plain"), usual);
     // As /proc/devices names them; `m`, because *prepare* makes nodes that are the container's own.
     let gpu = ["DeviceAllow=char-nvidia* rwm", "DeviceAllow=char-drm rwm", "DeviceAllow=char-kfd rwm"];
@@ -391,7 +392,7 @@ fn what_all_containers_share_is_raised_for_as_many_as_there_may_be_and_never_bel
 fn the_polkit_rule_of_earlier_versions_goes_and_a_rule_of_somebody_else_stays() {
     let home = tempfile::tempdir().unwrap();
     let rule = home.path().join("polkit-1/rules.d/60-gha-runner-controller.rules");
-    let mut files = rendered();
+    let files = rendered();
     install(home.path(), &files).unwrap();
     fs::create_dir_all(rule.parent().unwrap()).unwrap();
     for (text, goes) in [

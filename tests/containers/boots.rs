@@ -42,6 +42,7 @@ fn boots_first_try(suite: Suite) {
         host.start(&name).unwrap();
         whole.push(begun.elapsed().as_secs_f64() * 1e3);
         waits.push(step_ms(&host.journal(&name), "udev"));
+        host.wait_for(&name, &What::Listening);
         host.stop(&name);
         assert_eq!(host.ending(&name).error, None);
     }
@@ -80,6 +81,34 @@ fn the_documented_tree_boots_first_try_on_systemd_252() {
 #[test]
 fn the_documented_tree_boots_first_try_on_systemd_257() {
     boots_first_try(Suite::Trixie);
+}
+
+/// With such a systemd inside, what fails would otherwise stay for five seconds more.
+#[test]
+fn a_container_with_the_newest_systemd_inside_is_gone_at_once_whatever_its_guest_says() {
+    let config = HostConfig {
+        job: "say 'Listening for Jobs'; [ \"$(hostname)\" = j0000012 ] && kill -9 $PPID; exit 7".into(),
+        tree: Recipe::JOB.of(Suite::NEWEST),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let end = |name: &str| {
+        host.hand_over(name, 0);
+        host.start(name).unwrap();
+        let exited = host.story(name).last().map(|event| event.at_ms).unwrap();
+        let ending = host.ending(name);
+        let lingered = ending.ended_at_ms.saturating_sub(exited);
+        println!("{name}: status {:?}, gone {lingered} ms after the last word of its guest", ending.exit_status);
+        (ending, lingered)
+    };
+    end("j0000010");
+    let (ending, lingered) = end("j0000011");
+    assert_eq!((ending.service_result.as_str(), ending.exit_status.as_deref()), ("exit-code", Some("13")));
+    assert!(lingered < 2000, "{lingered} ms:\n{}", host.journal("j0000011"));
+    // A guest that is killed still counts as failed, and takes the container down.
+    let (ending, _) = end("j0000012");
+    assert_eq!(ending.service_result, "exit-code", "{ending:?}");
+    assert_ne!(ending.exit_status.as_deref(), Some("0"), "{ending:?}");
 }
 
 #[test]
@@ -129,6 +158,7 @@ fn udev_that_is_slow_is_waited_for_and_one_that_never_answers_is_named() {
     host.lab.shell("systemctl start systemd-udevd.service").unwrap();
     host.hand_over("j0000004", 3);
     host.start("j0000004").unwrap();
+    host.wait_for("j0000004", &What::Listening);
     host.stop("j0000004");
     assert_eq!(host.ending("j0000004").error, None);
 }
@@ -140,12 +170,12 @@ fn networkd_udev_and_sysctls_of_the_host_leave_the_links_alone() {
         // An administrator's network for whatever there is, and switches for each link.
         setup: "printf '[Match]\\nType=ether\\n[Network]\\nDHCP=yes\\nLinkLocalAddressing=yes\\n' > /etc/systemd/network/50-all.network
                 printf '[Match]\\nName=*\\n[Network]\\nAddress=10.9.9.9/24\\n' > /etc/systemd/network/60-any.network
-                printf 'net.ipv4.conf.*.rp_filter = 2\\nnet.ipv4.conf.*.accept_redirects = 1\\n' > /etc/sysctl.d/99-own.conf
-                systemctl unmask systemd-networkd.service; systemctl start systemd-networkd.service"
+                printf 'net.ipv4.conf.*.rp_filter = 2\\nnet.ipv4.conf.*.accept_redirects = 1\\n' > /etc/sysctl.d/99-own.conf"
             .into(),
         ..HostConfig::default()
     };
     let Some(host) = Host::boot_with(&config) else { return };
+    host.lab.shell("systemctl start systemd-networkd.service").unwrap();
     host.hand_over("j0000001", 0);
     host.start("j0000001").unwrap();
     host.wait_for("j0000001", &What::Listening);

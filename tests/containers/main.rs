@@ -387,7 +387,7 @@ fn is_shared(_: Kind, what: &str) -> bool {
     what.starts_with("/run/gha-runner-controller")
         || what.starts_with("/run/gha-runner-endings/")
         || what == "/run/gha-runner-sandbox/.lock"
-        || ["/run/systemd/nspawn", "/run/systemd/nspawn/locks", "/run/systemd/nspawn/propagate"].contains(&what)
+        || lab::OF_NSPAWN.contains(&what)
 }
 
 fn assert_nothing_left(host: &Host, before: &lab::Inventory) {

@@ -300,7 +300,7 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             // What each scale set told, kept for as long as there is the set.
             || name.starts_with("/var/lib/gha-runner-controller/sets/")
             // systemd's own, made by the first container of any kind.
-            || ["/run/systemd/nspawn", "/run/systemd/nspawn/locks", "/run/systemd/nspawn/propagate"].contains(&name)
+            || lab::OF_NSPAWN.contains(&name)
         }
         lab::Kind::Mount => name.starts_with("/run/credentials/gha-runner-controller.service"),
         lab::Kind::Table => name.contains("gha_runner"),

@@ -206,6 +206,14 @@ fn tables(lab: &Lab) -> Result<Vec<String>> {
         .collect())
 }
 
+/// What systemd-nspawn makes once on a host, for the first container of any kind, and leaves there.
+pub const OF_NSPAWN: [&str; 4] = [
+    "/run/systemd/nspawn",
+    "/run/systemd/nspawn/locks",
+    "/run/systemd/nspawn/propagate",
+    "/run/systemd/nspawn/unix-export",
+];
+
 /// Every nspawn, and every process that lives in another process namespace than the host's.
 fn processes(lab: &Lab) -> Result<Vec<String>> {
     let rows = lab.shell("ps -e -o pidns=,pid=,comm=")?;

@@ -28,7 +28,7 @@ mod workdir;
 
 pub use cache::Cache;
 pub use exec::{Output, Running};
-pub use inventory::{Inventory, Kind};
+pub use inventory::{Inventory, Kind, OF_NSPAWN};
 pub use lab::{Lab, LabConfig};
 pub use machine::{Errand, Report, missing_machine_requirement};
 pub use place::Place;

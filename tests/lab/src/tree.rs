@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -10,6 +11,11 @@ use crate::cache::Cache;
 use crate::recipe::Recipe;
 use crate::shelf::{Kept, Shelf};
 use crate::sources::Sources;
+
+/// How often a tree is tried: now and then a package comes damaged.
+const TRIES: u32 = 3;
+/// Pause between tries.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// A built Debian tree in the cache. Never written to.
 #[derive(Debug)]
@@ -58,15 +64,25 @@ fn build(recipe: &Recipe, sources: &Sources, tree: &Path) -> Result<()> {
         .arg(&sources.suite)
         .arg(tree)
         .arg(&list);
-    logged(bootstrap, &log).context("mmdebstrap could not build the tree")?;
+    let mut tries = 0;
+    while let Err(error) = logged(&mut bootstrap, &log) {
+        tries += 1;
+        if tries == TRIES {
+            return Err(error.context("mmdebstrap could not build the tree"));
+        }
+        if tree.exists() {
+            std::fs::remove_dir_all(tree)?;
+        }
+        std::thread::sleep(PAUSE);
+    }
 
     let mut finish = Command::new("sh");
     finish.arg("-c").arg(recipe.script).arg(recipe.name).arg(tree);
-    logged(finish, &log).context("the recipe's script failed")
+    logged(&mut finish, &log).context("the recipe's script failed")
 }
 
 /// Runs `command`; when it fails, says how its output ended.
-fn logged(mut command: Command, log: &Path) -> Result<()> {
+fn logged(command: &mut Command, log: &Path) -> Result<()> {
     let file = File::create(log)?;
     let status = command
         .stdin(Stdio::null())

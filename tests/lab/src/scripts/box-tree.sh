@@ -30,6 +30,8 @@ done
 # The same devices as the machine's, in nodes of the host's own: modes and groups that it gives them are not the machine's.
 {
     echo 'c! /dev/fuse 0666 root root - 10:229'
+    echo 'd! /dev/net 0755 root root -'
+    echo 'c! /dev/net/tun 0666 root root - 10:200'
     echo 'c! /dev/loop-control 0660 root disk - 10:237'
     # For file systems in files. There is only one set of them for the whole machine.
     for number in $(seq 0 63); do
