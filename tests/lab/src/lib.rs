@@ -5,6 +5,9 @@
 //! starts in it are what they are in production. Around the host lies a small world of network namespaces
 //! ([`Place`]): the forge, the internet, a LAN, a cloud's metadata service. Nothing in it can reach the real world.
 //!
+//! udev runs in the host, and `/sys` and `/proc/sys` can be written. Kernel and devices are the machine's own: of
+//! Debian's udev rules only those for network links stay, and kernel settings are set back when the last lab ends.
+//!
 //! All of it dies with the process that booted it, however that process ends.
 
 mod cache;

@@ -117,6 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn a_shelf_leaves_others_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cache = Cache::at(scratch.path()).unwrap();
+        let make = |path: &Path| Ok(fs::create_dir(path)?);
+        for name in ["thing-bookworm", "thing-trixie", "thing-bookworm"] {
+            let shelf = Shelf { cache: &cache, directory: cache.trees(), name, kept: 0 };
+            drop(shelf.get("1", make).unwrap());
+        }
+        let left = fs::read_dir(cache.trees()).unwrap().flatten().filter(|entry| entry.path().is_dir());
+        let mut left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["thing-bookworm-1", "thing-trixie-1"]);
+    }
+
+    #[test]
     fn a_failed_make_leaves_nothing() {
         let scratch = tempfile::tempdir().unwrap();
         let cache = Cache::at(scratch.path()).unwrap();

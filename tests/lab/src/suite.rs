@@ -24,7 +24,7 @@ impl Suite {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Bookworm, Self::Trixie, Self::Forky, Self::Sid];
 
-    /// The newest that whole trees can be relied on to be built of: sid is at times without a package that another wants.
+    /// The newest that trees can be relied on to be built of: sid is at times without a package that another wants.
     pub const NEWEST: Self = Self::Forky;
 
     /// How Debian calls it.
@@ -52,8 +52,8 @@ impl Suite {
         self != Self::Sid
     }
 
-    /// Whether it has been released. Copies of what has not are often older than the date up to which they are meant to be
-    /// used.
+    /// Whether it has been released. What has not says of itself that it is to be used for a week, and a mirror or a
+    /// snapshot of it is often older.
     pub(crate) fn is_released(self) -> bool {
         matches!(self, Self::Bookworm | Self::Trixie)
     }

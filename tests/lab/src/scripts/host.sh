@@ -13,7 +13,7 @@ link set host master br-lan
 link set host up
 EOF
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-# As on any host, /proc/sys and /sys can be written: udev runs only then, and programs that wait for udev do so only then.
+# As on any host, /proc/sys and /sys can be written. If /sys cannot, udev does not run and nspawn does not wait for it.
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes
 store=${4:+--bind-ro=$4:/nix/store}
 export NOTIFY_SOCKET="$directory/notify"

@@ -5,8 +5,8 @@ set -eu
 read -r pid _ </proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
-# In this world, which is not the host, no udev runs. A read-only /sys says so to the nspawn that moves the host's link in;
-# the host has a /sys of its own.
+# No udev runs in this world, which is not the host. The nspawn that moves the host's link in would wait for one if /sys
+# could be written. The host has a /sys of its own.
 mount -o remount,bind,ro /sys
 
 # The root network namespace is the router between all places. It has no way out, and no route to any container.

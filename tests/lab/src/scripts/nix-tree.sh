@@ -19,11 +19,16 @@ cat >"$host/paths.nix" <<'NIX'
 let tools = builtins.path { name = "tools"; path = /srv/host-nix/tools; };
 in builtins.toFile "greeting" "made for the host beside ${tools}\n"
 NIX
-# No building: that needs more than a tree without /proc and /dev has.
-nix="chroot $tree env HOME=/root NIX_REMOTE=local?root=/srv/host-nix"
-$nix nix-instantiate --eval --read-write-mode /srv/host-nix/paths.nix
-$nix nix-store --dump-db >"$tree/srv/host-nix/registration"
+# $1: the store. Newer ones want a /proc. No building: that needs more than a tree without /dev has.
+nix() {
+    store=$1
+    shift
+    unshare --mount sh -euc 'mount -t proc proc "$1/proc"; exec chroot "$@"' nix \
+        "$tree" env HOME=/root NIX_REMOTE="$store" "$@"
+}
+nix local?root=/srv/host-nix nix-instantiate --eval --read-write-mode /srv/host-nix/paths.nix
+nix local?root=/srv/host-nix nix-store --dump-db >"$tree/srv/host-nix/registration"
 rm -rf "$tree/nix/store" "$tree/nix/var/nix/db"
 mkdir -p "$tree/nix/store"
-chroot "$tree" env HOME=/root NIX_REMOTE=local nix-store --load-db <"$tree/srv/host-nix/registration"
+nix local nix-store --load-db <"$tree/srv/host-nix/registration"
 rm -rf "$tree/root/.cache"

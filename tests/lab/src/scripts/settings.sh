@@ -1,6 +1,6 @@
 # The kernel's settings in /proc/sys, but for those of networks, are the machine's and not the host's. Labs borrow them:
-# the first of those that run at the same time writes down what they were, the last sets them back. A lab that died without
-# doing so, with its supervisor, leaves that to the next one.
+# the first of those that run at the same time writes down what they were, the last sets them back. If a lab's supervisor
+# was killed, the next lab does that.
 
 # Lost with the machine's own power, as what it describes is.
 settings=/run/gha-lab-settings
@@ -26,8 +26,8 @@ restore_settings() {
     rm "$settings/now" "$saved"
 }
 
-# File 8 is shared by all who borrow; it stays open in the lab's world, which can outlive this process. Taking and giving
-# back is done one at a time.
+# All who borrow share a lock on file 8. It stays open in the lab's world, which can outlive this process. Only one at a
+# time borrows or gives back.
 borrow_settings() {
     mkdir -p "$settings"
     exec 7>"$settings/turn" 8>"$settings/borrowed"
