@@ -13,6 +13,8 @@ use super::transport::{Answer, CALL_TIMEOUT, Call, Exchange, NoAnswer};
 use crate::config::token_file::Token;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The version of the API that is spoken.
+const API_VERSION: &str = "2022-11-28";
 /// What to do where the server has a certificate of an authority of one's own.
 const UNKNOWN_ISSUER: &str = ". Remedy: add the authority that signed the server's certificate to those this host \
                               trusts, then restart the controller";
@@ -47,12 +49,13 @@ impl OctocrabExchange {
             .method(call.method)
             .uri(&call.path)
             .header(header::AUTHORIZATION, authorization)
-            .header(header::ACCEPT, "application/vnd.github+json")
-            .header("x-github-api-version", "2022-11-28");
+            .header(header::ACCEPT, "application/vnd.github+json");
         if let Some(etag) = call.if_none_match {
             builder = builder.header(header::IF_NONE_MATCH, etag);
         }
-        let request = self.client.build_request(builder, call.body.as_ref()).map_err(|error| no_answer(&error))?;
+        let mut request = self.client.build_request(builder, call.body.as_ref()).map_err(|error| no_answer(&error))?;
+        // In place of octocrab's own: GitHub wants it once, and our models are of this version, whatever octocrab's are.
+        request.headers_mut().insert("x-github-api-version", HeaderValue::from_static(API_VERSION));
         let response = self.client.execute(request).await.map_err(|error| no_answer(&error))?;
         Answer::read(response).await
     }
@@ -113,6 +116,13 @@ mod tests {
         let token = Token::new("sesame");
         let (request, answer) = tokio::join!(serve, exchange.exchange(call, &token));
         (request, answer.unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_call_names_the_version_of_the_api_once() {
+        let (request, _) = asked("").await;
+        let named: Vec<&str> = request.lines().filter(|line| line.starts_with("x-github-api-version:")).collect();
+        assert_eq!(named, ["x-github-api-version: 2022-11-28"], "{request}");
     }
 
     #[tokio::test]

@@ -4,15 +4,20 @@ use super::answer::Answer;
 use super::route::Call;
 use super::{Ask, apps, named_repo, permission};
 use crate::world::{Bearer, World};
+use http::HeaderMap;
 
-/// Who may ask, and whether they asked too often already.
-pub(super) fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, user_agent: bool) -> Result<(), Answer> {
-    if !user_agent {
+/// The versions of the API there are. Who names none gets the first.
+const API_VERSIONS: [&str; 2] = ["2022-11-28", "2026-03-10"];
+
+/// Who may ask, in which version, and whether they asked too often already.
+pub(super) fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, headers: &HeaderMap) -> Result<(), Answer> {
+    if !headers.contains_key(http::header::USER_AGENT) {
         return Err(Answer::error(
             403,
             "Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
         ));
     }
+    check_version(headers)?;
     match (bearer, ask.route.call.wants_jwt()) {
         (Bearer::Accepted(_), false) => {}
         (Bearer::Jwt(token), true) => apps::check_jwt(ask.now, token)?,
@@ -43,6 +48,18 @@ pub(super) fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, user_agen
         permission::check(world, ask, &known.grant)?;
     }
     repo_allows(world, ask)
+}
+
+/// A version is named at most once, and is one that there is.
+fn check_version(headers: &HeaderMap) -> Result<(), Answer> {
+    let mut named = headers.get_all("x-github-api-version").iter();
+    let is_known = |value: &http::HeaderValue| API_VERSIONS.iter().any(|version| value == *version);
+    match (named.next(), named.next()) {
+        (None, _) => Ok(()),
+        (Some(version), None) if is_known(version) => Ok(()),
+        (Some(_), None) => Err(Answer::error(400, "Unsupported value for the X-GitHub-Api-Version header")),
+        (Some(_), Some(_)) => Err(Answer::error(400, "The X-GitHub-Api-Version header is there more than once")),
+    }
 }
 
 /// What the state of a repository keeps from being done there.

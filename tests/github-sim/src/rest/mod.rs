@@ -136,13 +136,10 @@ fn reply(world: &mut World, now: Duration, request: &Request<Vec<u8>>, route: Ro
         Before::Answer(answer) => answer,
         Before::Hang => return Reply::Hang,
         Before::Reset => return Reply::Reset,
-        Before::GoOn => {
-            let user_agent = request.headers().contains_key(http::header::USER_AGENT);
-            match admission::admit(world, &ask, bearer, user_agent) {
-                Ok(()) => dispatch(world, &ask),
-                Err(refusal) => refusal,
-            }
-        }
+        Before::GoOn => match admission::admit(world, &ask, bearer, request.headers()) {
+            Ok(()) => dispatch(world, &ask),
+            Err(refusal) => refusal,
+        },
     };
     let done = after(world, &ask, repo.as_deref(), fault.as_ref(), done);
     let response = finish::finish(world, &ask, request, bearer, done);

@@ -30,6 +30,24 @@ fn a_client_has_to_say_who_it_is() {
 }
 
 #[test]
+fn a_client_names_a_version_of_the_api_once_or_not_at_all() {
+    let mut hub = Hub::new();
+    for (named, status) in [
+        (&[][..], 200),
+        (&["2022-11-28"], 200),
+        (&["2026-03-10"], 200),
+        (&["2021-01-01"], 400),
+        (&["2022-11-28, 2022-11-28"], 400),
+        (&["2022-11-28", "2022-11-28"], 400),
+        (&["2022-11-28", "2026-03-10"], 400),
+    ] {
+        let headers: Vec<_> = named.iter().map(|version| ("X-GitHub-Api-Version", *version)).collect();
+        let answer = hub.request("GET", "/repos/o/r", &headers, None).answer().unwrap();
+        assert_eq!(answer.status(), status, "{named:?}");
+    }
+}
+
+#[test]
 fn tokens_come_expire_and_go() {
     let mut hub = Hub::new();
     hub.world.add_token("short", Some(START + HOUR));
