@@ -42,6 +42,9 @@ const PAGES_PATIENCE: Duration = Duration::from_secs(1);
 const STORY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the journal may take to accept the last lines.
 const PRINT_PATIENCE: Duration = Duration::from_secs(2);
+/// What is known of a runner that took a job and said no more.
+const NO_RESULT: &str = "the runner took a job and ended without a word on how it went: the job was cancelled before it \
+                         began, or the forge did not let the runner keep it";
 /// systemd-nspawn's copy of the credentials in the container (systemd.exec(5), `LoadCredential=`).
 const CONTAINER_CREDENTIALS: &str = "/run/host/credentials";
 
@@ -170,11 +173,14 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
         heard.note(Trouble::ForkRefused);
         outlet.report(What::Trouble { kind: Trouble::ForkRefused, message });
     }
+    let exit = verdict(heard, status);
+    if exit == GuestExit::NoResult {
+        outlet.report(What::Trouble { kind: Trouble::NoResult, message: NO_RESULT.to_owned() });
+    }
     outlet.report(What::RunnerExited { status });
     if let Ok(following) = following {
         following.finish(PAGES_PATIENCE).await;
     }
-    let exit = verdict(heard, status);
     output.try_print(&format!("guest: the runner ended with status {status}: {exit:?}"));
     drop(output);
     printer.finish(PRINT_PATIENCE).await;
@@ -255,7 +261,10 @@ fn understand(line: &str, outlet: &Outlet, heard: &mut Heard) {
     match console::parse(line) {
         Some(Said::Version(version)) => outlet.report(What::RunnerVersion { version }),
         Some(Said::Listening) => outlet.report(What::Listening),
-        Some(Said::JobStarted(job)) => outlet.report(What::JobStarted { job }),
+        Some(Said::JobStarted(job)) => {
+            heard.took_job = true;
+            outlet.report(What::JobStarted { job });
+        }
         Some(Said::JobEnded(result)) => {
             heard.result = Some(result);
             outlet.report(What::JobEnded { result });

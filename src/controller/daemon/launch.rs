@@ -1,7 +1,7 @@
 //! From the decision to boot to a started unit: record, registration, hand-over, StartUnit, each recorded before it
 //! is done.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tracing::{error, info, warn};
 
@@ -11,6 +11,7 @@ use crate::{
         cause::Cause,
         container::Container,
         edges::{Clock, EdgeError, Records, Systemd, World},
+        phase::Phase,
         record::{Record, Stage, Timeline},
         runner_name::runner_name,
     },
@@ -22,6 +23,8 @@ use crate::{
 const MINT_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// Pauses after failed boots, first and longest.
 const BOOT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// A runner says that it listens before it asks for a job, and the forge's first answer may be that it will have none.
+const SERVED_AFTER: Duration = Duration::from_secs(10);
 
 /// Containers of one class that ended, one after the other, before they took a job.
 #[derive(Debug, Clone, Default)]
@@ -30,14 +33,12 @@ pub(super) struct Failures {
     pub in_a_row: u32,
     /// How the last one ended.
     last: String,
-    /// One of them ended in good order, as if nothing were wrong: that another comes up does not show that it is over.
-    fruitless: bool,
 }
 
 impl Failures {
     /// As the status says it.
     pub fn problem(&self, class: &str) -> String {
-        let Self { in_a_row, last, .. } = self;
+        let Self { in_a_row, last } = self;
         format!("class {class}: {in_a_row} containers in a row ended before they took a job; the last, {last}")
     }
 }
@@ -96,7 +97,7 @@ impl<'w, W: World> Daemon<'w, W> {
         if let Err(error) = self.world.records().put(&record) {
             // Nothing happened yet; without a record nothing may.
             error!(container = %name, %error, "record not written, so nothing is started");
-            self.hold(class, format!("record not written: {error}"), false);
+            self.hold(class, format!("record not written: {error}"));
             return None;
         }
         info!(
@@ -222,8 +223,8 @@ impl<'w, W: World> Daemon<'w, W> {
         }
     }
 
-    /// Boots no more of a container's class for a while, because of how it ended. `fruitless` = in good order, and too soon.
-    pub(super) fn hold_class(&mut self, name: &ContainerName, fruitless: bool) {
+    /// Boots no more of a container's class for a while, because of how it ended.
+    pub(super) fn hold_class(&mut self, name: &ContainerName) {
         let Some(container) = self.containers.get(name) else { return };
         let cause = container.cause().unwrap_or(Cause::Unknown);
         let last = match &container.reason {
@@ -231,14 +232,14 @@ impl<'w, W: World> Daemon<'w, W> {
             None => format!("{cause}; see the journal of its unit"),
         };
         let class = container.record.class.clone();
-        self.hold(&class, format!("{name}: {last}"), fruitless);
+        self.hold(&class, format!("{name}: {last}"));
     }
 
     /// The pause is longer with each failure in a row.
-    fn hold(&mut self, class: &str, last: String, fruitless: bool) {
+    fn hold(&mut self, class: &str, last: String) {
         let now = self.now();
         let known = self.class_failures.entry(class.to_owned()).or_default();
-        *known = Failures { in_a_row: known.in_a_row + 1, last, fruitless: known.fruitless || fruitless };
+        *known = Failures { in_a_row: known.in_a_row + 1, last };
         let failures = known.in_a_row;
         let pause = backoff(BOOT_PAUSE.0, failures, BOOT_PAUSE.1);
         if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
@@ -247,12 +248,31 @@ impl<'w, W: World> Daemon<'w, W> {
         warn!(class, failures, pause_s = pause.as_secs(), "boots of this class pause");
     }
 
-    /// A container of the class came up. Where others did as well and went at once, only one that `took` a job shows that
-    /// it is over.
-    pub(super) fn release_class(&mut self, class: &str, took: bool) {
-        if self.class_failures.get(class).is_some_and(|failures| failures.fruitless && !took) {
-            return;
+    /// Runners that have listened for a while are served: only then has their container come up.
+    pub(super) fn note_served(&mut self, now: Duration) {
+        let served = |container: &&mut Container| {
+            !container.came_up
+                && container.phase == Phase::Idle
+                && now.saturating_sub(container.phase_since) >= SERVED_AFTER
+        };
+        let mut classes = BTreeSet::new();
+        for container in self.containers.values_mut().filter(served) {
+            container.came_up = true;
+            classes.insert(container.record.class.clone());
         }
+        for class in classes {
+            self.came_up(&class);
+        }
+    }
+
+    /// A container of the class came up, and the forge serves its runner.
+    pub(super) fn came_up(&mut self, class: &str) {
+        self.release_class(class);
+        self.runner_served(class);
+    }
+
+    /// Boots of the class pause no more.
+    pub(super) fn release_class(&mut self, class: &str) {
         self.class_failures.remove(class);
         if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
             view.held_until = None;
@@ -266,7 +286,7 @@ impl<'w, W: World> Daemon<'w, W> {
         if container.has_ended() {
             return;
         }
-        container.advance(crate::controller::phase::Phase::Finishing, now);
+        container.advance(Phase::Finishing, now);
         container.record.stage = Stage::Stopping { cause };
         container.stopped |= cause == Cause::StoppedByOperator;
         container.requested_in = self.rounds;

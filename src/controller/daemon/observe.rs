@@ -139,7 +139,7 @@ impl<'w, W: World> Daemon<'w, W> {
             trouble: container.trouble,
         });
         if let Some(ending) = ending {
-            let words = ending.last_words.filter(|_| found.is_boot_failure());
+            let words = container.trouble_message.take().or(ending.last_words).filter(|_| found.is_boot_failure());
             container.reason = container.reason.take().or(ending.error).or(words);
         }
         // Ended by itself as soon as it was there: the next one would as well.
@@ -151,7 +151,7 @@ impl<'w, W: World> Daemon<'w, W> {
             && self.now().saturating_sub(asked_at) < FRUITLESS;
         self.end(name, found);
         if is_fruitless {
-            self.hold_class(name, true);
+            self.hold_class(name);
         }
     }
 
@@ -185,7 +185,7 @@ impl<'w, W: World> Daemon<'w, W> {
             set.ended.push(now);
         }
         if cause.is_boot_failure() {
-            self.hold_class(name, false);
+            self.hold_class(name);
         }
         if refused {
             self.runner_refused(&class, now);
@@ -225,9 +225,10 @@ impl<'w, W: World> Daemon<'w, W> {
         let fresh = container.record.timeline.listening_ms.is_none();
         let took = container.guest_said(&event.what, event.at_ms, now);
         let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
-        let up = container.phase == Phase::Idle || took;
         if took {
+            container.came_up = true;
             self.pickups.push_back(Pickup { container: name.clone(), class: class.clone(), scope, at: now });
+            self.came_up(&class);
         }
         // Only before a job could have said it.
         if let What::RunnerVersion { version } = &event.what
@@ -235,10 +236,6 @@ impl<'w, W: World> Daemon<'w, W> {
             && is_version(version)
         {
             self.runner_said(&class, version);
-        }
-        if up {
-            self.release_class(&class, took);
-            self.runner_served(&class);
         }
         self.remember(&name);
         self.listen(name, feed);

@@ -200,7 +200,7 @@ impl<'w, W: World> Daemon<'w, W> {
             self.finished.pop_front();
         }
         if let Some(class) = came_up {
-            self.release_class(&class, true);
+            self.release_class(&class);
         }
         self.remember(name);
         self.keep(name, Duration::ZERO);
