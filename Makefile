@@ -10,7 +10,7 @@ tests_of = $(patsubst tests/$(1)/tests/%.rs,--test %,$(patsubst %/main.rs,%.rs,$
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end demo screenshots bench setup
+.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host demo screenshots bench setup
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ setup: ## install what tests and the demonstration need from Debian (root)
 build: ## the program, the simulator, the demonstration
 	$(CARGO) build --release --locked --workspace --bins
 
-test: setup style build nix unit command-line simulation simulator conformance lab containers breakout limits end-to-end ## everything that is checked
+test: setup style build nix unit command-line simulation simulator conformance lab containers breakout limits end-to-end newer-host ## everything that is checked
 	@echo "all checks passed"
 
 style: ## formatting and lints
@@ -70,6 +70,9 @@ limits: build ## limits in a virtual machine, where the kernel enforces them (ro
 
 end-to-end: build ## the product in the lab against the simulated GitHub (root)
 	$(TEST) $(call tests_of,end-to-end) --no-fail-fast $(ALONE)
+
+newer-host: build ## who may do what where the host's systemd is newer (257, Debian 13); GHA_LAB_SUITE does so for any suite (root)
+	GHA_LAB_SUITE=trixie $(TEST) --test trust $(ALONE)
 
 demo: setup build ## watch queued jobs become containers and leave nothing (root)
 	@$(dir $(PROGRAM))demo

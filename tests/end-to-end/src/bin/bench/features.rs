@@ -1,11 +1,18 @@
 //! What each part of the isolation costs a container that boots, side by side: the same container with and without it
 //! where it can be left out, the step that makes it where it cannot, and how long what starts on first use takes.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use end_to_end::{Stage, StageConfig, show};
-use gha_runner_controller::units;
+use gha_runner_controller::{
+    handover::order::{self, Answer, LAUNCHER_SOCKET, Order, Verb},
+    units,
+};
 use lab::Recipe;
 
 use crate::{
@@ -24,11 +31,12 @@ const CLASSES: [(&str, &str, &str); 4] = [
     ("capped", "… with a disk of 1 GiB of its own", "disk = \"1G\"\n"),
 ];
 /// Steps of *prepare* that are about isolation.
-const STEPS: [(&str, &str); 5] = [
+const STEPS: [(&str, &str); 6] = [
     ("fence", "fence: the table is compared"),
     ("lower", "private users: the tree's ids are shifted"),
     ("overlay", "overlay"),
     ("link", "link"),
+    ("udev", "udev: both links are waited for at the end"),
     ("address", "address"),
 ];
 
@@ -66,6 +74,7 @@ pub fn measure(rounds: usize, report: Report) -> anyhow::Result<()> {
         let found: Sample = started[0].iter().filter_map(|one| one.step(step)).collect();
         times(&format!("of it, {what}"), &found, "")
     }));
+    rows.push(times("an order to the launcher, until its answer", &orders(&stage, rounds)?, "≤ 5"));
     drop(stage);
     rows.push(times("Docker ready: first answer of its daemon", &first_use(Recipe::DOCKER, rounds, DOCKER)?, ""));
     rows.push(times("Nix ready: first answer of its daemon", &first_use(Recipe::NIX, rounds, NIX)?, ""));
@@ -101,6 +110,27 @@ fn first_use(tree: Recipe, rounds: usize, (template, class, command): (&str, &st
         sample.add(hundredths / 100.0);
     }
     ensure!(sample.len() == rounds, "not every job said how long it took");
+    Ok(sample)
+}
+
+/// How long so many orders take that give systemd as little to do as there is: to stop what is not there.
+fn orders(stage: &Stage, rounds: usize) -> anyhow::Result<Sample> {
+    let socket = stage.lab.host_path(LAUNCHER_SOCKET)?;
+    let order = Order { verb: Verb::Stop, class: "small".into(), name: "j9999999".parse()? };
+    let mut sample = Sample::default();
+    for round in 0..=rounds {
+        let begun = Instant::now();
+        let mut stream = UnixStream::connect(&socket).context("the launcher's socket")?;
+        stream.set_read_timeout(Some(MINUTE))?;
+        stream.write_all(&order::line(&order))?;
+        let mut answer = Vec::new();
+        BufReader::new(stream).read_until(b'\n', &mut answer)?;
+        ensure!(order::parse::<Answer>(&answer) == Ok(Answer::Done), "{}", String::from_utf8_lossy(&answer));
+        // The first one starts the program.
+        if round > 0 {
+            sample.add(begun.elapsed().as_secs_f64() * 1e3);
+        }
+    }
     Ok(sample)
 }
 
