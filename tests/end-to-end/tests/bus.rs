@@ -8,7 +8,8 @@ use gha_runner_controller::controller::{cause::Cause, status::Status};
 use github_sim::world::Conclusion;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const JOBS: usize = 20;
+/// Seldom enough that the forge's points for bursts last for all of it.
+const TOP: &str = "poll_interval = \"2s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"3s\"\n";
 
 fn is_well(status: &Status) -> bool {
     status.problems.is_empty()
@@ -16,20 +17,20 @@ fn is_well(status: &Status) -> bool {
 
 #[test]
 fn a_message_bus_machined_and_polkit_that_are_restarted_in_the_middle_of_twenty_jobs_cost_none() {
-    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    let Some(stage) = Stage::boot(&StageConfig { top: TOP.into(), ..StageConfig::default() }).unwrap() else { return };
     let controller = stage.property(SERVICE, "MainPID").unwrap();
-    for (what, script) in [
-        ("bus", "systemctl restart dbus.service"),
-        ("bus, killed", "systemctl kill --signal=KILL dbus.service; sleep 0.5; systemctl start dbus.service"),
-        ("machined", "systemctl kill --signal=KILL systemd-machined.service"),
-        ("polkit", "systemctl restart polkit.service"),
+    for (what, jobs, script) in [
+        ("bus", 20, "systemctl restart dbus.service"),
+        ("machined", 20, "systemctl kill --signal=KILL systemd-machined.service"),
+        ("bus, killed", 7, "systemctl kill --signal=KILL dbus.service; sleep 0.5; systemctl start dbus.service"),
+        ("polkit", 7, "systemctl restart polkit.service"),
     ] {
         println!("{what}");
         let before = stage.status().unwrap().finished.len();
-        let jobs: Vec<_> = (0..JOBS)
+        let jobs: Vec<_> = (0..jobs)
             .map(|index| stage.queue_small(&format!("{what} {index}"), "sleep 1; echo ran").unwrap().1)
             .collect();
-        stage.wait_for("half of them there", MINUTE, |status| status.active_containers.len() >= 7).unwrap();
+        stage.wait_for("containers there", MINUTE, |status| status.active_containers.len() >= 5).unwrap();
         stage.lab.shell(script).unwrap();
         let begun = Instant::now();
         for job in jobs {
