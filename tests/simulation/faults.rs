@@ -152,7 +152,10 @@ fn a_runner_that_listens_and_then_gives_up_is_tried_one_at_a_time_and_ever_less(
             1,
             "one was started before it was known how the last one ended"
         );
-        assert!(story.problems().contains("class big: ") && story.problems().contains("boots in a row failed"));
+        assert!(
+            story.problems().contains("class big: ")
+                && story.problems().contains("in a row ended before they took a job")
+        );
         let causes: BTreeSet<Cause> = story.status.borrow().finished.iter().map(|ended| ended.cause).collect();
         assert_eq!(causes, BTreeSet::from([Cause::RunnerFailed]));
         story.simulation.hub.borrow_mut().clear_faults();
