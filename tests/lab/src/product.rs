@@ -62,6 +62,7 @@ impl Product {
             &["systemd-sysusers"],
             &["systemd-tmpfiles", "--create"],
             &["sh", "-c", "[ ! -e \"$1\" ] || exec systemctl restart systemd-sysctl", "sh", SETTINGS],
+            &["udevadm", "control", "--reload"],
             &["systemctl", "daemon-reload"],
         ];
         if self.start {
