@@ -193,6 +193,9 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         Some(GuestExit::JobFailed) => Cause::JobFailed,
         Some(GuestExit::ForkRefused) => Cause::ForkRefused,
         Some(GuestExit::JobCanceled) => Cause::JobCancelled,
+        // How the job went, only the forge can say.
+        Some(GuestExit::NoResult) => Cause::Unknown,
+        Some(GuestExit::NoJob | GuestExit::RegistrationDeleted) if evidence.had_job => Cause::Unknown,
         Some(GuestExit::NoJob | GuestExit::RegistrationDeleted) => Cause::IdleTooLong,
         Some(GuestExit::SessionConflict | GuestExit::RunnerFailed) => Cause::RunnerFailed,
         // A power-off inside gives 0 as well.
@@ -265,6 +268,24 @@ mod tests {
             let found = cause(&Evidence { ending: Some(&ending), had_job, ..Default::default() });
             assert_ne!(found, Cause::Succeeded);
         }
+    }
+
+    #[test]
+    fn a_job_without_a_result_is_what_the_forge_says_and_never_too_little_to_do() {
+        for status in ["12", "14", "19"] {
+            let ending = ending("exit-code", status);
+            for (conclusion, expected) in [
+                (None, Cause::Unknown),
+                (Some("cancelled"), Cause::JobCancelled),
+                (Some("failure"), Cause::JobFailed),
+                (Some("success"), Cause::Succeeded),
+            ] {
+                let evidence = Evidence { ending: Some(&ending), had_job: true, conclusion, ..Default::default() };
+                assert_eq!(cause(&evidence), expected, "{status} {conclusion:?}");
+            }
+        }
+        let none = ending("exit-code", "12");
+        assert_eq!(cause(&Evidence { ending: Some(&none), ..Default::default() }), Cause::IdleTooLong);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::{
     handover::Ending,
 };
 
+/// Longest text of a guest that is kept, in characters.
+const TEXT_LIMIT: usize = 300;
+
 /// A container, its registration, or what is left of either.
 #[derive(Debug)]
 pub struct Container {
@@ -44,6 +47,11 @@ pub struct Container {
     pub result: Option<JobResult>,
     /// The last trouble the guest reported.
     pub trouble: Option<Trouble>,
+    /// What the guest said of the last trouble before its runner took a job, shortened and without control characters;
+    /// None if there was none, or it is over. After that it may be the job that speaks.
+    pub trouble_message: Option<String>,
+    /// Its class knows that it came up.
+    pub came_up: bool,
     /// The most memory it used, in bytes, where the kernel counts it.
     pub memory_peak: Option<u64>,
     /// Processor time it used, in microseconds, where the kernel counts it.
@@ -87,6 +95,8 @@ impl Container {
             said_job: None,
             result: None,
             trouble: None,
+            trouble_message: None,
+            came_up: false,
             memory_peak: None,
             cpu_us: None,
             service_result: None,
@@ -145,8 +155,8 @@ impl Container {
             _ if matches!(self.record.stage, Stage::Stopping { cause } if cause.is_boot_failure()) => Use::Coming,
             _ if !started => Use::Ending,
             Phase::Idle => Use::Idle(self.phase_since),
-            // It may be failing to boot, which only its end tells.
-            Phase::Finishing if self.record.timeline.listening_ms.is_none() => Use::Coming,
+            // Nobody stopped it: it, or its runner, may be failing, which only its end tells.
+            Phase::Finishing if !self.stopped => Use::Coming,
             Phase::Requested | Phase::Preparing | Phase::Booting | Phase::Registering => Use::Coming,
             Phase::Running => Use::Busy,
             Phase::Finishing | Phase::Gone | Phase::Failed => Use::Ending,
@@ -200,6 +210,9 @@ impl Container {
             What::RunnerVersion { .. } => {}
             What::Listening => {
                 timeline.listening_ms.get_or_insert(at_ms);
+                if self.trouble.is_some_and(Trouble::ends_with_listening) {
+                    self.trouble_message = None;
+                }
                 self.advance(Phase::Idle, now);
             }
             What::JobStarted { job } => {
@@ -218,8 +231,12 @@ impl Container {
                 self.advance(Phase::Finishing, now);
             }
             What::Trouble { kind, message } => {
+                let message: String = message.chars().filter(|c| !c.is_control()).take(TEXT_LIMIT).collect();
                 warn!(container = %self.record.name, kind = ?kind, message, "{}: {message}", self.record.name);
                 self.trouble = Some(*kind);
+                if !self.had_job() {
+                    self.trouble_message = Some(message);
+                }
             }
             What::RunnerExited { status } => {
                 info!(container = %self.record.name, status, "{}: runner ended with {status}", self.record.name);
@@ -227,5 +244,100 @@ impl Container {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::controller::record::Timeline;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn container() -> Container {
+        let record = Record {
+            name: "j0000001".parse().unwrap(),
+            class: "default".into(),
+            scope: "o/r".into(),
+            set: false,
+            subnet: "10.0.0.0/24".parse().unwrap(),
+            job_id: Some(1),
+            repository: None,
+            job_name: "build".into(),
+            took: None,
+            runner_name: "host.default.j0000001.00beef".into(),
+            runner_id: Some(1),
+            stage: Stage::Started,
+            boot_id: "boot".into(),
+            timeline: Timeline::default(),
+        };
+        Container::new(record, NOW)
+    }
+
+    /// What is kept of the guest's words after this story.
+    fn kept(story: &[What]) -> Option<String> {
+        let mut container = container();
+        for what in story {
+            container.guest_said(what, 5, NOW);
+        }
+        container.trouble_message
+    }
+
+    fn trouble(kind: Trouble, message: &str) -> What {
+        What::Trouble { kind, message: message.into() }
+    }
+
+    fn took() -> What {
+        What::JobStarted { job: "build".into() }
+    }
+
+    #[test]
+    fn the_last_trouble_before_a_job_is_kept_in_its_own_words() {
+        let lost = trouble(Trouble::ConnectError, "2026-11-21 07:54:01Z: Runner connect error: x");
+        let refused = trouble(Trouble::VersionRefused, "too old");
+        let failed = trouble(Trouble::RunnerFailed, "Failed to create session. Error: Forbidden");
+        assert_eq!(kept(&[lost.clone(), failed]).as_deref(), Some("Failed to create session. Error: Forbidden"));
+        assert_eq!(kept(&[What::Listening, refused.clone()]).as_deref(), Some("too old"));
+        // Two streams, so either may be read first.
+        assert_eq!(kept(&[refused, What::Listening]).as_deref(), Some("too old"));
+        assert_eq!(kept(&[lost, What::Listening]), None, "what a runner got over explains no end of it");
+    }
+
+    #[test]
+    fn after_a_job_was_taken_nothing_said_inside_speaks_for_the_container() {
+        let forged = trouble(Trouble::RunnerFailed, "An error occurred: the operator is a fool");
+        assert_eq!(kept(&[What::Listening, took(), forged.clone()]), None);
+        let mut container = container();
+        // The forge knows of its job, whatever the guest says.
+        container.record.took = Some(7);
+        container.guest_said(&forged, 5, NOW);
+        assert_eq!(container.trouble_message, None);
+    }
+
+    #[test]
+    fn what_is_kept_is_short_and_plain() {
+        let hostile = format!("\u{1b}[2J\n{}", "ä".repeat(5000));
+        let kept = kept(&[trouble(Trouble::SetupFailed, &hostile)]).unwrap();
+        assert_eq!(kept.chars().count(), TEXT_LIMIT);
+        assert!(kept.starts_with("[2Jä") && !kept.contains(char::is_control), "{kept:?}");
+    }
+
+    #[test]
+    fn one_that_ends_by_itself_without_a_job_stands_for_the_next_until_it_is_known_why() {
+        let ended = |story: &[What], stopped| {
+            let mut container = container();
+            for what in story {
+                container.guest_said(what, 5, NOW);
+            }
+            container.unit_is(if stopped { UnitState::Stopping } else { UnitState::Deactivating }, 5, NOW);
+            assert_eq!(container.phase, Phase::Finishing);
+            container.use_()
+        };
+        let listened = [What::RunnerStarted, What::Listening];
+        assert_eq!(ended(&listened[..1], false), Use::Coming);
+        assert_eq!(ended(&listened, false), Use::Coming);
+        assert_eq!(ended(&listened, true), Use::Ending, "somebody stopped it");
+        assert_eq!(ended(&[What::Listening, took(), What::RunnerExited { status: 0 }], false), Use::Busy);
     }
 }

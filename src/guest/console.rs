@@ -1,7 +1,7 @@
-//! Understands the lines the runner prints on its console (PROTOCOLS E.4).
+//! Understands the lines the runner prints on its console.
 //!
 //! A job's name is chosen by whoever wrote the workflow and is part of some of these lines, so nothing is looked for
-//! inside a line: each pattern is anchored at its beginning, and a job's result at its end as well.
+//! inside a line that may have one: each pattern is anchored at its beginning, and a job's result at its end as well.
 
 use super::event::{JobResult, Trouble};
 
@@ -25,9 +25,7 @@ pub fn parse(line: &str) -> Option<Said> {
     let line = line.trim_end_matches('\r');
     match after_timestamp(line) {
         Some(rest) => parse_timed(rest),
-        None => parse_version(line).or_else(|| {
-            TROUBLES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, kind)| Said::Trouble(*kind))
-        }),
+        None => parse_version(line).or_else(|| parse_trouble(line).map(Said::Trouble)),
     }
 }
 
@@ -42,8 +40,23 @@ pub fn is_version(text: &str) -> bool {
     text.len() <= 32 && text.contains('.') && text.split('.').all(number)
 }
 
+fn parse_trouble(line: &str) -> Option<Trouble> {
+    if is_version_refusal(line) {
+        return Some(Trouble::VersionRefused);
+    }
+    TROUBLES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, kind)| *kind)
+}
+
+/// `An error occurred: Error: Forbidden Runner version v2.336.0 is deprecated and cannot receive messages.` The middle is
+/// the forge's own text, and older runners have another spelling.
+fn is_version_refusal(line: &str) -> bool {
+    line.starts_with("An error occur")
+        && line.contains(" Runner version v")
+        && line.ends_with(" is deprecated and cannot receive messages.")
+}
+
 /// Lines without a time stamp, by their beginning.
-const TROUBLES: [(&str, Trouble); 10] = [
+const TROUBLES: [(&str, Trouble); 12] = [
     ("A session for this runner already exists.", Trouble::SessionConflict),
     ("Stop retry on SessionConflictException", Trouble::SessionConflict),
     ("Failed to create a session. The runner registration has been deleted", Trouble::RegistrationDeleted),
@@ -52,8 +65,11 @@ const TROUBLES: [(&str, Trouble); 10] = [
     ("Runner update in progress, do not shutdown runner.", Trouble::SelfUpdate),
     ("Downloading ", Trouble::SelfUpdate),
     ("Runner update failed:", Trouble::SelfUpdate),
-    ("An error occured: Runner version ", Trouble::VersionRefused),
-    ("An error occurred: Runner version ", Trouble::VersionRefused),
+    // What the runner says last when it gives up.
+    ("Failed to create session. ", Trouble::RunnerFailed),
+    ("Stopped retrying OAuth token request exception ", Trouble::RunnerFailed),
+    ("An error occured: ", Trouble::RunnerFailed),
+    ("An error occurred: ", Trouble::RunnerFailed),
 ];
 
 fn parse_timed(rest: &str) -> Option<Said> {
@@ -137,9 +153,41 @@ mod tests {
                 "An error occured: Runner version v2.1.0 is deprecated and cannot receive messages.",
                 Trouble::VersionRefused,
             ),
+            (
+                "An error occurred: Error: Forbidden Runner version v2.336.0 is deprecated and cannot receive messages.",
+                Trouble::VersionRefused,
+            ),
+            (
+                "An error occured: Error: Forbidden Runner version v2.316.1 is deprecated and cannot receive messages.\r",
+                Trouble::VersionRefused,
+            ),
+            ("Failed to create session. Error: Forbidden", Trouble::RunnerFailed),
+            ("Stopped retrying OAuth token request exception after 1800 seconds.", Trouble::RunnerFailed),
+            ("An error occurred: Get next message failed with non-retryable error.", Trouble::RunnerFailed),
+            ("An error occurred: Not configured. Run config.(sh/cmd) to configure the runner.", Trouble::RunnerFailed),
         ] {
             assert_eq!(parse(line), Some(Said::Trouble(kind)), "{line}");
         }
+    }
+
+    #[test]
+    fn only_the_whole_line_of_a_refusal_is_one() {
+        for line in [
+            "An error occurred: Runner version v2.1.0 is deprecated and cannot receive messages. Or can it?",
+            "An error occurred: Version v2.1.0 is deprecated and cannot receive messages.",
+            "An error occurred: Runner version v2.1.0 is deprecated.",
+        ] {
+            assert_eq!(parse(line), Some(Said::Trouble(Trouble::RunnerFailed)), "{line}");
+        }
+        for line in [
+            "Warning: An error occurred: Runner version v2.1.0 is deprecated and cannot receive messages.",
+            "Runner version v2.1.0 is deprecated and cannot receive messages.",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+        let named =
+            format!("{T}Running job: An error occurred: Runner version v2 is deprecated and cannot receive messages.");
+        assert!(matches!(parse(&named), Some(Said::JobStarted(_))));
     }
 
     #[test]

@@ -96,6 +96,10 @@ pub enum Trouble {
     RegistrationDeleted,
     /// The forge refuses this runner version.
     VersionRefused,
+    /// The runner gives up, for a reason that it names.
+    RunnerFailed,
+    /// The runner took a job and ended without a word on how it went.
+    NoResult,
     /// The runner tried to update itself, which must not happen here.
     SelfUpdate,
     /// The forge and this machine disagree about the time.
@@ -116,7 +120,7 @@ pub enum GuestExit {
     JobCanceled = 11,
     /// The runner ended in good order without a job.
     NoJob = 12,
-    /// The forge refused the runner's version (runner exit 7).
+    /// The forge refused the runner's version (the runner says so, or exits with 7).
     VersionRefused = 13,
     /// The runner's registration was gone.
     RegistrationDeleted = 14,
@@ -128,11 +132,20 @@ pub enum GuestExit {
     SetupFailed = 17,
     /// The runner's job comes from a fork, or may, and was not run.
     ForkRefused = 18,
+    /// The runner took a job and ended in good order without a word on how it went.
+    NoResult = 19,
+}
+
+impl Trouble {
+    /// What was so before a runner listened, and is over once it does.
+    pub fn ends_with_listening(self) -> bool {
+        matches!(self, Self::ConnectError | Self::SessionConflict | Self::ClockSkew)
+    }
 }
 
 impl GuestExit {
     /// Every value, for tables and reverse look-up.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Succeeded,
         Self::JobFailed,
         Self::JobCanceled,
@@ -143,11 +156,24 @@ impl GuestExit {
         Self::RunnerFailed,
         Self::SetupFailed,
         Self::ForkRefused,
+        Self::NoResult,
     ];
 
     /// The status as a process exit code.
     pub fn code(self) -> u8 {
         self as u8
+    }
+
+    /// No job is to blame, nor that there was none.
+    pub fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::VersionRefused
+                | Self::RegistrationDeleted
+                | Self::SessionConflict
+                | Self::RunnerFailed
+                | Self::SetupFailed
+        )
     }
 
     /// Back from a container's exit status; `None` for one the guest does not use.

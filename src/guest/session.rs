@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, ChildStderr, ChildStdout},
     signal::unix::{SignalKind, signal},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
@@ -38,10 +38,13 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
 /// How long the last of the job's output may take to be read.
 const PAGES_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the host may take to hear the end of the story.
+/// How long the host may take to hear the end of the story, and to begin to listen to that of a failure.
 const STORY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the journal may take to accept the last lines.
 const PRINT_PATIENCE: Duration = Duration::from_secs(2);
+/// What is known of a runner that took a job and said no more.
+const NO_RESULT: &str = "the runner took a job and ended without a word on how it went: the job was cancelled before it \
+                         began, or the forge did not let the runner keep it";
 /// systemd-nspawn's copy of the credentials in the container (systemd.exec(5), `LoadCredential=`).
 const CONTAINER_CREDENTIALS: &str = "/run/host/credentials";
 
@@ -86,9 +89,9 @@ pub fn run() -> GuestExit {
             outlet.report(What::Trouble { kind: Trouble::SetupFailed, message });
             GuestExit::SetupFailed
         });
-        if exit == GuestExit::SetupFailed {
-            // It all happened before anybody could connect.
-            sleep(STORY_PATIENCE).await;
+        if exit.is_failure() {
+            // It may all have happened before anybody could connect.
+            outlet.wait_for_listener(STORY_PATIENCE).await;
         }
         outlet.finish(STORY_PATIENCE).await;
         exit
@@ -170,11 +173,14 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
         heard.note(Trouble::ForkRefused);
         outlet.report(What::Trouble { kind: Trouble::ForkRefused, message });
     }
+    let exit = verdict(heard, status);
+    if exit == GuestExit::NoResult {
+        outlet.report(What::Trouble { kind: Trouble::NoResult, message: NO_RESULT.to_owned() });
+    }
     outlet.report(What::RunnerExited { status });
     if let Ok(following) = following {
         following.finish(PAGES_PATIENCE).await;
     }
-    let exit = verdict(heard, status);
     output.try_print(&format!("guest: the runner ended with status {status}: {exit:?}"));
     drop(output);
     printer.finish(PRINT_PATIENCE).await;
@@ -255,7 +261,10 @@ fn understand(line: &str, outlet: &Outlet, heard: &mut Heard) {
     match console::parse(line) {
         Some(Said::Version(version)) => outlet.report(What::RunnerVersion { version }),
         Some(Said::Listening) => outlet.report(What::Listening),
-        Some(Said::JobStarted(job)) => outlet.report(What::JobStarted { job }),
+        Some(Said::JobStarted(job)) => {
+            heard.took_job = true;
+            outlet.report(What::JobStarted { job });
+        }
         Some(Said::JobEnded(result)) => {
             heard.result = Some(result);
             outlet.report(What::JobEnded { result });

@@ -1,10 +1,12 @@
-//! What the container's exit status says, from what the runner said and how it ended (PROTOCOLS E.2).
+//! What the container's exit status says, from what the runner said and how it ended.
 
 use super::event::{GuestExit, JobResult, Trouble};
 
 /// What was heard of the runner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Heard {
+    /// It took a job.
+    pub took_job: bool,
     /// The result it reported last.
     pub result: Option<JobResult>,
     /// The trouble that explains an ending without a job.
@@ -19,6 +21,7 @@ impl Heard {
             Trouble::SessionConflict
                 | Trouble::RegistrationDeleted
                 | Trouble::VersionRefused
+                | Trouble::RunnerFailed
                 | Trouble::SetupFailed
                 | Trouble::ForkRefused
         ) {
@@ -36,8 +39,12 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         (Some(JobResult::Canceled), ..) => GuestExit::JobCanceled,
         (Some(JobResult::Failed | JobResult::Skipped | JobResult::Abandoned), ..) => GuestExit::JobFailed,
         (None, Some(Trouble::VersionRefused), _) | (None, _, 7) => GuestExit::VersionRefused,
+        // It could not renew its job even once, or the job was cancelled before it began: the runner prints neither.
+        (None, _, 0) if heard.took_job => GuestExit::NoResult,
         (None, Some(Trouble::RegistrationDeleted), _) => GuestExit::RegistrationDeleted,
         (None, Some(Trouble::SessionConflict), 1..) | (None, _, 5) => GuestExit::SessionConflict,
+        // Where the runner is started by a script, that may have made 0 of its status.
+        (None, Some(Trouble::RunnerFailed), _) => GuestExit::RunnerFailed,
         (None, _, 0) => GuestExit::NoJob,
         (None, ..) => GuestExit::RunnerFailed,
     }
@@ -58,15 +65,15 @@ mod tests {
             (JobResult::Abandoned, GuestExit::JobFailed),
         ] {
             for status in [0, 1, 137] {
-                let heard = Heard { result: Some(result), trouble: Some(Trouble::RegistrationDeleted) };
-                assert_eq!(verdict(heard, status), exit);
+                let trouble = Some(Trouble::RegistrationDeleted);
+                assert_eq!(verdict(Heard { took_job: true, result: Some(result), trouble }, status), exit);
             }
         }
     }
 
     #[test]
     fn without_a_job_the_status_and_the_trouble_tell() {
-        let with = |trouble| Heard { result: None, trouble };
+        let with = |trouble| Heard { trouble, ..Heard::default() };
         for (trouble, status, exit) in [
             (None, 0, GuestExit::NoJob),
             (None, 1, GuestExit::RunnerFailed),
@@ -80,14 +87,35 @@ mod tests {
             (Some(Trouble::SessionConflict), 5, GuestExit::SessionConflict),
             // It got its session after all.
             (Some(Trouble::SessionConflict), 0, GuestExit::NoJob),
+            (Some(Trouble::RunnerFailed), 0, GuestExit::RunnerFailed),
+            (Some(Trouble::RunnerFailed), 1, GuestExit::RunnerFailed),
+            // It says of a conflict as well that it failed to create its session.
+            (Some(Trouble::RunnerFailed), 5, GuestExit::SessionConflict),
         ] {
             assert_eq!(verdict(with(trouble), status), exit, "{trouble:?} {status}");
         }
     }
 
     #[test]
+    fn a_runner_that_took_a_job_was_not_without_one() {
+        for (trouble, status, exit) in [
+            (None, 0, GuestExit::NoResult),
+            (Some(Trouble::ConnectError), 0, GuestExit::NoResult),
+            (Some(Trouble::RegistrationDeleted), 0, GuestExit::NoResult),
+            (Some(Trouble::ForkRefused), 0, GuestExit::ForkRefused),
+            (Some(Trouble::VersionRefused), 7, GuestExit::VersionRefused),
+            (None, 1, GuestExit::RunnerFailed),
+            (None, 137, GuestExit::RunnerFailed),
+        ] {
+            let heard = Heard { took_job: true, result: None, trouble };
+            assert_eq!(verdict(heard, status), exit, "{trouble:?} {status}");
+        }
+    }
+
+    #[test]
     fn a_job_that_was_refused_did_not_fail_by_itself() {
-        let refused = |result| verdict(Heard { result, trouble: Some(Trouble::ForkRefused) }, 1);
+        let trouble = Some(Trouble::ForkRefused);
+        let refused = |result| verdict(Heard { took_job: true, result, trouble }, 1);
         assert_eq!(refused(Some(JobResult::Failed)), GuestExit::ForkRefused);
         assert_eq!(refused(None), GuestExit::ForkRefused, "the runner ended before it could report");
         assert_eq!(refused(Some(JobResult::Succeeded)), GuestExit::Succeeded, "a job that ran was not refused");

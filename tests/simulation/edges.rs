@@ -26,7 +26,10 @@ use gha_runner_controller::{
     guest::event::Event,
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
-use github_sim::Reply;
+use github_sim::{
+    Reply,
+    world::{JobStatus, JobView},
+};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::watch,
@@ -182,8 +185,11 @@ impl Sets for WatchedSets {
     async fn listen(&self, key: &SetKey, capacity: &mut watch::Receiver<u32>) -> Result<Tidings, ForgeError> {
         let told = *capacity.borrow() as usize;
         let most = self.host.borrow().capacity;
-        // Refused jobs come on top, up to 50 of them.
-        let refused = || self.host.borrow().hub.borrow().job_views().iter().filter(|job| job.name == "fork").count();
+        // Refused jobs come on top, up to 50 of them; and so does every pull request's that may be refused, until it was
+        // looked up whether its repository is public and where it comes from.
+        let may_be_refused =
+            |job: &&JobView| job.name == "fork" || job.scale_set.is_some() && job.status != JobStatus::Completed;
+        let refused = || self.host.borrow().hub.borrow().job_views().iter().filter(may_be_refused).count();
         assert!(told <= most || told <= most + refused().min(50), "{key}: {told} jobs promised on a host of {most}");
         self.sets.listen(key, capacity).await
     }

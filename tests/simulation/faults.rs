@@ -1,7 +1,12 @@
 //! Faults of PROTOCOLS I.4 that are worth a story of their own, and the table of them all in docs/testing.md.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
+use gha_runner_controller::controller::cause::Cause;
 use github_sim::{
     Call,
     world::{Fault, Gate, JobSpec, RunnerFault, RunnerWhat, What},
@@ -123,6 +128,54 @@ fn a_runner_that_never_listens_is_stopped_at_its_deadline_and_its_class_pauses_e
         assert!(story.is_taken(job));
         assert_eq!((story.registrations(), story.problems().as_str()), (0, ""));
     });
+}
+
+#[test]
+fn a_runner_that_listens_and_then_gives_up_is_tried_one_at_a_time_and_ever_less() {
+    beside(1, nothing, async |story| {
+        let gives_up = RunnerFault { count: u32::MAX, ..RunnerFault::once(RunnerWhat::SessionInvalid) };
+        story.simulation.hub.borrow_mut().inject_runner(gives_up);
+        let job = story.queue_polled(REPOS[0]);
+        let mut by_hour = Vec::new();
+        for _ in 0..2 {
+            let before = story.started();
+            sleep(60 * MINUTE).await;
+            by_hour.push(story.started() - before);
+        }
+        // Pauses of 5 s, 10 s … 5 min.
+        assert!(by_hour[0] <= 18 && by_hour[1] <= 12, "{by_hour:?}: it is tried ever less");
+        assert_eq!(
+            story.simulation.host.borrow().peak,
+            1,
+            "one was started before it was known how the last one ended"
+        );
+        assert!(story.problems().contains("class big: ") && story.problems().contains("boots in a row failed"));
+        let causes: BTreeSet<Cause> = story.status.borrow().finished.iter().map(|ended| ended.cause).collect();
+        assert_eq!(causes, BTreeSet::from([Cause::RunnerFailed]));
+        story.simulation.hub.borrow_mut().clear_faults();
+        sleep(60 * MINUTE).await;
+        assert!(story.is_taken(job));
+        assert_eq!((story.registrations(), story.problems().as_str()), (0, ""));
+    });
+}
+
+#[test]
+fn a_job_that_ends_before_it_begins_is_what_the_forge_says_of_it_and_no_idle_container() {
+    for (what, cause) in
+        [(RunnerWhat::CancelledAtOnce, Cause::JobCancelled), (RunnerWhat::RenewalFails, Cause::Unknown)]
+    {
+        beside(1, nothing, async |story| {
+            sleep(2 * MINUTE).await;
+            story.simulation.hub.borrow_mut().inject_runner(RunnerFault::once(what));
+            story.queue_polled(REPOS[0]);
+            sleep(40 * MINUTE).await;
+            let status = story.status.borrow().clone();
+            let ended: Vec<_> =
+                status.finished.iter().map(|ended| (ended.cause, ended.exit_status.as_deref())).collect();
+            assert_eq!(ended, [(cause, Some("19"))], "{what:?}");
+            assert_eq!((story.registrations(), story.problems().as_str()), (0, ""), "{what:?}");
+        });
+    }
 }
 
 #[test]

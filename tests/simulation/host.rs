@@ -327,6 +327,14 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     sleep(Duration::from_millis(boot)).await;
     let hangs = host.borrow_mut().fault(HostFault::BootHangs);
     let tell = |what| host.borrow_mut().tell(name, what);
+    let gives_up = |last: &str, kind, status| {
+        tell(What::Trouble { kind, message: last.into() });
+        tell(What::RunnerExited { status });
+        End::exit(match kind {
+            Trouble::VersionRefused => GuestExit::VersionRefused,
+            _ => GuestExit::RunnerFailed,
+        })
+    };
     tell(What::Booted);
     if hangs {
         std::future::pending::<()>().await;
@@ -339,9 +347,8 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     let connection = match connected {
         Ok(connection) => connection,
         Err(Refusal::NeverListening) => std::future::pending().await,
-        Err(Refusal::VersionTooOld) => {
-            tell(What::Trouble { kind: Trouble::VersionRefused, message: "too old".into() });
-            return End::exit(GuestExit::VersionRefused);
+        Err(refusal @ (Refusal::Forbidden | Refusal::ClockSkew)) => {
+            return gives_up(&format!("Failed to create session. {refusal}"), Trouble::RunnerFailed, 1);
         }
         Err(Refusal::SessionConflict) => return End::exit(GuestExit::SessionConflict),
         Err(_) => return End::exit(GuestExit::RegistrationDeleted),
@@ -359,10 +366,30 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
         match taken {
             Ok(Some(order)) => break order,
             Ok(None) | Err(Refusal::JobGone) => sleep(Duration::from_secs(1)).await,
+            Err(refusal @ Refusal::VersionTooOld(_)) => {
+                let _ = hub.borrow_mut().runner_stop(clock.now(), &connection);
+                return gives_up(&format!("An error occurred: {refusal}"), Trouble::VersionRefused, 7);
+            }
+            Err(Refusal::SessionInvalid) => {
+                let _ = hub.borrow_mut().runner_stop(clock.now(), &connection);
+                let last = "An error occurred: Get next message failed with non-retryable error.";
+                return gives_up(last, Trouble::RunnerFailed, 1);
+            }
             Err(_) => return End::exit(GuestExit::NoJob),
         }
     };
     tell(What::JobStarted { job: order.name.clone() });
+    // Before the runner starts the job's worker, it renews the job.
+    let kept = hub.borrow_mut().runner_beat(clock.now(), &connection);
+    if kept != Ok(Beat::GoOn) {
+        match kept {
+            Ok(_) => drop(hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Canceled)),
+            Err(_) => hub.borrow_mut().runner_vanish(clock.now(), &connection),
+        }
+        tell(What::Trouble { kind: Trouble::NoResult, message: "no word on how it went".into() });
+        tell(What::RunnerExited { status: 0 });
+        return End::exit(GuestExit::NoResult);
+    }
     // The hook before its first step, which the forge's runner would run.
     if !record.allow_forks && judge(Some(&order.event), order.payload.to_string().as_bytes()).is_err() {
         sleep(Duration::from_secs(2)).await;

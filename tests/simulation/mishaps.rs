@@ -99,6 +99,11 @@ impl Simulation {
                     RunnerWhat::NeverListening,
                     RunnerWhat::VersionTooOld,
                     RunnerWhat::SessionConflict,
+                    RunnerWhat::SessionForbidden,
+                    RunnerWhat::ClockSkew,
+                    RunnerWhat::SessionInvalid,
+                    RunnerWhat::CancelledAtOnce,
+                    RunnerWhat::RenewalFails,
                     RunnerWhat::VanishMidJob,
                 ]
                 .choose(&mut self.rng)

@@ -1,7 +1,7 @@
 //! From the decision to boot to a started unit: record, registration, hand-over, StartUnit, each recorded before it
 //! is done.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tracing::{error, info, warn};
 
@@ -11,6 +11,7 @@ use crate::{
         cause::Cause,
         container::Container,
         edges::{Clock, EdgeError, Records, Systemd, World},
+        phase::Phase,
         record::{Record, Stage, Timeline},
         runner_name::runner_name,
     },
@@ -22,6 +23,8 @@ use crate::{
 const MINT_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// Pauses after failed boots, first and longest.
 const BOOT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// A runner says that it listens before it asks for a job, and the forge's first answer may be that it will have none.
+const SERVED_AFTER: Duration = Duration::from_secs(10);
 
 impl<'w, W: World> Daemon<'w, W> {
     /// Makes and writes the record; everything after follows from it. `None` if that failed, and the journal says why.
@@ -211,7 +214,30 @@ impl<'w, W: World> Daemon<'w, W> {
         warn!(class, failures, pause_s = pause.as_secs(), "boots of this class pause");
     }
 
-    /// A container of the class came up.
+    /// Runners that have listened for a while are served: only then has their container come up.
+    pub(super) fn note_served(&mut self, now: Duration) {
+        let served = |container: &&mut Container| {
+            !container.came_up
+                && container.phase == Phase::Idle
+                && now.saturating_sub(container.phase_since) >= SERVED_AFTER
+        };
+        let mut classes = BTreeSet::new();
+        for container in self.containers.values_mut().filter(served) {
+            container.came_up = true;
+            classes.insert(container.record.class.clone());
+        }
+        for class in classes {
+            self.came_up(&class);
+        }
+    }
+
+    /// A container of the class came up, and the forge serves its runner.
+    pub(super) fn came_up(&mut self, class: &str) {
+        self.release_class(class);
+        self.runner_served(class);
+    }
+
+    /// Boots of the class pause no more.
     pub(super) fn release_class(&mut self, class: &str) {
         self.class_failures.remove(class);
         if let Some(view) = self.classes.iter_mut().find(|view| view.name == class) {
@@ -226,7 +252,7 @@ impl<'w, W: World> Daemon<'w, W> {
         if container.has_ended() {
             return;
         }
-        container.advance(crate::controller::phase::Phase::Finishing, now);
+        container.advance(Phase::Finishing, now);
         container.record.stage = Stage::Stopping { cause };
         container.stopped |= cause == Cause::StoppedByOperator;
         container.requested_in = self.rounds;

@@ -307,6 +307,7 @@ impl<'w, W: World> Daemon<'w, W> {
             self.ask_groups_where_due(now);
             self.sweep_where_due(now);
         }
+        self.note_served(now);
         self.watch_versions(now);
         self.note_passed_over(now);
         self.plan = plan(&self.snapshot(now));
@@ -330,7 +331,8 @@ impl<'w, W: World> Daemon<'w, W> {
         if container.in_flight || now < container.not_before {
             return;
         }
-        let overdue = now.saturating_sub(container.asked_at) > self.settings.boot_timeout;
+        let overdue = now.saturating_sub(container.asked_at) > self.settings.boot_timeout
+            && container.record.timeline.listening_ms.is_none();
         match container.record.stage {
             Stage::Minting => self.mint(name),
             Stage::Started if container.use_() == super::plan::Use::Coming && overdue => {

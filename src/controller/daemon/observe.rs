@@ -207,9 +207,10 @@ impl<'w, W: World> Daemon<'w, W> {
         let fresh = container.record.timeline.listening_ms.is_none();
         let took = container.guest_said(&event.what, event.at_ms, now);
         let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
-        let up = container.phase == Phase::Idle || took;
         if took {
+            container.came_up = true;
             self.pickups.push_back(Pickup { container: name.clone(), class: class.clone(), scope, at: now });
+            self.came_up(&class);
         }
         // Only before a job could have said it.
         if let What::RunnerVersion { version } = &event.what
@@ -217,10 +218,6 @@ impl<'w, W: World> Daemon<'w, W> {
             && is_version(version)
         {
             self.runner_said(&class, version);
-        }
-        if up {
-            self.release_class(&class);
-            self.runner_served(&class);
         }
         self.remember(&name);
         self.listen(name, feed);

@@ -160,3 +160,43 @@ fn a_class_whose_runner_is_refused_as_too_old_is_told_and_not_booted_in_a_loop()
     stage.wait_for("healthy again", MINUTE, |status| status.problems.is_empty()).unwrap();
     stage.wait_until_clean(MINUTE).unwrap();
 }
+
+#[test]
+fn a_runner_that_gives_up_says_why_in_the_journal_and_its_job_is_served_by_the_next() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    for (what, last) in [
+        (RunnerWhat::SessionForbidden, "Failed to create session. Error: Forbidden"),
+        (RunnerWhat::ClockSkew, "Stopped retrying OAuth token request exception after 1800 seconds."),
+        (RunnerWhat::SessionInvalid, "An error occurred: Get next message failed with non-retryable error."),
+    ] {
+        println!("{what:?}");
+        stage.hub.inject_runner(RunnerFault::once(what)).unwrap();
+        assert_runs(&stage, "served by the next");
+        stage.wait_until_clean(MINUTE).unwrap();
+        let status = stage.wait_for("healthy", MINUTE, |status| status.problems.is_empty()).unwrap();
+        let causes: Vec<Cause> = status.finished.iter().rev().take(2).map(|ended| ended.cause).collect();
+        assert_eq!(causes, [Cause::Succeeded, Cause::RunnerFailed], "{what:?}");
+        let said = stage.lab.journal(SERVICE).unwrap();
+        assert!(said.contains(last), "{what:?}: {said}");
+    }
+}
+
+#[test]
+fn a_job_that_ends_before_it_begins_is_no_idle_container() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    for (what, cause) in
+        [(RunnerWhat::CancelledAtOnce, Cause::JobCancelled), (RunnerWhat::RenewalFails, Cause::Unknown)]
+    {
+        stage.hub.inject_runner(RunnerFault::once(what)).unwrap();
+        let (_, job) = stage.queue_small("ends at once", "echo never").unwrap();
+        let ended = stage.wait_finished(job, MINUTE).unwrap();
+        assert_eq!((ended.cause, ended.exit_status.as_deref()), (cause, Some("19")), "{ended:#?}");
+        assert!(stage.lab.journal(SERVICE).unwrap().contains("ended without a word on how it went"));
+        if what == RunnerWhat::RenewalFails {
+            // The forge waits for it a quarter of an hour.
+            stage.hub.call::<()>(&Command::FinishJob { job, conclusion: Conclusion::Cancelled }).unwrap();
+        }
+    }
+    assert_eq!(stage.health().unwrap().0, 200);
+    stage.wait_until_clean(3 * MINUTE).unwrap();
+}

@@ -30,7 +30,7 @@
 //! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
 //! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
-//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`] |
+//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`] |
 //!
 //! Which test throws each of them at the controller: `docs/testing.md`.
 
@@ -252,10 +252,20 @@ pub enum RunnerWhat {
     StealJob,
     /// It never comes as far as listening.
     NeverListening,
-    /// It is refused as too old.
+    /// It is refused as too old when it asks for a message.
     VersionTooOld,
     /// Its session is refused because there is one already.
     SessionConflict,
+    /// It may not have a session.
+    SessionForbidden,
+    /// It gets no token, since its clock is off.
+    ClockSkew,
+    /// Its session is not valid any more when it asks for a message.
+    SessionInvalid,
+    /// Its job is cancelled before it begins.
+    CancelledAtOnce,
+    /// It cannot renew its job even once.
+    RenewalFails,
     /// It dies in the middle of its job.
     VanishMidJob,
 }

@@ -32,9 +32,18 @@ pub enum Refusal {
     /// Somebody else is connected with this registration.
     #[error("a session for this runner already exists")]
     SessionConflict,
-    /// Too old.
-    #[error("runner version is deprecated and cannot receive messages")]
-    VersionTooOld,
+    /// It may not have a session.
+    #[error("Error: Forbidden")]
+    Forbidden,
+    /// Its clock is off.
+    #[error("The assertion is not valid at this time. Current server time is 2026-11-01T10:00:00.0000000Z.")]
+    ClockSkew,
+    /// Too old, which it is told when it asks for a message.
+    #[error("Error: Forbidden Runner version v{0} is deprecated and cannot receive messages.")]
+    VersionTooOld(String),
+    /// There is no such session (any more), which it is told when it asks for a message.
+    #[error("the session is not valid")]
+    SessionInvalid,
     /// An injected fault: it must not go on, and not end either.
     #[error("never gets as far as listening")]
     NeverListening,
@@ -144,8 +153,11 @@ impl World {
         if self.faults.take_runner(&name, RunnerWhat::NeverListening) {
             return Err(Refusal::NeverListening);
         }
-        if self.faults.take_runner(&name, RunnerWhat::VersionTooOld) || self.is_too_old(version) {
-            return Err(Refusal::VersionTooOld);
+        if self.faults.take_runner(&name, RunnerWhat::SessionForbidden) {
+            return Err(Refusal::Forbidden);
+        }
+        if self.faults.take_runner(&name, RunnerWhat::ClockSkew) {
+            return Err(Refusal::ClockSkew);
         }
         if self.faults.take_runner(&name, RunnerWhat::SessionConflict) || taken {
             return Err(Refusal::SessionConflict);
@@ -194,7 +206,7 @@ impl World {
     /// A listening runner looks for a job. What it is offered is kept for it for a minute.
     ///
     /// # Errors
-    /// If the session is over.
+    /// If the session is over, or the server serves this runner no more.
     pub fn runner_offer(&mut self, now: Duration, session: &RunnerSession) -> Result<Option<JobId>, Refusal> {
         self.advance(now);
         let runner = self.alive(now, session)?;
@@ -202,6 +214,13 @@ impl World {
             return Ok(None);
         }
         let (id, name) = (runner.id, runner.name.clone());
+        let version = runner.version.clone().unwrap_or_default();
+        if self.faults.take_runner(&name, RunnerWhat::VersionTooOld) || self.is_too_old(&version) {
+            return Err(Refusal::VersionTooOld(version));
+        }
+        if self.faults.take_runner(&name, RunnerWhat::SessionInvalid) {
+            return Err(Refusal::SessionInvalid);
+        }
         if let Some(job) = self.waiting_for(id).first() {
             return Ok(Some(*job));
         }
@@ -263,7 +282,8 @@ impl World {
     /// If the session is over or the job is not for this runner any more.
     pub fn runner_acquire(&mut self, now: Duration, session: &RunnerSession, job: JobId) -> Result<JobOrder, Refusal> {
         self.advance(now);
-        let runner = self.alive(now, session)?.id;
+        let runner = self.alive(now, session)?;
+        let (runner, name) = (runner.id, runner.name.clone());
         let offered = self
             .jobs
             .get(&job)
@@ -272,6 +292,11 @@ impl World {
             return Err(Refusal::JobGone);
         }
         self.assign(now, runner, job);
+        if self.faults.take_runner(&name, RunnerWhat::CancelledAtOnce)
+            && let Some(job) = self.jobs.get_mut(&job)
+        {
+            job.cancel_requested = true;
+        }
         self.order(job).ok_or(Refusal::JobGone)
     }
 
@@ -369,16 +394,20 @@ impl World {
         Ok(())
     }
 
-    /// A sign of life during the job.
+    /// A sign of life during the job. The first is given before anything is done for it.
     ///
     /// # Errors
     /// If the session is over or has no job.
     pub fn runner_beat(&mut self, now: Duration, session: &RunnerSession) -> Result<Beat, Refusal> {
         self.advance(now);
         let runner = self.alive(now, session)?;
-        let doomed = runner.doomed;
+        let (doomed, name) = (runner.doomed, runner.name.clone());
         let job = self.own_job(now, session)?;
-        Ok(match (job.cancel_requested, doomed && job.started_at.is_some()) {
+        let (is_cancelled, is_started) = (job.cancel_requested, job.started_at.is_some());
+        if !is_started && self.faults.take_runner(&name, RunnerWhat::RenewalFails) {
+            return Err(Refusal::JobGone);
+        }
+        Ok(match (is_cancelled, doomed && is_started) {
             (_, true) => Beat::Die,
             (true, _) => Beat::Cancel,
             (false, false) => Beat::GoOn,

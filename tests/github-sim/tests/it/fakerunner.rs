@@ -174,17 +174,66 @@ fn refusals_have_the_real_codes() {
     inject(RunnerWhat::SessionConflict);
     let conflict = run(&root(&sim, "a"), &sim.mint("a"));
     assert_eq!(conflict.status.code(), Some(5));
-    inject(RunnerWhat::VersionTooOld);
-    let old = run(&root(&sim, "b"), &sim.mint("b"));
-    assert_eq!(old.status.code(), Some(1));
-    assert!(text(&old.stderr).contains("deprecated"));
-    inject(RunnerWhat::VersionTooOld);
-    let old = command(&root(&sim, "c"))
-        .env("ACTIONS_RUNNER_INPUT_JITCONFIG", sim.mint("c"))
-        .env("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE", "1")
-        .output()
-        .unwrap();
-    assert_eq!(old.status.code(), Some(7));
+    for (what, name, last) in [
+        (RunnerWhat::SessionForbidden, "b", "Failed to create session. Error: Forbidden\n"),
+        (
+            RunnerWhat::ClockSkew,
+            "c",
+            "Stopped retrying OAuth token request exception after 1800 seconds.\nFailed to create session. The assertion \
+             is not valid at this time. Current server time is 2026-11-01T10:00:00.0000000Z.\n",
+        ),
+    ] {
+        inject(what);
+        let refused = run(&root(&sim, name), &sim.mint(name));
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).ends_with(last), "{}", text(&refused.stderr));
+        assert!(!text(&refused.stdout).contains("Listening"), "{}", text(&refused.stdout));
+    }
+    inject(RunnerWhat::SessionInvalid);
+    let refused = run(&root(&sim, "d"), &sim.mint("d"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stdout).ends_with("Z: Listening for Jobs\n"), "{}", text(&refused.stdout));
+    let last = "An error occurred: Get next message failed with non-retryable error.\n";
+    assert_eq!(text(&refused.stderr), last);
+}
+
+#[test]
+fn one_that_is_too_old_listens_and_is_refused_when_it_asks_for_a_message() {
+    let sim = Sim::start(&[]);
+    let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["echo served"])).unwrap();
+    for (name, version, wants_code, code) in
+        [("a", "2.336.0", true, 7), ("b", "2.336.0", false, 1), ("c", "2.333.0", true, 7), ("d", "2.332.9", true, 1)]
+    {
+        sim.control.inject_runner(RunnerFault::once(RunnerWhat::VersionTooOld)).unwrap();
+        let old = command(&root(&sim, name))
+            .env("ACTIONS_RUNNER_INPUT_JITCONFIG", sim.mint(name))
+            .env("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE", if wants_code { "1" } else { "" })
+            .env("FAKERUNNER_VERSION", version)
+            .output()
+            .unwrap();
+        assert_eq!(old.status.code(), Some(code), "{version} {wants_code}");
+        assert!(text(&old.stdout).ends_with("Z: Listening for Jobs\n"), "{}", text(&old.stdout));
+        let last = format!(
+            "An error occurred: Error: Forbidden Runner version v{version} is deprecated and cannot receive messages.\n"
+        );
+        assert_eq!(text(&old.stderr), last);
+    }
+    assert_eq!(sim.control.job(job).unwrap().offered_at, None, "it was offered a job");
+}
+
+#[test]
+fn one_whose_job_ends_before_it_begins_prints_no_result() {
+    let sim = Sim::start(&["--hurry", "500"]);
+    for (what, name) in [(RunnerWhat::CancelledAtOnce, "a"), (RunnerWhat::RenewalFails, "b")] {
+        sim.control.inject_runner(RunnerFault::once(what)).unwrap();
+        let (_, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["echo a step"])).unwrap();
+        let ended = run(&root(&sim, name), &sim.mint(name));
+        assert_eq!(ended.status.code(), Some(0), "{what:?}");
+        assert!(text(&ended.stdout).ends_with("Z: Running job: a\n"), "{what:?}: {}", text(&ended.stdout));
+        assert_eq!(text(&ended.stderr), "", "{what:?}");
+        let view = sim.control.wait_completed(job, LIMIT).unwrap();
+        assert_eq!((view.conclusion, view.output.as_str()), (Some(Conclusion::Cancelled), ""), "{what:?}");
+    }
 }
 
 #[test]
@@ -261,6 +310,7 @@ fn a_job_cancelled_at_the_forge_is_stopped() {
     let (run_id, job) = sim.control.queue_job("o/r", JobSpec::new("a", &["nix"], &["sleep 1000"])).unwrap();
     let mut running = Running::start(&root(&sim, "r"), &sim.mint("a"));
     running.wait_for("Running job: a");
+    sim.control.wait_for_job(job, LIMIT, |job| job.started_at.is_some()).unwrap();
     sim.control.cancel_run(run_id).unwrap();
     let view = sim.control.wait_completed(job, LIMIT).unwrap();
     assert_eq!(view.conclusion, Some(Conclusion::Cancelled));

@@ -1,7 +1,7 @@
 //! Injected faults do what they say, as often as they say, and only where they say.
 
-use crate::hub::{Hub, MINUTE};
-use github_sim::world::{Beat, Conclusion, Fault, On, Refusal, RunnerFault, RunnerWhat, What};
+use crate::hub::{HOUR, Hub, MINUTE};
+use github_sim::world::{Beat, Conclusion, Fault, On, Refusal, RunnerFault, RunnerResult, RunnerWhat, What};
 use github_sim::{Call, Reply};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -211,8 +211,9 @@ fn runners_are_refused_as_told_and_by_name() {
     let mut hub = Hub::new();
     for (what, refusal) in [
         (RunnerWhat::NeverListening, Refusal::NeverListening),
-        (RunnerWhat::VersionTooOld, Refusal::VersionTooOld),
         (RunnerWhat::SessionConflict, Refusal::SessionConflict),
+        (RunnerWhat::SessionForbidden, Refusal::Forbidden),
+        (RunnerWhat::ClockSkew, Refusal::ClockSkew),
     ] {
         hub.world.inject_runner(RunnerFault { name_prefix: Some("ours-".to_owned()), ..RunnerFault::once(what) });
         let name = format!("theirs-{what:?}");
@@ -221,6 +222,45 @@ fn runners_are_refused_as_told_and_by_name() {
         let blob = minted.body["encoded_jit_config"].as_str().unwrap().to_owned();
         assert_eq!(hub.world.runner_connect(hub.now, &blob), Err(refusal));
         assert!(hub.world.runner_connect(hub.now, &blob).is_ok(), "once");
+    }
+}
+
+#[test]
+fn a_runner_that_listens_may_still_be_refused_when_it_asks() {
+    let mut hub = Hub::new();
+    let (_, job) = hub.queue("a", &["nix"]);
+    for (what, refusal) in [
+        (RunnerWhat::VersionTooOld, Refusal::VersionTooOld("2.338.2".to_owned())),
+        (RunnerWhat::SessionInvalid, Refusal::SessionInvalid),
+    ] {
+        hub.world.inject_runner(RunnerFault::once(what));
+        let runner = hub.runner(&format!("{what:?}"), &["nix"]);
+        assert_eq!(hub.world.runner_offer(hub.now, &runner), Err(refusal));
+        assert_eq!(hub.world.job_view(job).unwrap().offered_at, None);
+    }
+}
+
+#[test]
+fn a_job_may_end_before_it_begins() {
+    let mut hub = Hub::new();
+    for (what, first, conclusion) in [
+        (RunnerWhat::CancelledAtOnce, Ok(Beat::Cancel), None),
+        (RunnerWhat::RenewalFails, Err(Refusal::JobGone), Some(Conclusion::Cancelled)),
+    ] {
+        let (_, job) = hub.queue("a", &["nix"]);
+        hub.world.inject_runner(RunnerFault::once(what));
+        let runner = hub.runner(&format!("{what:?}"), &["nix"]);
+        assert_eq!(hub.world.runner_offer(hub.now, &runner), Ok(Some(job)));
+        hub.world.runner_acquire(hub.now, &runner, job).unwrap();
+        assert_eq!(hub.world.runner_beat(hub.now, &runner), first, "{what:?}");
+        if conclusion.is_some() {
+            // Nobody says that it is over.
+            hub.world.runner_vanish(hub.now, &runner);
+            hub.pass(HOUR);
+        } else {
+            hub.world.runner_complete(hub.now, &runner, RunnerResult::Canceled).unwrap();
+        }
+        assert_eq!(hub.world.job_view(job).unwrap().conclusion, Some(Conclusion::Cancelled), "{what:?}");
     }
 }
 

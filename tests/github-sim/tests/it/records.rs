@@ -240,9 +240,10 @@ fn a_runner_that_is_too_old_is_refused() {
     let mut hub = Hub::with(Config { minimum_runner_version: Some((2, 400, 0)), ..Config::default() });
     let minted = hub.mint("x", &["nix"]);
     let blob = minted.body["encoded_jit_config"].as_str().unwrap().to_owned();
-    assert_eq!(hub.world.runner_connect(hub.now, &blob), Err(Refusal::VersionTooOld));
+    let runner = hub.world.runner_connect(hub.now, &blob).unwrap();
+    assert_eq!(hub.world.runner_offer(hub.now, &runner), Err(Refusal::VersionTooOld("2.338.2".to_owned())));
     hub.world.set_minimum_runner_version(Some((2, 338, 2)));
-    assert!(hub.world.runner_connect(hub.now, &blob).is_ok());
+    assert_eq!(hub.world.runner_offer(hub.now, &runner), Ok(None));
 }
 
 #[test]
@@ -255,9 +256,11 @@ fn a_version_has_an_end_that_can_be_asked_for() {
     hub.world.set_runner_deprecation("2.338.2", Some(hub.now + HOUR));
     let ending = hub.get("/orgs/o/actions/runners/deprecations/2.338.2");
     assert_eq!(ending.body["runtime_deprecates_at"], "2026-11-01T11:00:00Z");
-    hub.runner("in time", &["nix"]);
+    let runner = hub.runner("in time", &["nix"]);
+    assert_eq!(hub.world.runner_offer(hub.now, &runner), Ok(None));
     hub.pass(HOUR);
-    let minted = hub.mint("too late", &["nix"]);
-    let blob = minted.body["encoded_jit_config"].as_str().unwrap().to_owned();
-    assert_eq!(hub.world.runner_connect(hub.now, &blob), Err(Refusal::VersionTooOld));
+    let late = hub.runner("too late", &["nix"]);
+    for runner in [runner, late] {
+        assert_eq!(hub.world.runner_offer(hub.now, &runner), Err(Refusal::VersionTooOld("2.338.2".to_owned())));
+    }
 }

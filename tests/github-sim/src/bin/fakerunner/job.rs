@@ -9,8 +9,8 @@ use crate::stop::Stop;
 use crate::uplink::{Uplink, Wish};
 use crate::{console, version};
 use github_sim::jit::JitConfig;
-use github_sim::runner_protocol::Message;
-use github_sim::world::{JobOrder, RunnerResult, RunnerSession, SHUTDOWN};
+use github_sim::runner_protocol::{Answer, Message};
+use github_sim::world::{Beat, JobOrder, RunnerResult, RunnerSession, SHUTDOWN};
 use rustix::process::{Signal, getpid, kill_process};
 use std::collections::BTreeMap;
 use std::io;
@@ -48,6 +48,9 @@ pub(crate) async fn run(
     stop: &mut Stop,
 ) -> RunnerResult {
     console::stamped(&format!("Running job: {}", order.name));
+    if let Some(result) = ended_before_it_began(link, session).await {
+        return result;
+    }
     let tracking_id = format!("github_{}", uuid());
     let repo = order.repository.rsplit('/').next().unwrap_or_default();
     let work = root.path(&config.runner.work_folder);
@@ -75,6 +78,20 @@ pub(crate) async fn run(
     let result = running.report(end).await;
     console::stamped(&format!("Job {} completed with result: {result:?}", order.name));
     result
+}
+
+/// The runner renews its job before it starts the job's worker. Where that is the end, it prints no result.
+async fn ended_before_it_began(link: &Link, session: &RunnerSession) -> Option<RunnerResult> {
+    let session = session.clone();
+    match link.send(&Message::Beat { session: session.clone() }).await {
+        Ok(Answer::Refused(_)) => Some(RunnerResult::Abandoned),
+        Ok(Answer::Beat(Beat::Cancel)) => {
+            let result = RunnerResult::Canceled;
+            let _ = link.send(&Message::Complete { session, result, exit_code: None, note: None }).await;
+            Some(result)
+        }
+        _ => None,
+    }
 }
 
 impl Running<'_> {

@@ -50,6 +50,14 @@ pub(crate) async fn listen(root: &Root, config: &JitConfig) -> u8 {
             root.forget();
             return code::SUCCESS;
         }
+        Err(Refusal::VersionTooOld(version)) => {
+            let _ = link.send(&Message::Stop { session }).await;
+            return too_old(&version);
+        }
+        Err(Refusal::SessionInvalid) => {
+            let _ = link.send(&Message::Stop { session }).await;
+            return failed("Get next message failed with non-retryable error.", code::TERMINATED);
+        }
         Err(refusal) => return failed(&refusal.to_string(), code::RETRYABLE),
     };
     let result = job::run(root, config, &link, &session, &order, &mut stop).await;
@@ -91,21 +99,36 @@ fn refused(refusal: &Refusal) -> u8 {
             console::error(&format!("Failed to create session. {refusal}"));
             code::SESSION_CONFLICT
         }
-        Refusal::VersionTooOld => {
-            console::error(&format!(
-                "An error occured: Runner version v{} is deprecated and cannot receive messages.",
-                version()
-            ));
-            match is_truthy("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE") {
-                true => code::VERSION_DEPRECATED,
-                false => code::TERMINATED,
-            }
+        Refusal::ClockSkew => {
+            // The real one says the first line every 30 seconds and the others after half an hour.
+            console::error(
+                "The local machine's clock may be out of sync with the server time by more than five minutes. Please \
+                 sync your clock with your domain or internet time and try again.",
+            );
+            console::error("Stopped retrying OAuth token request exception after 1800 seconds.");
+            console::error(&format!("Failed to create session. {refusal}"));
+            code::TERMINATED
         }
-        Refusal::NeverListening | Refusal::JobGone | Refusal::BadConfig(_) => {
+        Refusal::Forbidden
+        | Refusal::VersionTooOld(_)
+        | Refusal::SessionInvalid
+        | Refusal::NeverListening
+        | Refusal::JobGone
+        | Refusal::BadConfig(_) => {
             console::error(&format!("Failed to create session. {refusal}"));
             code::TERMINATED
         }
     }
+}
+
+/// Since 2.333.0 there is an exit code for it.
+fn too_old(version: &str) -> u8 {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+    let mut next = || parts.next().unwrap_or_default();
+    let has_code = (next(), next()) >= (2, 333);
+    let wants_code = is_truthy("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE");
+    let code = if has_code && wants_code { code::VERSION_DEPRECATED } else { code::TERMINATED };
+    failed(&Refusal::VersionTooOld(version.to_owned()).to_string(), code)
 }
 
 /// Tells a streak of connection errors from single ones and says so once, and gives up at the tenth.
