@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::MARKER;
-use crate::guest::settings::{GRANT_CREDENTIAL, SETTINGS_CREDENTIAL};
+use crate::guest::{
+    event::GuestExit,
+    settings::{GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
+};
 
 /// Where a template keeps this program unless its builder says otherwise.
 pub const PROGRAM: &str = "/usr/lib/gha-runner-controller/gha-runner-controller";
@@ -13,6 +16,9 @@ pub const PROGRAM: &str = "/usr/lib/gha-runner-controller/gha-runner-controller"
 /// It starts with the first units there are and takes the container down with it, whichever way it ends.
 pub fn unit(binary: &Path) -> String {
     let binary = binary.display();
+    let own: Vec<String> =
+        GuestExit::ALL.iter().map(|exit| exit.code()).filter(|code| *code != 0).map(|code| code.to_string()).collect();
+    let own = own.join(" ");
     format!(
         "{MARKER}
 
@@ -32,6 +38,9 @@ Type=exec
 ExecStart={binary} guest
 LoadCredential={GRANT_CREDENTIAL}
 LoadCredential={SETTINGS_CREDENTIAL}
+# What the guest says by them is no failure of this unit, after which systemd 258 and newer keeps the container for
+# five seconds more. Either action takes the status to the host.
+SuccessExitStatus={own}
 StandardInput=null
 StandardOutput=tty
 StandardError=tty

@@ -118,6 +118,22 @@ fn a_container_unit_keeps_its_promises() {
 }
 
 #[test]
+fn an_end_the_guest_chose_is_no_failure_of_its_unit_and_every_other_is() {
+    use crate::guest::event::GuestExit;
+    let unit = guest::unit(Path::new(guest::PROGRAM));
+    let named: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("SuccessExitStatus=")).collect();
+    assert_eq!(named.len(), 1, "{unit}");
+    // Numbers alone: a guest that a signal ended has failed.
+    let named: Vec<i32> = named[0].split(' ').map(|status| status.parse().unwrap()).collect();
+    for status in 1..=255 {
+        assert_eq!(named.contains(&status), GuestExit::from_code(status).is_some(), "{status}");
+    }
+    // The status reaches the host whichever it is.
+    has(&unit, &["SuccessAction=exit-force", "FailureAction=exit-force"]);
+    assert!(!unit.contains("ActionExitStatus="), "{unit}");
+}
+
+#[test]
 fn only_a_class_that_asks_for_graphics_processors_may_use_their_devices() {
     let settings = settings(
         r#"
