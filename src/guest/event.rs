@@ -164,6 +164,18 @@ impl GuestExit {
         self as u8
     }
 
+    /// No job is to blame, nor that there was none.
+    pub fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::VersionRefused
+                | Self::RegistrationDeleted
+                | Self::SessionConflict
+                | Self::RunnerFailed
+                | Self::SetupFailed
+        )
+    }
+
     /// Back from a container's exit status; `None` for one the guest does not use.
     pub fn from_code(code: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|exit| i32::from(exit.code()) == code)

@@ -13,7 +13,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::event::{EVENT_LIMIT, Event, LINE_LIMIT, SOCKET_FILE, What};
@@ -22,6 +22,8 @@ use super::event::{EVENT_LIMIT, Event, LINE_LIMIT, SOCKET_FILE, What};
 const MOST_CONNECTIONS: usize = 8;
 /// How long a listener may take to read one line.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks for a listener.
+const LOOK: Duration = Duration::from_millis(5);
 /// Events kept back for the end of the story.
 const RESERVED: usize = 4;
 /// Longest text in an event, in characters; at six bytes each the line still fits.
@@ -78,6 +80,20 @@ impl Outlet {
         let listener = UnixListener::from_std(listener)?;
         self.server = Some(tokio::spawn(serve(listener, self.lines.subscribe())));
         Ok(())
+    }
+
+    /// Waits until somebody listens, for at most `patience`.
+    pub async fn wait_for_listener(&self, patience: Duration) {
+        if self.server.is_none() {
+            return;
+        }
+        // The server has one receiver, and each connection another.
+        let somebody = async {
+            while self.lines.receiver_count() < 2 {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(patience, somebody).await;
     }
 
     /// Ends the story: whoever is connected hears it to its end, for at most `patience`.
@@ -179,6 +195,31 @@ mod tests {
             assert_eq!(story.iter().map(|event| event.what.clone()).collect::<Vec<_>>(), expected);
             assert_eq!(story.iter().map(|event| event.seq).collect::<Vec<_>>(), [0, 1, 2]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_story_that_was_short_can_still_be_heard_by_who_comes_a_little_late() {
+        let home = tempfile::tempdir().unwrap();
+        let mut outlet = Outlet::new();
+        outlet.serve(bind(home.path()).unwrap()).unwrap();
+        outlet.report(What::RunnerExited { status: 1 });
+        let path = home.path().join(SOCKET_FILE);
+        let late = tokio::spawn(async move {
+            sleep(Duration::from_millis(50)).await;
+            hear(&path).await
+        });
+        timeout(Duration::from_secs(5), outlet.wait_for_listener(Duration::from_secs(60))).await.unwrap();
+        outlet.finish(Duration::from_secs(5)).await;
+        assert_eq!(late.await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_waited_for_in_vain_for_long() {
+        let home = tempfile::tempdir().unwrap();
+        let mut outlet = Outlet::new();
+        outlet.wait_for_listener(Duration::from_secs(60)).await;
+        outlet.serve(bind(home.path()).unwrap()).unwrap();
+        timeout(Duration::from_secs(5), outlet.wait_for_listener(Duration::from_millis(20))).await.unwrap();
     }
 
     #[tokio::test]

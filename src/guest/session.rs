@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, ChildStderr, ChildStdout},
     signal::unix::{SignalKind, signal},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
@@ -38,7 +38,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
 /// How long the last of the job's output may take to be read.
 const PAGES_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the host may take to hear the end of the story.
+/// How long the host may take to hear the end of the story, and to begin to listen to that of a failure.
 const STORY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the journal may take to accept the last lines.
 const PRINT_PATIENCE: Duration = Duration::from_secs(2);
@@ -89,9 +89,9 @@ pub fn run() -> GuestExit {
             outlet.report(What::Trouble { kind: Trouble::SetupFailed, message });
             GuestExit::SetupFailed
         });
-        if exit == GuestExit::SetupFailed {
-            // It all happened before anybody could connect.
-            sleep(STORY_PATIENCE).await;
+        if exit.is_failure() {
+            // It may all have happened before anybody could connect.
+            outlet.wait_for_listener(STORY_PATIENCE).await;
         }
         outlet.finish(STORY_PATIENCE).await;
         exit
