@@ -51,7 +51,7 @@ async fn journalctl(arguments: &[&str]) -> Option<Vec<u8>> {
     output.status.success().then_some(output.stdout)
 }
 
-/// The errors that systemd-nspawn reported, or else what came last from inside, or else systemd's own words. `own` = the
+/// The last errors that systemd-nspawn reported, or else what came last from it or from inside, or else systemd's own words. `own` = the
 /// name of this program, which has nothing to say of the matter.
 fn choose(entries: &[Entry], own: &str) -> Option<String> {
     let text = |entry: &Entry| entry.message.as_str().map(printable).filter(|text| !text.is_empty());
@@ -60,13 +60,14 @@ fn choose(entries: &[Entry], own: &str) -> Option<String> {
     let is_error = |entry: &&Entry| {
         entry.priority.as_deref().and_then(|priority| priority.parse::<u8>().ok()).is_some_and(|found| found <= ERROR)
     };
-    let mut errors: Vec<String> = theirs().filter(is_error).filter_map(text).collect();
-    errors.dedup();
     // The last one often says no more than that there was one before.
-    let errors = errors[errors.len().saturating_sub(2)..].join("; ");
-    Some(errors)
-        .filter(|errors| !errors.is_empty())
-        .or_else(|| theirs().filter_map(text).next_back())
+    let last_two = |mut lines: Vec<String>| {
+        lines.dedup();
+        let two = lines[lines.len().saturating_sub(2)..].join("; ");
+        Some(two).filter(|two| !two.is_empty())
+    };
+    last_two(theirs().filter(is_error).filter_map(text).collect())
+        .or_else(|| last_two(theirs().filter_map(text).collect()))
         .or_else(|| entries.iter().filter(|entry| entry.pid.as_deref() == Some("1")).filter_map(text).next_back())
         .map(|text| text.chars().take(LIMIT).collect())
 }
@@ -100,7 +101,7 @@ mod tests {
         ];
         assert_eq!(choose(&entries, OWN).unwrap(), "Network interface gp-x is not initialized yet.");
         entries.remove(2);
-        assert_eq!(choose(&entries, OWN).unwrap(), "a last line [31m");
+        assert_eq!(choose(&entries, OWN).unwrap(), "a warning; a last line [31m");
         entries.drain(1..3);
         assert_eq!(choose(&entries, OWN).unwrap(), "Main process exited, code=exited, status=1/FAILURE");
         assert_eq!(choose(&entries[..1], OWN), None);
