@@ -139,7 +139,9 @@ impl<'w, W: World> Daemon<'w, W> {
             trouble: container.trouble,
         });
         if let Some(ending) = ending {
-            let words = container.trouble_message.take().or(ending.last_words).filter(|_| found.is_boot_failure());
+            // What was said before a job explains no end after one.
+            let said = container.trouble_message.take().filter(|_| !container.had_job());
+            let words = said.or(ending.last_words).filter(|_| found.is_boot_failure());
             container.reason = container.reason.take().or(ending.error).or(words);
         }
         // Ended by itself as soon as it was there: the next one would as well.
