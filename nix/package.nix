@@ -29,7 +29,7 @@ rustPlatform.buildRustPackage {
   cargoLock.lockFile = ../Cargo.lock;
 
   cargoBuildFlags = [ "--package=gha-runner-controller" ];
-  # The rest of the tests wants root and a machine of its own; see docs/testing.md.
+  # The rest of the tests wants root and a machine of its own; see tests/README.md.
   cargoTestFlags = [
     "--package=gha-runner-controller"
     "--lib"

@@ -32,7 +32,7 @@
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
 //! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`] |
 //!
-//! Which test throws each of them at the controller: `docs/testing.md`.
+//! Which test throws each of them at the controller: `tests/README.md`.
 
 use crate::rest::Call;
 use serde::{Deserialize, Serialize};
