@@ -223,7 +223,8 @@ fn each_of_the_faults_can_be_injected_and_has_a_test_where_it_can_hurt() {
     let every: Vec<usize> = (1..=FAULTS).collect();
     let source = read("tests/github-sim/src/world/faults.rs");
     assert_eq!(rows(&source, "//! ").into_keys().collect::<Vec<_>>(), every, "the simulator's table");
-    let tested = tests_of_faults(&read("tests/README.md"));
+    let document = read("tests/README.md");
+    let tested = tests_of_faults(&document);
     assert_eq!(tested.keys().copied().collect::<Vec<_>>(), every, "faults that have tests");
     for (number, named) in tested {
         for (path, name) in named {
