@@ -20,9 +20,11 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../rustfmt.toml
       ../README.md
+      ../crates
       ../docs
       ../monitoring
       ../src
+      ../testing
       ../tests
     ];
   };
