@@ -25,9 +25,9 @@ if ! command -v cargo-deny >/dev/null; then
 elif ! said=$("${CARGO:-cargo}" metadata --locked --format-version 1 2>&1 >/dev/null); then
     echo "skipped: licences, duplicate crates, sources, advisories: a crate cannot be downloaded: $(tail -n 1 <<<"$said")"
 else
-    cargo-deny --locked check bans licenses sources
+    cargo-deny --workspace --locked check --hide-inclusion-graph bans licenses sources
     if timeout 20 cargo-deny fetch db 2>/dev/null; then
-        cargo-deny --locked check --disable-fetch advisories
+        cargo-deny --workspace --locked check --disable-fetch --hide-inclusion-graph advisories
     else
         echo "skipped: advisories: the database (https://github.com/RustSec/advisory-db) cannot be had"
     fi
