@@ -27,7 +27,7 @@ elif ! said=$("${CARGO:-cargo}" metadata --locked --format-version 1 2>&1 >/dev/
 else
     cargo-deny --workspace --locked check --hide-inclusion-graph bans licenses sources
     if timeout 20 cargo-deny fetch db 2>/dev/null; then
-        cargo-deny --workspace --locked check --disable-fetch --hide-inclusion-graph advisories
+        cargo-deny --workspace --frozen check --hide-inclusion-graph advisories
     else
         echo "skipped: advisories: the database (https://github.com/RustSec/advisory-db) cannot be had"
     fi
