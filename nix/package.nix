@@ -22,16 +22,21 @@ rustPlatform.buildRustPackage {
       ../README.md
       ../docs
       ../monitoring
+      ../crates
       ../src
+      ../testing
       ../tests
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;
 
-  cargoBuildFlags = [ "--package=gha-runner-controller" ];
+  cargoBuildFlags = [
+    "--package=gha-runner-controller"
+    "--package=gha-runner-guest"
+  ];
   # The rest of the tests wants root and a machine of its own; see docs/testing.md.
   cargoTestFlags = [
-    "--package=gha-runner-controller"
+    "--workspace"
     "--lib"
   ];
 

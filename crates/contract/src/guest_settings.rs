@@ -19,11 +19,13 @@ pub const SETTINGS_CREDENTIAL: &str = "gha-runner.guest";
 /// the mount point itself is made by the host's root (NSPAWN 1.2).
 pub const EVENTS_MOUNT: &str = "/run/gha-runner-events";
 
+/// The guest's program in a container that boots a tree.
+pub const PROGRAM: &str = "/usr/lib/gha-runner-guest";
 /// How long the runner may take to stop in good order: it cancels the job, uploads its log and ends its session
 /// (PROTOCOLS E.6). The unit's own limit is longer.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Decided by the host. The guest of a template may be older or newer than the host's program, so fields it does not
+/// Decided by the host. The guest of a NixOS system may be older or newer than the host's program, so fields it does not
 /// know are ignored, and new ones must be optional.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestSettings {

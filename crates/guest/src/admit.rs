@@ -1,4 +1,4 @@
-//! The last line of the fork gate: `guest admit`, which the runner runs before the first step of its job.
+//! The last line of the fork gate: `gha-runner-guest admit`, which the runner runs before the first step of its job.
 //!
 //! A forge binds no job to a runner, so a job that the controller refused may still be given to a runner that was
 //! registered for another. Here the job is known for certain, from what the runner says of it: the event's name and

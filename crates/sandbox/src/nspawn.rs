@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 use anyhow::Context;
 use contract::{
     ContainerName,
-    guest_settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
+    guest_settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, PROGRAM as GUEST, SETTINGS_CREDENTIAL},
 };
 use settings::{IDS, Root};
 
@@ -65,6 +65,11 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
             line.push(bind);
         }
         line.extend(libraries.iter().map(|library| option("bind-ro", library)));
+    }
+    if let Root::Tree(_) = plan.root {
+        let mut guest = option("bind-ro", &paths.guest);
+        guest.push(format!(":{GUEST}"));
+        line.push(guest);
     }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));

@@ -11,7 +11,7 @@ use kernel::netlink::{Netlink, Taken};
 use settings::{IDS, Root, Settings, pool::container_address};
 
 use super::{
-    Paths, Plan, caches, docker, firewall, gc_root, gpu, ids, inbox, link, lock, plan::file_name_of, record,
+    Paths, Plan, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of, record,
     record::Record, rootfs, sized, stores, teardown, udev, udev::Udev, user_namespace::Starting,
 };
 
@@ -39,6 +39,8 @@ pub enum Step {
     Lower,
     /// Mount the overlay.
     Overlay,
+    /// Put the guest where the systemd of a tree finds it.
+    Guest,
     /// Make or mount what cannot lie on an overlay.
     Stores,
     /// Mount the directory of the event socket.
@@ -51,7 +53,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Record,
         Self::Accept,
         Self::Claim,
@@ -61,6 +63,7 @@ impl Step {
         Self::Directories,
         Self::Lower,
         Self::Overlay,
+        Self::Guest,
         Self::Stores,
         Self::Events,
         Self::Udev,
@@ -79,6 +82,7 @@ impl Step {
             Self::Directories => "directories",
             Self::Lower => "lower",
             Self::Overlay => "overlay",
+            Self::Guest => "guest",
             Self::Stores => "stores",
             Self::Events => "events",
             Self::Udev => "udev",
@@ -223,12 +227,16 @@ impl<'a> Work<'a> {
                 for overlay in &rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref()) {
                     // Only now there is a tree to make it in.
                     if let (Root::Tree(_), Ok(inside)) = (&plan.root, overlay.at.strip_prefix(paths.root(name))) {
-                        rootfs::mount_point(&layers, inside, plan.uid_base)?;
+                        drop(rootfs::mount_point(&layers, inside, plan.uid_base)?);
                     }
                     rootfs::mount_overlay(overlay)?;
                 }
                 Ok(())
             }
+            Step::Guest => match &self.plan()?.root {
+                Root::Tree(_) => guest::put(&layers, &paths.guest, self.plan()?.uid_base),
+                Root::System { .. } => Ok(()),
+            },
             Step::Stores => {
                 let namespace = self.namespace.take().context("there is no user namespace")?;
                 let plan = self.plan()?;

@@ -147,10 +147,10 @@ pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access:
 
 /// Makes a directory inside the container for something to be mounted on, with the parents that are missing. All
 /// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody (NSPAWN 1.2). A link on
-/// the way is refused: it could lead out of the container.
-pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<()> {
+/// the way is refused: it could lead out of the container. Gives the directory.
+pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<OwnedFd> {
     let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
-    let make = || -> rustix::io::Result<()> {
+    let make = || -> rustix::io::Result<OwnedFd> {
         let mut parent = rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty())?;
         for part in inside.components() {
             let Component::Normal(part) = part else { continue };
@@ -163,7 +163,7 @@ pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Resul
             }
             parent = rustix::fs::openat2(&parent, part, DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
         }
-        Ok(())
+        Ok(parent)
     };
     make().with_context(|| format!("cannot make {} in the container, or a link is on the way to it", inside.display()))
 }

@@ -269,6 +269,7 @@ mod tests {
                 endings: base.join("endings"),
                 gc_roots: base.join("gcroots/gha-runner"),
                 nspawn: base.join("nspawn"),
+                guest: "/nonexistent".into(),
                 helper: "/nonexistent".into(),
             };
             make_private(&paths.records).unwrap();

@@ -75,12 +75,7 @@ impl Host {
         let lab = Lab::boot(LabConfig { host: config.host, job: config.tree, ..LabConfig::default() }).unwrap();
         let job = &config.job;
         let script = format!("#!/bin/bash\nsay() {{ echo \"$(date -u '+%Y-%m-%d %H:%M:%SZ'): $*\"; }}\n{job}\n");
-        let guest = units::guest::unit(units::guest::PROGRAM.as_ref());
-        let template = Template::new().guest(BINARY).runner(Source::Bytes(script.into_bytes())).unit(
-            "gha-runner-guest.service",
-            guest,
-            "basic.target",
-        );
+        let template = Template::new().runner(Source::Bytes(script.into_bytes()));
         let template = lab.add_template(&template).unwrap();
         lab.shell(&format!("template={template}\n{}", config.setup)).unwrap();
         let config = format!(

@@ -23,7 +23,7 @@ async fn scrape() -> String {
 }
 
 fn shipped(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("monitoring").join(name)).unwrap()
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../monitoring").join(name)).unwrap()
 }
 
 /// Names of metrics, and the labels of each.
@@ -109,7 +109,7 @@ fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     };
     let mut child = Command::new(program)
         .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -211,11 +211,8 @@ fn install(lab: &Lab) -> String {
         "#!/bin/sh\ncase $(hostname) in {}) exec sudo {INSIDE} neighbour;; *) sudo {INSIDE} try $(hostname);; esac\n",
         targets::NEIGHBOUR
     );
-    let template = Template::new()
-        .guest(&program)
-        .runner(Source::Bytes(runner.into_bytes()))
-        .file(INSIDE, Source::File(probe()), 0o755)
-        .unit("gha-runner-guest.service", units::guest::unit(units::guest::PROGRAM.as_ref()), "basic.target");
+    let template =
+        Template::new().runner(Source::Bytes(runner.into_bytes())).file(INSIDE, Source::File(probe()), 0o755);
     let template = lab.add_template(&template).unwrap();
     let config = format!(
         "token_file = \"{token}\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\ndisk = \"64M\"\n[class.root]\nprivileged = true\n\
