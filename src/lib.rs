@@ -1,7 +1,7 @@
 //! Turns a queued CI job into one freshly booted container that runs exactly that job and leaves no trace.
 //!
-//! One binary, three processes (see `docs/design.md`): the unprivileged controller, the root half ([`sandbox`]) that
-//! acts for one container at a time, and the [`guest`] inside the container. What passes between the first two is
+//! One binary, three processes (see `docs/architecture.md`): the unprivileged controller, the root half ([`sandbox`])
+//! that acts for one container at a time, and the [`guest`] inside the container. What passes between the first two is
 //! [`handover`]; between the last and the first, [`guest::event`]. [`units`] renders what systemd needs to know.
 
 pub mod api;

@@ -30,7 +30,7 @@ use super::{
 use crate::handover::Grant;
 
 /// How long the runner may take to stop in good order: it cancels the job, uploads its log and ends its session
-/// (PROTOCOLS E.6). The unit's own limit is longer.
+/// (docs/github.md#stopping-a-runner). The unit's own limit is longer.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a runner that was killed may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
