@@ -69,7 +69,7 @@ pub enum What {
     },
 }
 
-/// A job's result in the runner's words (PROTOCOLS E.4).
+/// A job's result in the runner's words (docs/github.md#runner-console-lines).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]

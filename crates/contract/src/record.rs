@@ -17,7 +17,8 @@ pub const RECORD_FILE: &str = "container.json";
 pub const GRANT_FILE: &str = "grant.json";
 /// Largest record the sandbox reads, in bytes.
 pub const RECORD_LIMIT: u64 = 16 * 1024;
-/// Largest grant the sandbox reads, in bytes. A GitHub JIT configuration is about 4 KiB (PROTOCOLS E.3).
+/// Largest grant the sandbox reads, in bytes. A GitHub JIT configuration is about 4 KiB
+/// (docs/github.md#contents-of-a-jit-configuration).
 pub const GRANT_LIMIT: u64 = 128 * 1024;
 /// The only version of both files there is.
 pub const VERSION: u32 = 1;

@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use super::hook;
 
-/// Largest payload read; GitHub's own limit is 25 MB (PROTOCOLS G).
+/// Largest payload read; GitHub's own limit is 25 MB (docs/github.md#deliveries).
 const PAYLOAD_LIMIT: u64 = 32 * 1024 * 1024;
 /// How long what was said may take to reach the forge's page before the worker ends.
 const SHOWN: Duration = Duration::from_secs(2);

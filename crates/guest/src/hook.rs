@@ -1,4 +1,5 @@
-//! Has the runner ask this program before the first step of its job (PROTOCOLS E.6, `ACTIONS_RUNNER_HOOK_JOB_STARTED`).
+//! Has the runner ask this program before the first step of its job (`ACTIONS_RUNNER_HOOK_JOB_STARTED`,
+//! docs/github.md#job-hook).
 //!
 //! The runner runs the hook before anything the job brings along: before its service containers, before the `pre` steps
 //! of its actions, and without the variables its workflow sets (actions/runner, `JobExtension`, `JobHookProvider`).

@@ -1,5 +1,5 @@
 //! The container's root file system: what is shared, its ids shifted by a mount attribute, under an overlay whose upper
-//! layer is thrown away (NSPAWN 1.1).
+//! layer is thrown away (docs/nspawn.md#id-mapped-root).
 //!
 //! ```text
 //! <roots>/<name>/lower   what is shared, id-mapped, read-only; only until the overlay holds it
@@ -42,7 +42,7 @@ const RUNNER: &str = "runner";
 const NIX: &str = "nix";
 
 /// What the empty root of a system must have before systemd-nspawn takes it, and what nspawn would otherwise make as
-/// somebody who does not exist inside (NSPAWN 1.2, 8). Parents come first.
+/// somebody who does not exist inside (docs/nspawn.md#empty-root). Parents come first.
 const SKELETON: [&str; 4] = ["etc", "nix", "nix/store", "usr"];
 const MACHINE_ID: &str = "etc/machine-id";
 
@@ -146,8 +146,8 @@ pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access:
 }
 
 /// Makes a directory inside the container for something to be mounted on, with the parents that are missing. All
-/// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody (NSPAWN 1.2). A link on
-/// the way is refused: it could lead out of the container. Gives the directory.
+/// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody
+/// (docs/nspawn.md#mount-points). A link on the way is refused: it could lead out of the container. Gives the directory.
 pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<OwnedFd> {
     let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
     let make = || -> rustix::io::Result<OwnedFd> {

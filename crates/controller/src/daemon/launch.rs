@@ -68,7 +68,8 @@ impl<'w, W: World> Daemon<'w, W> {
         let seen = job.as_ref().and_then(|(repository, job)| self.repositories.get(repository)?.seen.get(job));
         let assigned = if set { self.next_of_set(class, scope) } else { None };
         let record = Record {
-            // Unique to the attempt: a leftover of an earlier one can never answer 409 to this (PROTOCOLS B.6).
+            // Unique to the attempt: a leftover of an earlier one can never answer 409 to this
+            // (docs/github.md#orphaned-registrations).
             runner_name: runner_name(&self.host, class, &name, random),
             name: name.clone(),
             class: class.to_owned(),

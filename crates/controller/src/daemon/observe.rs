@@ -166,7 +166,8 @@ impl<'w, W: World> Daemon<'w, W> {
         container.record.timeline.ended_ms.get_or_insert(wall_ms);
         container.in_flight = false;
         container.advance(if cause.is_good_order() { Phase::Gone } else { Phase::Failed }, now);
-        // The registration of a runner that had its job goes by itself, but not at once (PROTOCOLS B.3).
+        // The registration of a runner that had its job goes by itself, but not at once
+        // (docs/github.md#deleting-a-registration).
         container.not_before = now;
         let class = container.record.class.clone();
         // After a job was taken, what speaks of a refusal is the job.

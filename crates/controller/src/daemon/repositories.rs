@@ -8,7 +8,8 @@ use tracing::info;
 use super::Daemon;
 use crate::{edges::World, pace, plan::JobView};
 
-/// Calls of a look besides those for what is queued or running: one for each status asked for (PROTOCOLS A.2).
+/// Calls of a look besides those for what is queued or running: one for each status asked for
+/// (docs/github.md#workflow-runs).
 const CALLS: f64 = 2.0;
 
 /// A repository as the controller knows it.

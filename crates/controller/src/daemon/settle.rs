@@ -27,7 +27,8 @@ const TRIES: u32 = 200;
 const KEEP_TRIES: u32 = 5;
 
 impl<'w, W: World> Daemon<'w, W> {
-    /// The safe order: delete the registration; only if the forge agrees, stop the container (PROTOCOLS B.3).
+    /// The safe order: delete the registration; only if the forge agrees, stop the container
+    /// (docs/github.md#deleting-a-registration).
     pub(super) fn retire(&mut self, name: &ContainerName) {
         let now = self.now();
         let Some(container) = self.containers.get_mut(name) else { return };

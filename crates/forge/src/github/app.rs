@@ -1,4 +1,4 @@
-//! Tokens of a GitHub App's installation: found, minted, renewed ahead of time (PROTOCOLS A.9).
+//! Tokens of a GitHub App's installation: found, minted, renewed ahead of time (docs/github.md#github-app-tokens).
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The real exchange: octocrab for raw calls, nothing else of it (PROTOCOLS A.9).
+//! The real exchange: octocrab for raw calls, nothing else of it (docs/github.md#octocrab).
 //!
 //! Its retries (which repeat POSTs), redirect following and typed models are left out; its models break on real data.
 //! So is its authentication: it renews a token seconds before it expires, by a clock of its own.

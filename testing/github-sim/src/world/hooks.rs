@@ -1,4 +1,4 @@
-//! Webhooks: what is sent when a job changes, and what goes wrong on the way (PROTOCOLS G).
+//! Webhooks: what is sent when a job changes, and what goes wrong on the way (docs/github.md#deliveries).
 //!
 //! The world only writes deliveries down; [`World::take_deliveries`] hands them to whoever can send them.
 

@@ -1,4 +1,4 @@
-//! The runners of a scale set, which the Actions service calls agents (PROTOCOLS D.4).
+//! The runners of a scale set, which the Actions service calls agents (docs/github.md#runners-of-a-scale-set).
 
 use contract::Grant;
 use http::{Method, StatusCode};

@@ -1,5 +1,5 @@
 //! From a GitHub credential to the Actions service: which scope, which API root, and the admin connection
-//! (PROTOCOLS D.1).
+//! (docs/github.md#connecting-to-the-actions-service).
 
 use std::time::Duration;
 

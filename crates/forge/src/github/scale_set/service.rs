@@ -1,4 +1,4 @@
-//! Calls of the Actions service, opened by the admin connection (PROTOCOLS D.2).
+//! Calls of the Actions service, opened by the admin connection (docs/github.md#actions-service-requests).
 
 use std::cell::Cell;
 
@@ -140,7 +140,7 @@ impl<T: Transport, W: Wire> Service<T, W> {
         Ok(fresh)
     }
 
-    /// Who we are, in the form the service expects (PROTOCOLS D.2).
+    /// Who we are, in the form the service expects (docs/github.md#actions-service-requests).
     fn user_agent(&self) -> HeaderValue {
         let version = env!("CARGO_PKG_VERSION");
         let text = json!({
