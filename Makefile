@@ -44,8 +44,8 @@ nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 unit: ## unit and property tests
 	$(TEST) --lib --bins
 
-command-line: ## the program's commands without a host: completions, schemas, exit statuses, check; the guest's hook; citations
-	$(TEST) --test command_line --test check --test admit --test citations
+command-line: ## the program's commands without a host: completions, schemas, exit statuses, check; the guest's hook; citations; walls
+	$(TEST) --test command_line --test check --test admit --test citations --test walls
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
 	$(TEST) --test simulation

@@ -11,12 +11,10 @@ use kernel::netlink::{Netlink, Taken};
 use settings::{IDS, Root, Settings, pool::container_address};
 
 use super::{
-    Paths, Plan, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of, record,
-    record::Record, rootfs, sized, stores, teardown, udev, udev::Udev, user_namespace::Starting,
+    Paths, Plan, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of,
+    private::make_private, record, record::Record, rootfs, sized, stores, teardown, udev, udev::Udev,
+    user_namespace::Starting,
 };
-
-/// What the record says once every step is done.
-pub const DONE: &str = "prepared";
 
 /// The steps, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,7 +169,7 @@ impl<'a> Work<'a> {
                 bail!("step {} was told to be the last", step.name());
             }
         }
-        self.record.put_step(DONE)?;
+        self.record.put_step(record::PREPARED)?;
         let plan = self.plan()?.clone();
         println!(
             "prepared {} in {:.1} ms: class {}, subnet {}, ids from {}",
@@ -279,8 +277,8 @@ impl<'a> Work<'a> {
         // Takes a moment to start and is needed late, so it starts first.
         self.helper = Some(Starting::start(&paths.helper)?);
         self.netlink = Some(Netlink::open()?);
-        teardown::make_private(&paths.records)?;
-        teardown::make_private(&paths.roots)?;
+        make_private(&paths.records)?;
+        make_private(&paths.roots)?;
         let _lock = lock::take(&paths.records)?;
         if teardown::remains(paths, name, self.netlink()?) {
             let left = teardown::remove(paths, name, self.netlink.as_ref());
@@ -293,7 +291,10 @@ impl<'a> Work<'a> {
         let Request { paths, settings, class, name, .. } = self.request;
         let settings = settings::load(Some(settings), |_| None).context("settings")?;
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
-        self.plan = Some(Plan::new(&accepted, &settings)?);
+        let mut plan = Plan::new(&accepted, &settings)?;
+        let class = settings.classes.get(&plan.class).context("the class is gone")?;
+        plan.fence = firewall::chain_of(class, &settings);
+        self.plan = Some(plan);
         self.accepted = Some(accepted);
         self.settings = Some(settings);
         Ok(())

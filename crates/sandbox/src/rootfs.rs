@@ -32,7 +32,7 @@ use rustix::{
 };
 use settings::{NIX_STORE, RUNNER_MOUNT, Root};
 
-use super::{nspawn, teardown::make_private};
+use super::{machine_id, private::make_private};
 
 const LOWER: &str = "lower";
 const UPPER: &str = "upper";
@@ -118,7 +118,7 @@ pub fn directories(layers: &Path, root: &Root, nix_store: Option<&Path>, uid_bas
         }
         // Without one the system takes this for its first boot and sets itself up.
         let file = boots.join(MACHINE_ID);
-        let id = nspawn::random().context("cannot make a random machine id")?;
+        let id = machine_id::random().context("cannot make a random machine id")?;
         fs::write(&file, format!("{id:032x}\n")).with_context(|| format!("cannot write {}", file.display()))?;
         give(&file)?;
     }
