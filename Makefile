@@ -27,9 +27,14 @@ build: ## the program, its guest (static, small), the simulator, the demonstrati
 test: setup style build nix unit command-line simulation simulator conformance lab containers breakout limits end-to-end newer-host ## everything that is checked
 	@echo "all checks passed"
 
-style: ## formatting and lints
+style: ## formatting, lints, spelling, and what is linked: licences, duplicates, sources, advisories
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@tests/style.sh
+
+.PHONY: quick
+quick: style unit command-line ## what needs no root, in under 3 minutes where dependencies are compiled already
+	SIMULATION_SEEDS=4 $(TEST) --test simulation
 
 nix: build ## the Nix code as far as it goes without nixpkgs
 	@tests/nix/everywhere.sh

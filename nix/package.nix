@@ -20,9 +20,9 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../rustfmt.toml
       ../README.md
+      ../crates
       ../docs
       ../monitoring
-      ../crates
       ../src
       ../testing
       ../tests
@@ -34,7 +34,7 @@ rustPlatform.buildRustPackage {
     "--package=gha-runner-controller"
     "--package=gha-runner-guest"
   ];
-  # The rest of the tests wants root and a machine of its own; see docs/testing.md.
+  # The rest of the tests wants root and a machine of its own; see tests/README.md.
   cargoTestFlags = [
     "--workspace"
     "--lib"
