@@ -2,16 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{
-    check::Found,
-    file::{CacheWritten, Size},
-    limits,
-    settings::{Cache, Sharing},
-};
+use super::{check::Found, file::CacheWritten, settings::Cache};
 
-const DEFAULT_SIZE: u64 = 10 << 30;
-/// An empty file system needs some of it.
-const LEAST_SIZE: u64 = 32 << 20;
 /// Each is a mount of its own.
 const MOST: usize = 16;
 /// What a container has already, of its template or mounted when it starts.
@@ -46,7 +38,8 @@ pub(super) fn check(
         let table = key(&format!("cache.{name}"));
         let key = |field: &str| format!("{table}.{field}");
         found.name(&table, &name);
-        let at = found.absolute(&key("at"), cache.at, &format!("/srv/gha-cache/{name}"));
+        let at = cache.at.unwrap_or_else(|| Path::new("/srv/gha-cache").join(&name));
+        found.absolute(&key("at"), &at);
         let taken = |other: &Path| at.starts_with(other) || other.starts_with(&at);
         found.unless(
             !TAKEN.iter().map(Path::new).any(taken) && !caches.iter().any(|other| taken(&other.at)),
@@ -54,15 +47,7 @@ pub(super) fn check(
             format!("{} is, lies in or holds something that a container has already", at.display()),
             "name a directory of its own, e.g. below /srv or /home",
         );
-        let size = limits::size(found, &key("size"), cache.size.or(Some(Size::Bytes(DEFAULT_SIZE))), LEAST_SIZE);
-        let per = cache.per.unwrap_or(Sharing::Target);
-        caches.push(Cache { name, at, size: size.unwrap_or(DEFAULT_SIZE), per });
+        caches.push(Cache { name, at, size: cache.size.bytes().unwrap_or_default(), per: cache.per });
     }
     caches
-}
-
-impl From<&Cache> for CacheWritten {
-    fn from(cache: &Cache) -> Self {
-        Self { at: Some(cache.at.clone()), size: Some(Size::Bytes(cache.size)), per: Some(cache.per) }
-    }
 }

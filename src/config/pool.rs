@@ -3,6 +3,7 @@
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
 
 /// Every container needs three addresses: network, host end, container end; a /30 is the smallest with room.
 pub const LONGEST_PREFIX: u8 = 30;
@@ -11,13 +12,36 @@ pub const LONGEST_PREFIX: u8 = 30;
 pub const MOST_SUBNETS: u32 = 20_000;
 
 /// Equal-sized subnets in ascending order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "SpanAndPrefix", into = "SpanAndPrefix")]
 pub struct Pool {
     first: u32,
     count: u32,
     prefix: u8,
     /// As written, to write it back.
     span: Span,
+}
+
+/// What makes it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpanAndPrefix {
+    span: String,
+    prefix: u8,
+}
+
+impl From<Pool> for SpanAndPrefix {
+    fn from(pool: Pool) -> Self {
+        Self { span: pool.to_string(), prefix: pool.prefix }
+    }
+}
+
+impl TryFrom<SpanAndPrefix> for Pool {
+    type Error = InvalidPool;
+
+    fn try_from(written: SpanAndPrefix) -> Result<Self, InvalidPool> {
+        Self::parse(&written.span, written.prefix)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -285,7 +285,7 @@ impl<'a> Work<'a> {
 
     fn accept(&mut self) -> anyhow::Result<()> {
         let Request { paths, settings, class, name, .. } = self.request;
-        let settings = config::load(Some(settings), |_| None).context("settings")?;
+        let settings = config::resolved::read(settings).context("settings")?;
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
         self.plan = Some(Plan::new(&accepted, &settings)?);
         self.accepted = Some(accepted);

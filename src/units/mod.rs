@@ -27,7 +27,7 @@ pub use install::install;
 pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
 
 use crate::{
-    config::{Problem, Problems, Root, Settings, file::Written, token_file},
+    config::{Problem, Problems, Root, Settings, resolved, token_file},
     sandbox::{gpu, ids},
 };
 
@@ -73,8 +73,8 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(links::LINK_FILE.into(), links::link());
     put(links::NETWORK_FILE.into(), links::network());
     put(sysctl::FILE.into(), sysctl::conf(settings));
-    let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;
-    put("gha-runner-controller/settings.json".into(), resolved + "\n");
+    let resolved = resolved::text(settings).context("cannot write the settings")?;
+    put("gha-runner-controller/settings.json".into(), resolved);
     put("gha-runner-controller/gha-runner-guest.service".into(), guest::unit(Path::new(guest::PROGRAM)));
     Ok(files)
 }

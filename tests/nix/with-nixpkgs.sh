@@ -77,7 +77,10 @@ refused() {
 }
 
 # Every key of the program is an option, whatever else passes through `settings`.
-complete() { jq .full "$place/settings" >"$place/full.json" && python3 tests/nix/keys.py "$program" "$place/full.json"; }
+complete() {
+    jq .full "$place/settings" >"$place/full.json" && "$program" generate --output "$place/generated" &&
+        python3 tests/nix/keys.py "$place/generated/schemas/configuration.json" "$place/full.json"
+}
 
 scripts() {
     evaluate drivers >"$place/drivers" || return 1

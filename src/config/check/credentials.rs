@@ -11,9 +11,6 @@ use super::{
     names,
 };
 
-/// Share of a credential's rate limit that is used when nothing is written.
-const DEFAULT_SHARE: f64 = 0.5;
-
 /// The credentials there are, and which of them a target uses.
 pub(super) struct Credentials {
     all: BTreeMap<String, Credential>,
@@ -33,13 +30,6 @@ pub(super) fn written(
         .map(|(name, written)| {
             let key = |field: &str| format!("credential.{name}.{field}");
             found.name(&format!("credential.{name}"), name);
-            let share = written.share.unwrap_or(DEFAULT_SHARE);
-            found.unless(
-                share > 0.0 && share <= 1.0,
-                key("share"),
-                format!("{share} is no share of a rate limit"),
-                "write a number above 0, at most 1, e.g. 0.5 for half of it",
-            );
             let credential = Credential {
                 name: name.clone(),
                 kind: kind(found, name, written),
@@ -47,7 +37,7 @@ pub(super) fn written(
                     Some(url) => found.api_url(&key("api_url"), url),
                     None => api_url.to_owned(),
                 },
-                share,
+                share: written.share,
             };
             (name.clone(), credential)
         })
@@ -127,7 +117,8 @@ impl Credentials {
         // One more number than there are names: one of them is free.
         let name = (1..=self.all.len() + 1).map(|number| format!("token-{number}"));
         let name = name.into_iter().find(|name| !self.all.contains_key(name)).unwrap_or_default();
-        let credential = Credential { name: name.clone(), kind, api_url: self.api_url.clone(), share: DEFAULT_SHARE };
+        let share = CredentialWritten::default().share;
+        let credential = Credential { name: name.clone(), kind, api_url: self.api_url.clone(), share };
         self.all.insert(name.clone(), credential);
         self.used.insert(name.clone());
         name

@@ -18,7 +18,6 @@ pub(super) fn targets(
     written: &Written,
     credentials: &mut Credentials,
     classes: &BTreeMap<String, Class>,
-    max_concurrent: usize,
 ) -> Vec<Target> {
     found.unless(
         !written.targets.is_empty(),
@@ -50,38 +49,25 @@ pub(super) fn targets(
             format!("{credential} is a GitHub App, which cannot register an enterprise's runners"),
             "name a credential with a classic token that has manage_runners:enterprise",
         );
-        let rediscover_written = target.rediscover.is_some();
         let target = Target {
             name,
             kind,
             credential,
             register_per_repository: register(found, &key("register"), kind, target.register),
             runner_group: target.runner_group.clone(),
-            include: target.include.clone().unwrap_or_default(),
-            exclude: target.exclude.clone().unwrap_or_default(),
+            include: target.include.clone(),
+            exclude: target.exclude.clone(),
             pushed_within: target.pushed_within,
-            rediscover: found.duration(&key("rediscover"), target.rediscover, 600, 60..=86_400),
-            classes: target.classes.clone().unwrap_or_default(),
-            priority: target.priority.unwrap_or_default(),
-            weight: target.weight.unwrap_or(1),
-            max_concurrent: found.count(&key("max_concurrent"), target.max_concurrent, max_concurrent, 1..=1000),
-            allow_forks: target.forks == Some(Forks::Allow),
+            rediscover: target.rediscover,
+            classes: target.classes.clone(),
+            priority: target.priority,
+            weight: target.weight,
+            max_concurrent: target.max_concurrent.unwrap_or(written.max_concurrent),
+            allow_forks: target.forks == Forks::Allow,
         };
-        discovery(found, &whole, &target, rediscover_written);
+        discovery(found, &whole, &target);
         runner_group(found, &key("runner_group"), &target);
         serving(found, &key("classes"), &target, classes);
-        found.unless(
-            (-100..=100).contains(&target.priority),
-            key("priority"),
-            format!("{} is out of range", target.priority),
-            "write a whole number from -100 to 100; higher is served first",
-        );
-        found.unless(
-            (1..=1000).contains(&target.weight),
-            key("weight"),
-            format!("{} is out of range", target.weight),
-            "write a whole number from 1 to 1000",
-        );
         targets.push(target);
     }
     targets
@@ -179,7 +165,7 @@ fn register(found: &mut Found, key: &str, kind: TargetKind, written: Option<Regi
 }
 
 /// Filters, which need repositories that are discovered.
-fn discovery(found: &mut Found, whole: &str, target: &Target, rediscover_written: bool) {
+fn discovery(found: &mut Found, whole: &str, target: &Target) {
     let discovers = matches!(target.kind, TargetKind::Organisation | TargetKind::User);
     for (field, patterns) in [("include", &target.include), ("exclude", &target.exclude)] {
         let key = format!("{whole}.{field}");
@@ -196,7 +182,7 @@ fn discovery(found: &mut Found, whole: &str, target: &Target, rediscover_written
         ("include", !target.include.is_empty()),
         ("exclude", !target.exclude.is_empty()),
         ("pushed_within", target.pushed_within.is_some()),
-        ("rediscover", rediscover_written),
+        ("rediscover", target.rediscover != TargetWritten::default().rediscover),
     ] {
         found.unless(
             discovers || !written,
@@ -204,9 +190,6 @@ fn discovery(found: &mut Found, whole: &str, target: &Target, rediscover_written
             format!("{} has no repositories to discover", target.name),
             "leave it out; it is for org and user",
         );
-    }
-    if let Some(pushed_within) = target.pushed_within {
-        found.duration(&format!("{whole}.pushed_within"), Some(pushed_within), 0, 3600..=3650 * 86_400);
     }
 }
 
