@@ -7,17 +7,14 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use contract::ContainerName;
+use sandbox::{
+    Paths, firewall, launcher, nspawn,
+    prepare::{self, Step},
+    sweep, teardown, user_namespace,
+};
 
 use super::complain;
-use crate::{
-    config,
-    handover::ContainerName,
-    sandbox::{
-        Paths, firewall, launcher, nspawn,
-        prepare::{self, Step},
-        sweep, teardown, user_namespace,
-    },
-};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -114,6 +111,6 @@ fn sweep() -> anyhow::Result<()> {
 }
 
 fn load_firewall(settings: Option<&Path>) -> anyhow::Result<()> {
-    let settings = config::resolved::read(settings.context("--settings is missing")?).context("settings")?;
+    let settings = settings::resolved::read(settings.context("--settings is missing")?).context("settings")?;
     firewall::load(&settings, &Paths::default().records)
 }

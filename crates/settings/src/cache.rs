@@ -1,0 +1,53 @@
+//! `[class.NAME.cache.NAME]`: directories that outlive containers.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{check::Checker, file::CacheWritten, settings::Cache};
+
+/// Each is a mount of its own.
+const MOST: usize = 16;
+/// What a container has already, of its template or mounted when it starts.
+const TAKEN: [&str; 11] = [
+    "/tmp",
+    "/run",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/nix",
+    "/usr",
+    "/etc",
+    "/boot",
+    "/var/lib/docker",
+    "/var/lib/containerd",
+];
+
+/// Checks one class's tables.
+pub(super) fn check(
+    found: &mut Checker,
+    key: &dyn Fn(&str) -> String,
+    written: BTreeMap<String, CacheWritten>,
+) -> Vec<Cache> {
+    found.unless(
+        written.len() <= MOST,
+        key("cache"),
+        format!("there are {} of them", written.len()),
+        format!("name at most {MOST}"),
+    );
+    let mut caches: Vec<Cache> = Vec::new();
+    for (name, cache) in written {
+        let table = key(&format!("cache.{name}"));
+        let key = |field: &str| format!("{table}.{field}");
+        found.name(&table, &name);
+        let at = cache.at.unwrap_or_else(|| Path::new("/srv/gha-cache").join(&name));
+        found.absolute(&key("at"), &at);
+        let taken = |other: &Path| at.starts_with(other) || other.starts_with(&at);
+        found.unless(
+            !TAKEN.iter().map(Path::new).any(taken) && !caches.iter().any(|other| taken(&other.at)),
+            key("at"),
+            format!("{} is, lies in or holds something that a container has already", at.display()),
+            "name a directory of its own, e.g. below /srv or /home",
+        );
+        caches.push(Cache { name, at, size: cache.size.bytes().unwrap_or_default(), per: cache.per });
+    }
+    caches
+}

@@ -1,0 +1,145 @@
+//! Classes and the templates they boot.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    super::{
+        Class, Network, Root, Template, cache, class_network, docker,
+        file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
+        is_store_path,
+    },
+    DEFAULT,
+    checker::Checker,
+};
+
+pub(super) fn templates(
+    found: &mut Checker,
+    written: &BTreeMap<String, TemplateWritten>,
+) -> BTreeMap<String, Template> {
+    let mut templates: BTreeMap<String, TemplateWritten> = written.clone();
+    templates.entry(DEFAULT.to_owned()).or_default();
+    templates
+        .into_iter()
+        .map(|(name, template)| {
+            found.name(&format!("template.{name}"), &name);
+            let key = |field: &str| format!("template.{name}.{field}");
+            let user = template.user;
+            found.unless(
+                is_user(&user),
+                key("user"),
+                format!("{user:?} is not the name of an unprivileged user"),
+                "name the user inside the container who runs jobs, e.g. runner; not root",
+            );
+            found.unless(
+                template.nix_store.is_none() || template.system.is_none(),
+                key("nix_store"),
+                "there is a system, which brings the host's store with it",
+                "remove it",
+            );
+            let nix_store = template.nix_store.inspect(|store| found.absolute(&key("nix_store"), store));
+            let root = root(found, &key, template.path, template.system, template.runner_dir);
+            found.absolute(&key("runner"), &template.runner);
+            let runner_version = template.runner_version.inspect(|version| {
+                let numbers = version.split('.').collect::<Vec<_>>();
+                found.unless(
+                    numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u32>().is_ok()),
+                    key("runner_version"),
+                    format!("{version:?} is not the version of a runner"),
+                    "write three numbers, e.g. 2.336.0, or leave it out where the template's tree tells it",
+                );
+            });
+            (name, Template { root, nix_store, runner: template.runner, runner_version, user })
+        })
+        .collect()
+}
+
+fn root(
+    found: &mut Checker,
+    key: &impl Fn(&str) -> String,
+    path: Option<PathBuf>,
+    system: Option<PathBuf>,
+    runner_dir: Option<PathBuf>,
+) -> Root {
+    let Some(system) = system else {
+        found.unless(
+            runner_dir.is_none(),
+            key("runner_dir"),
+            "only a system has it",
+            "put the runner into the tree, or name a system instead of a path",
+        );
+        let path = path.unwrap_or_else(|| PathBuf::from(TREE));
+        found.absolute(&key("path"), &path);
+        return Root::Tree(path);
+    };
+    found.unless(
+        path.is_none(),
+        key("path"),
+        "there is a system as well",
+        "name either the path of a directory tree or a NixOS system",
+    );
+    found.absolute(&key("system"), &system);
+    found.unless(
+        is_store_path(&system),
+        key("system"),
+        format!("{} is not a path of the Nix store", system.display()),
+        "name what config.system.build.toplevel of a NixOS configuration was built to, \
+         /nix/store/HASH-nixos-system-NAME",
+    );
+    let runner_dir = runner_dir.inspect(|directory| found.absolute(&key("runner_dir"), directory));
+    Root::System { closure: system, runner_dir }
+}
+
+pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &Network) -> BTreeMap<String, Class> {
+    let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
+    if classes.is_empty() {
+        classes.insert(DEFAULT.to_owned(), ClassWritten::default());
+    } else if written.runner_labels.is_some() && !classes.contains_key(DEFAULT) {
+        found.push(
+            "runner_labels",
+            "there are classes, but none named default that it could apply to",
+            "give each class its own labels, or name one class default",
+        );
+    }
+    classes
+        .into_iter()
+        .map(|(name, class)| {
+            found.name(&format!("class.{name}"), &name);
+            let key = |field: &str| format!("class.{name}.{field}");
+            let labels = if name == DEFAULT {
+                // The environment's RUNNER_LABELS arrives as runner_labels and wins over the file.
+                written.runner_labels.clone().or(class.labels)
+            } else {
+                class.labels
+            };
+            let labels = labels.unwrap_or_else(|| LABELS.map(str::to_owned).to_vec());
+            found.labels(&key("labels"), &labels);
+            let class = Class {
+                labels,
+                template: class.template,
+                cpus: class.cpus,
+                memory: class.memory.as_ref().and_then(Size::bytes),
+                tasks: class.tasks,
+                io_weight: class.io_weight,
+                disk: class.disk.as_ref().and_then(Size::bytes),
+                caches: cache::check(found, &key, class.caches),
+                gpu: class.gpu,
+                timeout: class.timeout.unwrap_or(written.job_timeout),
+                max_concurrent: class.max_concurrent.unwrap_or(written.max_concurrent),
+                min_idle: class.min_idle,
+                intake: class.intake,
+                privileged: class.privileged,
+                network: class_network::class_network(found, &name, class.network, &network.shared, &network.dns),
+                docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
+                name: name.clone(),
+            };
+            (name, class)
+        })
+        .collect()
+}
+
+fn is_user(user: &str) -> bool {
+    user != "root"
+        && (1..=31).contains(&user.len())
+        && user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && user.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+}

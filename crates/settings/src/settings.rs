@@ -1,0 +1,370 @@
+//! The checked settings: what the rest of the program works with, and what [`super::resolved`] writes and reads.
+//!
+//! A field without a description means what the key of the same name means ([`super::file`]).
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnetwork::Ipv4Network;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    class_network::{ClassNetwork, SharedNetwork},
+    file::{GithubApi, Http, Ids, Webhook},
+    pattern,
+    pool::Pool,
+};
+
+/// Everything the operator decided. Free of secrets; printing it is safe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Settings {
+    /// What opens forges, by name; every one is used by a target.
+    pub credentials: BTreeMap<String, Credential>,
+    /// Where jobs come from, at least one.
+    pub targets: Vec<Target>,
+    /// Runner classes by name, at least one.
+    pub classes: BTreeMap<String, Class>,
+    /// Container templates by name.
+    pub templates: BTreeMap<String, Template>,
+    pub max_concurrent: usize,
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub idle_poll_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub job_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub idle_grace: Duration,
+    #[serde(with = "humantime_serde")]
+    pub boot_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub registration_linger: Duration,
+    #[serde(with = "humantime_serde")]
+    pub history_keep: Duration,
+    pub operators: String,
+    pub state_dir: PathBuf,
+    /// Name of this host in runner names at the forge: lower-case letters, digits, hyphens, at most 20 characters.
+    /// None = derived from the kernel's host name when the controller starts.
+    pub host_name: Option<String>,
+    pub http: Http,
+    pub network: Network,
+    pub limits: Limits,
+    pub ids: Ids,
+    pub github: GithubApi,
+    /// Webhook deliveries that hasten looks; none = not listened for.
+    pub webhook: Option<Webhook>,
+}
+
+impl Settings {
+    /// By API root, the first target of each: what a forge says of a runner version does not depend on who asks, and two
+    /// forges may say different things.
+    pub fn one_target_of_each_forge(&self) -> BTreeMap<&str, &Target> {
+        let mut found = BTreeMap::new();
+        for target in &self.targets {
+            if let Some(credential) = self.credentials.get(&target.credential) {
+                found.entry(credential.api_url.as_str()).or_insert(target);
+            }
+        }
+        found
+    }
+}
+
+/// What giving up the user namespace means, for everybody who is told that a class does.
+pub const PRIVILEGED_COST: &str = "privileged: root in its containers is root of this host, held back by dropped \
+     capabilities alone; a job that breaks out owns the host";
+
+/// What opens a forge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Credential {
+    /// Its name: as a class's.
+    pub name: String,
+    /// What it is.
+    pub kind: CredentialKind,
+    /// API root it is for: `https://api.github.com`, `https://HOST/api/v3`, `https://api.NAME.ghe.com`.
+    pub api_url: String,
+    pub share: f64,
+}
+
+/// Kinds of credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CredentialKind {
+    /// A personal access token, fine-grained or classic.
+    Token {
+        /// File that holds it.
+        file: PathBuf,
+    },
+    /// A GitHub App.
+    App {
+        /// Its numeric id.
+        id: u64,
+        /// Its installation; none = looked up for each target.
+        installation_id: Option<u64>,
+        /// File that holds its private key, PEM.
+        private_key_file: PathBuf,
+    },
+}
+
+/// Something to serve: a repository, or all repositories of somebody.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Target {
+    /// Its name: `owner/repository`, `organisation`, `account`, `enterprises/name`.
+    pub name: String,
+    /// What it is.
+    pub kind: TargetKind,
+    /// Name of the credential for it.
+    pub credential: String,
+    /// Runners are registered with each repository even where the organisation could have them.
+    pub register_per_repository: bool,
+    /// Runner group its runners join; none = the default group. Only where runners are the organisation's or enterprise's.
+    pub runner_group: Option<String>,
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    #[serde(with = "humantime_serde")]
+    pub pushed_within: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub rediscover: Duration,
+    /// Classes that serve it; empty = all.
+    pub classes: Vec<String>,
+    pub priority: i32,
+    pub weight: u32,
+    pub max_concurrent: usize,
+    /// Jobs of public repositories triggered from forks are run as well.
+    pub allow_forks: bool,
+}
+
+impl Target {
+    /// The class serves it.
+    pub fn has_class(&self, class: &str) -> bool {
+        self.classes.is_empty() || self.classes.iter().any(|served| served == class)
+    }
+
+    /// Its runners are registered with each of its repositories, not with its organisation or enterprise.
+    pub fn registers_with_repositories(&self) -> bool {
+        match self.kind {
+            TargetKind::Repository | TargetKind::User => true,
+            TargetKind::Organisation => self.register_per_repository,
+            TargetKind::Enterprise => false,
+        }
+    }
+
+    /// The patterns let a repository of this name, without its owner, be served.
+    pub fn selects(&self, name: &str) -> bool {
+        let named = |patterns: &[String]| patterns.iter().any(|pattern| pattern::matches(pattern, name));
+        (self.include.is_empty() || named(&self.include)) && !named(&self.exclude)
+    }
+
+    /// Its runners may be registered with this scope: itself, or a repository of its that the patterns let be served.
+    /// Upper and lower case are the same, as they are to the forge.
+    pub fn may_register_with(&self, scope: &str) -> bool {
+        if self.kind == TargetKind::Repository || !self.registers_with_repositories() {
+            return self.name.eq_ignore_ascii_case(scope);
+        }
+        let own = scope.split_once('/').filter(|(owner, _)| owner.eq_ignore_ascii_case(&self.name));
+        own.is_some_and(|(_, repository)| !repository.contains('/') && self.selects(repository))
+    }
+}
+
+impl Settings {
+    /// The target whose runners are registered with this scope; a repository that is named itself before its owner.
+    pub fn target_of(&self, scope: &str) -> Option<&Target> {
+        let of = |named: bool| {
+            let mut targets = self.targets.iter().filter(move |t| (t.kind == TargetKind::Repository) == named);
+            targets.find(|target| target.may_register_with(scope))
+        };
+        of(true).or_else(|| of(false))
+    }
+}
+
+/// Kinds of targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TargetKind {
+    /// One repository.
+    Repository,
+    /// An organisation's repositories.
+    Organisation,
+    /// A personal account's repositories.
+    User,
+    /// An enterprise: through scale sets only, since its repositories cannot be listed.
+    Enterprise,
+}
+
+/// A kind of runner: what it can do and what it may use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Class {
+    /// Its name: lower-case letters, digits, hyphens; starts with a letter; at most 24 characters.
+    pub name: String,
+    /// Labels it offers, as written; compared without case.
+    pub labels: Vec<String>,
+    pub template: String,
+    /// CPUs a container may use (1.5 = one and a half); none = all.
+    pub cpus: Option<f64>,
+    /// Memory a container may use, in bytes; none = all.
+    pub memory: Option<u64>,
+    /// Tasks (threads) a container may have; none = systemd's default.
+    pub tasks: Option<u64>,
+    /// A container's share of disk bandwidth against others, 1 to 10000; none = 100.
+    pub io_weight: Option<u64>,
+    /// Disk space a container may use, in bytes; none = all there is.
+    pub disk: Option<u64>,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    pub max_concurrent: usize,
+    pub min_idle: usize,
+    pub intake: Intake,
+    pub network: ClassNetwork,
+    pub privileged: bool,
+    pub gpu: bool,
+    /// Directories that outlive containers.
+    pub caches: Vec<Cache>,
+    /// Docker inside, if jobs of this class may use it.
+    pub docker: Option<Docker>,
+}
+
+/// How a class's jobs are found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Intake {
+    /// By a scale set where the credential allows it, by polling elsewhere.
+    Auto,
+    /// By polling repositories: works everywhere, and with nothing that GitHub calls a preview.
+    #[default]
+    Polling,
+    /// By a runner scale set of each scope.
+    ScaleSet,
+}
+
+impl Class {
+    /// Whether something of it lies in a file system in a file, which takes a loop device.
+    pub fn uses_loop_devices(&self) -> bool {
+        let keeps_images = self.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
+        self.disk.is_some() || !self.caches.is_empty() || keeps_images
+    }
+
+    /// What the kernel lets one container use.
+    pub fn limits(&self) -> Limits {
+        Limits { cpus: self.cpus, memory: self.memory, tasks: self.tasks, io_weight: self.io_weight }
+    }
+}
+
+/// What a control group may use; each is kept by the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// CPUs (1.5 = one and a half); none = all.
+    pub cpus: Option<f64>,
+    /// Memory in bytes, without swap; none = all.
+    pub memory: Option<u64>,
+    /// Tasks (threads); none = systemd's default.
+    pub tasks: Option<u64>,
+    /// Share of disk bandwidth against others, 1 to 10000; none = 100, as everybody.
+    pub io_weight: Option<u64>,
+}
+
+/// A directory that outlives containers of a class, used by all that run at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Its name.
+    pub name: String,
+    /// Where containers see it.
+    pub at: PathBuf,
+    /// Most it holds, in bytes.
+    pub size: u64,
+    /// Whose jobs share it.
+    pub per: Sharing,
+}
+
+/// Who shares something within a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// The jobs of one target.
+    Target,
+    /// All jobs.
+    Class,
+}
+
+/// Docker inside containers of a class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Docker {
+    /// Root of the registry that is asked before Docker Hub; none = Docker Hub itself.
+    pub mirror: Option<String>,
+    /// Where the networks of Docker inside get their subnets from. Never overlaps the containers' own pool.
+    pub pool: Ipv4Network,
+    /// Size in bytes of each image store that outlives its container; none = every container begins with an empty
+    /// one, which goes with it.
+    pub keep: Option<u64>,
+}
+
+/// What a container boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Template {
+    /// What its root file system starts from.
+    pub root: Root,
+    /// Nix store on the host that a tree sees at [`NIX_STORE`] through an overlay of its own; a system always has one.
+    pub nix_store: Option<PathBuf>,
+    pub runner: PathBuf,
+    /// Version of that program, where it cannot be read from the tree.
+    pub runner_version: Option<String>,
+    pub user: String,
+}
+
+/// What a container's root file system starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Root {
+    /// A directory tree, seen through an overlay.
+    Tree(PathBuf),
+    /// An empty root, the host's Nix store seen through an overlay, and a NixOS system in it.
+    System {
+        /// The system's store path: `init` in it is what boots.
+        closure: PathBuf,
+        /// Directory on the host with an unpacked release of the runner, seen through an overlay at [`RUNNER_MOUNT`].
+        runner_dir: Option<PathBuf>,
+    },
+}
+
+/// Where a container sees the directory of an unpacked runner.
+pub const RUNNER_MOUNT: &str = "/opt/actions-runner";
+/// The Nix store, on the host and in containers.
+pub const NIX_STORE: &str = "/nix/store";
+
+/// Whether a path is an entry of the Nix store itself, and nothing below one.
+pub fn is_store_path(path: &Path) -> bool {
+    path.parent() == Some(Path::new(NIX_STORE))
+}
+
+/// Subnets and resolvers of containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Network {
+    /// One subnet of this pool for each container.
+    pub pool: Pool,
+    /// Resolvers written into the container's `/etc/resolv.conf`; none = the template's own file is left alone. A class
+    /// may name others.
+    pub dns: Vec<Ipv4Addr>,
+    pub connections: u32,
+    pub deny: Vec<Ipv4Network>,
+    /// Networks of services that jobs share, by name.
+    pub shared: BTreeMap<String, SharedNetwork>,
+}
+
+/// How many user and group ids a container has.
+pub const IDS: u32 = 65_536;
