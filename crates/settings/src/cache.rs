@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{check::Checker, file::CacheWritten, settings::Cache};
+use super::{
+    check::Checker,
+    file::{CACHES, CacheWritten},
+    settings::Cache,
+};
 
 /// Each is a mount of its own.
 const MOST: usize = 16;
@@ -38,7 +42,7 @@ pub(super) fn check(
         let table = key(&format!("cache.{name}"));
         let key = |field: &str| format!("{table}.{field}");
         found.name(&table, &name);
-        let at = cache.at.unwrap_or_else(|| Path::new("/srv/gha-cache").join(&name));
+        let at = cache.at.unwrap_or_else(|| Path::new(CACHES).join(&name));
         found.absolute(&key("at"), &at);
         let taken = |other: &Path| at.starts_with(other) || other.starts_with(&at);
         found.unless(

@@ -9,14 +9,13 @@ mod targets;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    time::Duration,
 };
 
 pub(crate) use self::checker::Checker;
 pub use self::checker::is_name;
 use super::{
     GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook, class_network,
-    file::{LimitsWritten, NetworkWritten, SettingsWritten, Size},
+    file::{IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
     token_file,
 };
@@ -31,8 +30,6 @@ const DOCKERS: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(172, 20, 0, 0), 14),
     (Ipv4Addr::new(172, 24, 0, 0), 13),
 ];
-/// Idle repositories are looked at this often.
-const DEFAULT_IDLE_POLL: Duration = Duration::from_secs(60);
 
 /// Checks everything that can be known without looking at files.
 pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
@@ -50,7 +47,7 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         classes,
         max_concurrent: written.max_concurrent,
         poll_interval: written.poll_interval,
-        idle_poll_interval: written.idle_poll_interval.unwrap_or(written.poll_interval.max(DEFAULT_IDLE_POLL)),
+        idle_poll_interval: written.idle_poll_interval.unwrap_or(written.poll_interval.max(IDLE_POLL)),
         job_timeout: written.job_timeout,
         idle_grace: written.idle_grace,
         boot_timeout: written.boot_timeout,

@@ -10,7 +10,7 @@ use super::{check::Checker, file::DockerWritten, pool::Pool, settings::Docker};
 pub const SUBNET_PREFIX: u8 = 24;
 /// Pools to choose from: the first that no container's subnet lies in. One of a private block each, so one is left
 /// whatever the pool of containers, which lies in a single block.
-const CANDIDATES: [Ipv4Network; 2] =
+pub(super) const CANDIDATES: [Ipv4Network; 2] =
     [network(Ipv4Addr::new(172, 20, 0, 0), 14), network(Ipv4Addr::new(10, 244, 0, 0), 14)];
 
 const fn network(address: Ipv4Addr, prefix: u8) -> Ipv4Network {

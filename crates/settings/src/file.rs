@@ -18,12 +18,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use smart_default::SmartDefault;
 
-use super::{Intake, Problem, Problems, settings::Sharing};
+use super::{Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
 
 /// Labels of the class `default` unless something else is written.
 pub(super) const LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
 /// Subnets of containers unless something else is written.
 pub(super) const POOL: &str = "192.168.100.0-192.168.199.0";
+/// Time between looks at an idle repository unless something else is written, or active ones are looked at less often.
+pub(super) const IDLE_POLL: Duration = seconds(60);
+/// Where containers see caches that do not say where.
+pub(super) const CACHES: &str = "/srv/gha-cache";
 /// The tree of a template that names neither a tree nor a system.
 pub(super) const TREE: &str = "/var/lib/machines/gha-runner";
 
@@ -49,7 +53,7 @@ pub struct SettingsWritten {
     /// Time between two looks at a repository in which nothing happens; at least `poll_interval`.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("x-from" = "1s", "x-to" = "1h"))]
-    #[schemars(extend("x-default" = "60s, or `poll_interval` if that is longer"))]
+    #[schemars(extend("x-default" = format!("{}s, or `poll_interval` if that is longer", IDLE_POLL.as_secs())))]
     pub idle_poll_interval: Option<Duration>,
     /// Longest life of a container whose class says nothing; kept by systemd, also when the controller is dead.
     #[default(seconds(2 * 3600))]
@@ -178,7 +182,7 @@ pub struct Ids {
     pub first: u32,
 }
 
-/// GitHub.
+/// The GitHub that jobs come from.
 #[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GithubApi {
@@ -361,7 +365,7 @@ pub struct ClassWritten {
 #[serde(deny_unknown_fields, default)]
 pub struct CacheWritten {
     /// Where containers see it.
-    #[schemars(extend("x-default" = "/srv/gha-cache/NAME"))]
+    #[schemars(extend("x-default" = format!("{CACHES}/NAME")))]
     pub at: Option<PathBuf>,
     /// The most it holds.
     #[default(Size::Text("10G".to_owned()))]
@@ -399,7 +403,7 @@ pub struct DockerWritten {
     /// Root of a registry that is asked before Docker Hub, `https://HOST` or `http://HOST:PORT`.
     pub mirror: Option<String>,
     /// Where Docker's networks inside get their /24 subnets; never overlaps `network.pool`.
-    #[schemars(with = "Option<String>", extend("x-default" = "172.20.0.0/14, or 10.244.0.0/14"))]
+    #[schemars(with = "Option<String>", extend("x-default" = CANDIDATES.map(|pool| pool.to_string()).join(", or ")))]
     pub pool: Option<Ipv4Network>,
     /// Whether image stores outlive containers.
     pub keep: bool,
