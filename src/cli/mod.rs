@@ -126,7 +126,7 @@ fn arguments(mut given: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// The configuration a command works with.
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    /// Configuration file; the environment overrides it [default: the installed settings, if there are any]
+    /// Configuration file, which the environment overrides [default: the installed settings, if there are any]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -22,7 +22,7 @@ use std::{
 use anyhow::Context;
 use contract::unit_name;
 use sandbox::{gpu, guest, ids};
-use settings::{Problem, Problems, Root, Settings, file::Written, token_file};
+use settings::{Problem, Problems, Root, Settings, resolved, token_file};
 
 pub use install::install;
 
@@ -68,8 +68,8 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(links::LINK_FILE.into(), links::link());
     put(links::NETWORK_FILE.into(), links::network());
     put(sysctl::FILE.into(), sysctl::conf(settings));
-    let resolved = serde_json::to_string_pretty(&Written::from(settings)).context("cannot write the settings")?;
-    put("gha-runner-controller/settings.json".into(), resolved + "\n");
+    let resolved = resolved::text(settings).context("cannot write the settings")?;
+    put("gha-runner-controller/settings.json".into(), resolved);
     Ok(files)
 }
 

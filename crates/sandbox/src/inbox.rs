@@ -197,7 +197,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use settings::{check::check as check_settings, file::Written};
+    use settings::check::check as check_settings;
 
     const NAME: &str = "j1234567";
     const RECORD: &str = r#"{"version":1,"name":"j1234567","class":"medium","subnet":"192.168.100.0/24",
@@ -239,7 +239,7 @@ mod tests {
         }
 
         fn settings(&self) -> Settings {
-            let written: Written = toml::from_str(
+            let written = toml::from_str(
                 r#"token_file = "/t"
                 [[target]]
                 repo = "octo-org/hello"

@@ -289,7 +289,7 @@ impl<'a> Work<'a> {
 
     fn accept(&mut self) -> anyhow::Result<()> {
         let Request { paths, settings, class, name, .. } = self.request;
-        let settings = settings::load(Some(settings), |_| None).context("settings")?;
+        let settings = settings::resolved::read(settings).context("settings")?;
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
         let mut plan = Plan::new(&accepted, &settings)?;
         let class = settings.classes.get(&plan.class).context("the class is gone")?;
