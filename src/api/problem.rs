@@ -9,7 +9,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::controller::{edges::EdgeError, operation::Denied};
+use crate::controller::{operation::Denied, ports::PortError};
 
 /// Why a request is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,8 +51,8 @@ impl From<JsonRejection> for Refused {
     }
 }
 
-impl From<EdgeError> for Refused {
-    fn from(error: EdgeError) -> Self {
+impl From<PortError> for Refused {
+    fn from(error: PortError) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, format!("the history cannot be read: {error}"))
     }
 }

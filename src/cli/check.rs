@@ -9,7 +9,7 @@ use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
     check::{Finding, Severity, forge, host, labels, runner, selection, worst},
     config::{PRIVILEGED_COST, Problems, Settings},
-    controller::{clock::RealClock, edges::Clock, open_forge::open_forge},
+    controller::{clock::RealClock, open_forge::open_forge, ports::Clock},
     units,
 };
 

@@ -11,11 +11,11 @@ use super::{ConfigFile, block_on, conclude, document};
 use crate::{
     controller::{
         clock::RealClock,
-        edges::{Clock, Systemd, Unit, UnitState},
         ghosts::{Found, find},
         host_name::host_name,
         ledger::records_in,
         open_forge::open_forge,
+        ports::{Clock, Systemd, Unit, UnitState},
         systemd::SystemdBus,
     },
     forge::{Deletion, Forge, Runner},

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::edges::Clock;
+use super::ports::Clock;
 
 /// The machine's clocks, the monotonic one since this was made.
 #[derive(Debug, Clone, Copy)]

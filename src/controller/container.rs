@@ -7,9 +7,9 @@ use tracing::{info, warn};
 
 use super::{
     cause::Cause,
-    edges::UnitState,
     phase::Phase,
     plan::Use,
+    ports::UnitState,
     record::{Record, Stage},
     status::Finished,
 };

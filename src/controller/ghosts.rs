@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{edges::EdgeError, record::Record, runner_name::ghosts};
+use super::{ports::PortError, record::Record, runner_name::ghosts};
 use crate::{
     config::{Settings, Target},
     forge::{Forge, ForgeError, Runner, selection::serves},
@@ -25,9 +25,9 @@ pub async fn find(
     forge: &impl Forge,
     settings: &Settings,
     host: &str,
-    records: impl Fn() -> Result<Vec<Record>, EdgeError>,
+    records: impl Fn() -> Result<Vec<Record>, PortError>,
     now: Duration,
-) -> Result<Found, EdgeError> {
+) -> Result<Found, PortError> {
     let mut found = Found::default();
     let mut seen = BTreeSet::new();
     for target in &settings.targets {

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::{io::AsyncReadExt, net::UnixStream, time::sleep};
 
-use super::edges::{Feed, Guests};
+use super::ports::{Feed, Guests};
 use crate::{
     guest::event::{EVENT_LIMIT, EVENTS_DIR, Event, LINE_LIMIT, SOCKET_FILE},
     handover::ContainerName,

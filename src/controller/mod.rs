@@ -1,14 +1,13 @@
 //! The unprivileged daemon: watches forges, decides, asks systemd, tells.
 //!
-//! [`plan`] decides and is pure; [`daemon`] is the loop, generic over the [`edges`] so that all of it runs in a
-//! simulation; the real edges ([`ledger`], [`guests`], [`systemd`]) are thin. [`run`] puts them together.
+//! [`plan`] decides and is pure; [`daemon`] is the loop, generic over the [`ports`] so that all of it runs in a
+//! simulation; the real ports ([`ledger`], [`guests`], [`systemd`]) are thin. [`run`] puts them together.
 
 pub mod cause;
 pub mod clock;
 pub mod container;
 pub mod daemon;
 pub mod drains;
-pub mod edges;
 pub mod event;
 pub mod gate;
 pub mod ghosts;
@@ -21,6 +20,7 @@ pub mod operation;
 pub mod pace;
 pub mod phase;
 pub mod plan;
+pub mod ports;
 pub mod reason;
 pub mod record;
 pub mod rehearsal;

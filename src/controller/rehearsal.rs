@@ -9,8 +9,8 @@ use super::{
     clock::RealClock,
     daemon::Daemon,
     drains::Drains,
-    edges::{EdgeError, Feed, Guests, History, Records, Systemd, Unit, World},
     plan::Action,
+    ports::{Feed, Guests, History, PortError, Records, Systemd, Unit, World},
     record::Record,
     status::{Finished, QueuedJob, Status},
 };
@@ -136,47 +136,47 @@ struct Kept {
 }
 
 impl Records for Kept {
-    fn load(&self) -> Result<Vec<Record>, EdgeError> {
+    fn load(&self) -> Result<Vec<Record>, PortError> {
         Ok(self.records.clone())
     }
 
-    fn put(&self, _: &Record) -> Result<(), EdgeError> {
+    fn put(&self, _: &Record) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn remove(&self, _: &ContainerName) -> Result<(), EdgeError> {
+    fn remove(&self, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn hand_over(&self, _: &ContainerRecord, _: &Grant) -> Result<(), EdgeError> {
+    fn hand_over(&self, _: &ContainerRecord, _: &Grant) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn take_back(&self, _: &ContainerName) -> Result<(), EdgeError> {
+    fn take_back(&self, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError> {
+    fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError> {
         Ok(Vec::new())
     }
 
-    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError> {
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, PortError> {
         Ok(Vec::new())
     }
 
-    fn put_set(&self, _: &SetKey, _: &Assignments) -> Result<(), EdgeError> {
+    fn put_set(&self, _: &SetKey, _: &Assignments) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn remove_set(&self, _: &SetKey) -> Result<(), EdgeError> {
+    fn remove_set(&self, _: &SetKey) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn load_drains(&self) -> Result<Drains, EdgeError> {
+    fn load_drains(&self) -> Result<Drains, PortError> {
         Ok(self.drains.clone())
     }
 
-    fn put_drains(&self, _: &Drains) -> Result<(), EdgeError> {
+    fn put_drains(&self, _: &Drains) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
@@ -190,7 +190,7 @@ impl Records for Kept {
 }
 
 impl History for Nothing {
-    async fn keep(&self, _: Arc<Finished>) -> Result<(), EdgeError> {
+    async fn keep(&self, _: Arc<Finished>) -> Result<(), PortError> {
         Err(rehearsed())
     }
 }
@@ -198,8 +198,8 @@ impl History for Nothing {
 /// No systemd, no guest, no scale set.
 struct Nothing;
 
-fn rehearsed() -> EdgeError {
-    EdgeError("this is a rehearsal".to_owned())
+fn rehearsed() -> PortError {
+    PortError("this is a rehearsal".to_owned())
 }
 
 fn not_asked() -> ForgeError {
@@ -207,15 +207,15 @@ fn not_asked() -> ForgeError {
 }
 
 impl Systemd for Nothing {
-    async fn start(&self, _: &str, _: &ContainerName) -> Result<(), EdgeError> {
+    async fn start(&self, _: &str, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    async fn stop(&self, _: &str, _: &ContainerName) -> Result<(), EdgeError> {
+    async fn stop(&self, _: &str, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
+    async fn list(&self) -> Result<Vec<Unit>, PortError> {
         Err(rehearsed())
     }
 

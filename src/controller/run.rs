@@ -1,4 +1,4 @@
-//! The real controller: real edges around the loop, HTTP beside it, the service manager told how it goes.
+//! The real controller: real ports around the loop, HTTP beside it, the service manager told how it goes.
 
 use std::{
     fs,
@@ -23,11 +23,11 @@ use tracing::{error, info, warn};
 use super::{
     clock::RealClock,
     daemon::{Command, Daemon},
-    edges::World,
     guests::GuestSockets,
     host_name::host_name,
     ledger::Ledger,
     open_forge::{RealForge, open_forge},
+    ports::World,
     status::Status,
     systemd::SystemdBus,
 };

@@ -19,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HOOK_SECRET, HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
+use crate::{HOOK_SECRET, HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod adopt;
-mod edges;
 mod fairness;
 mod faults;
 mod groups;
@@ -18,6 +17,7 @@ mod memory;
 mod mishaps;
 mod operate;
 mod pace;
+mod ports;
 mod reconcile;
 mod repositories;
 mod story;
@@ -25,7 +25,6 @@ mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use edges::{Hub, SimClock, SimWorld, token};
 use gha_runner_controller::{
     config::{self, Settings},
     controller::{
@@ -40,6 +39,7 @@ use github_sim::world::{
 };
 use host::{Host, HostState};
 use mishaps::Undo;
+use ports::{Hub, SimClock, SimWorld, token};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{mpsc, watch},

@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
+use crate::{HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 

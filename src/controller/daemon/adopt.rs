@@ -9,7 +9,7 @@ use crate::{
     controller::{
         cause::Cause,
         container::Container,
-        edges::{EdgeError, Records, Systemd, Unit, UnitState, World},
+        ports::{PortError, Records, Systemd, Unit, UnitState, World},
         record::{Record, Stage, Timeline},
     },
     handover::{ContainerName, ContainerRecord},
@@ -19,7 +19,7 @@ use crate::{
 const TRIES: u32 = 30;
 
 impl<W: World> Daemon<'_, W> {
-    pub(super) async fn adopt(&mut self) -> Result<(), EdgeError> {
+    pub(super) async fn adopt(&mut self) -> Result<(), PortError> {
         let records = self.world.records().load()?;
         let handed_over = self.world.records().handed_over()?;
         let mut units = self.units_at_start().await?;
@@ -49,7 +49,7 @@ impl<W: World> Daemon<'_, W> {
         Ok(())
     }
 
-    async fn units_at_start(&self) -> Result<BTreeMap<ContainerName, Unit>, EdgeError> {
+    async fn units_at_start(&self) -> Result<BTreeMap<ContainerName, Unit>, PortError> {
         let mut tries = 0;
         let units = loop {
             match self.world.systemd().list().await {

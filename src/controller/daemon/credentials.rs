@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Daemon;
 use crate::{
     controller::{
-        edges::{Clock, World},
         pace::{Allowance, Pace},
+        ports::{Clock, World},
         status::PausedBy,
     },
     forge::{ErrorKind, Forge, ForgeError, RateLimit},

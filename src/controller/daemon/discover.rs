@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Outcome, backoff};
 use crate::{
-    controller::edges::World,
+    controller::ports::World,
     forge::{self, Forge, ForgeError, selection},
 };
 

@@ -10,8 +10,8 @@ use super::{Daemon, Outcome, repositories::SeenJob};
 use crate::{
     controller::{
         container::Container,
-        edges::World,
         plan::{Blocked, JobView, Use},
+        ports::World,
     },
     forge::{Forge, ForgeError, RunnerGroup, Scope},
 };

@@ -10,8 +10,8 @@ use crate::{
     controller::{
         cause::Cause,
         container::Container,
-        edges::{Clock, EdgeError, Records, Systemd, World},
         phase::Phase,
+        ports::{Clock, PortError, Records, Systemd, World},
         record::{Record, Stage, Timeline},
         runner_name::runner_name,
     },
@@ -199,7 +199,7 @@ impl<'w, W: World> Daemon<'w, W> {
         });
     }
 
-    pub(super) fn started(&mut self, name: &ContainerName, result: Result<(), EdgeError>) {
+    pub(super) fn started(&mut self, name: &ContainerName, result: Result<(), PortError>) {
         let wall_ms = self.wall_ms();
         let Some(container) = self.containers.get_mut(name) else { return };
         container.in_flight = false;
@@ -300,7 +300,7 @@ impl<'w, W: World> Daemon<'w, W> {
         });
     }
 
-    pub(super) fn stopped(&mut self, name: &ContainerName, result: Result<(), EdgeError>) {
+    pub(super) fn stopped(&mut self, name: &ContainerName, result: Result<(), PortError>) {
         let now = self.now();
         self.next_list = now;
         let Some(container) = self.containers.get_mut(name) else {

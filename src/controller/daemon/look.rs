@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     controller::{
-        edges::World,
         gate,
         pace::spread,
         phase::Phase,
         plan::{Blocked, JobView},
+        ports::World,
     },
     forge::{ErrorKind, Forge, ForgeError, Job, JobStatus},
     handover::ContainerName,

@@ -38,9 +38,9 @@ use self::{
 use super::{
     container::Container,
     drains::Drains,
-    edges::{Clock, EdgeError, Guests, Systemd, Unit, World},
     operation::Order,
     plan::{Action, ClassView, Pickup, Plan, plan},
+    ports::{Clock, Guests, PortError, Systemd, Unit, World},
     record::Stage,
     status::{Finished, Status},
 };
@@ -135,13 +135,13 @@ enum Outcome<W: World> {
     SetReleased,
     Looked { repository: String, began: Duration, result: Result<Vec<Job>, ForgeError> },
     Minted { name: ContainerName, result: Result<Minted, ForgeError> },
-    Started { name: ContainerName, result: Result<(), EdgeError> },
-    Stopped { name: ContainerName, result: Result<(), EdgeError> },
-    Listed { began: u64, result: Result<Vec<Unit>, EdgeError> },
+    Started { name: ContainerName, result: Result<(), PortError> },
+    Stopped { name: ContainerName, result: Result<(), PortError> },
+    Listed { began: u64, result: Result<Vec<Unit>, PortError> },
     Guest { name: ContainerName, feed: <W::Guests as Guests>::Feed, event: Option<Event> },
     FeedClosed,
     Retired { name: ContainerName, result: Result<Deletion, ForgeError> },
-    Kept { name: ContainerName, result: Result<(), EdgeError> },
+    Kept { name: ContainerName, result: Result<(), PortError> },
     Concluded { name: ContainerName, result: Result<Option<Job>, ForgeError> },
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     RunnersListed { scope: String, result: Result<Vec<Runner>, ForgeError> },
@@ -159,7 +159,7 @@ impl<'w, W: World> Daemon<'w, W> {
         commands: mpsc::Receiver<Command>,
         status: watch::Sender<Status>,
     ) -> Self {
-        use super::edges::Records;
+        use super::ports::Records;
         let mut classes: Vec<_> = settings.classes.values().collect();
         // Smallest first: what a class may use decides, then how much it promises, then its name.
         classes.sort_by(|a, b| {
@@ -231,7 +231,7 @@ impl<'w, W: World> Daemon<'w, W> {
     }
 
     /// Adopts what exists, then runs until [`Command::Shutdown`].
-    pub async fn run(mut self) -> Result<(), EdgeError> {
+    pub async fn run(mut self) -> Result<(), PortError> {
         self.adopt().await?;
         loop {
             self.act();
@@ -406,7 +406,7 @@ impl<'w, W: World> Daemon<'w, W> {
 
     /// Writes a container's record; a disk that does not take it is said and tried again with the next change.
     fn remember(&self, name: &ContainerName) {
-        use super::edges::Records;
+        use super::ports::Records;
         if let Some(container) = self.containers.get(name)
             && let Err(error) = self.world.records().put(&container.record)
         {

@@ -9,9 +9,9 @@ use super::{Daemon, Outcome, RELIST};
 use crate::{
     controller::{
         cause::{Cause, Evidence, cause},
-        edges::{EdgeError, Feed, Guests, Records, Systemd, Unit, UnitState, World},
         phase::Phase,
         plan::Pickup,
+        ports::{Feed, Guests, PortError, Records, Systemd, Unit, UnitState, World},
         record::Stage,
     },
     forge::SetKey,
@@ -34,7 +34,7 @@ impl<'w, W: World> Daemon<'w, W> {
     }
 
     /// A full listing: what is not in it is gone.
-    pub(super) fn listed(&mut self, began: u64, result: Result<Vec<Unit>, EdgeError>) {
+    pub(super) fn listed(&mut self, began: u64, result: Result<Vec<Unit>, PortError>) {
         self.listing = false;
         let units = match result {
             Ok(units) => units,

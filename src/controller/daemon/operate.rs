@@ -5,9 +5,9 @@ use tracing::{info, warn};
 use super::Daemon;
 use crate::controller::{
     cause::Cause,
-    edges::{Records, World},
     operation::{Denied, Done, Operation, Order},
     plan::{ScopeView, Waiting, may_boot},
+    ports::{Records, World},
     record::Stage,
 };
 

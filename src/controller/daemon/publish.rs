@@ -12,8 +12,8 @@ use crate::{
     config::TargetKind,
     controller::{
         container::Container,
-        edges::World,
         plan::{JobView, ScopeView, Waiting, class_for},
+        ports::World,
         reason::explain,
         status::{
             ActiveContainer, ClassStatus, CredentialStatus, IntakeStatus, PausedBy, QueuedJob, REPOSITORIES_SHOWN,

@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use super::Daemon;
 use crate::controller::{
     container::Container,
-    edges::{Records, World},
     plan::{Plan, plan},
+    ports::{Records, World},
     status::Status,
 };
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tracing::info;
 
 use super::Daemon;
-use crate::controller::{edges::World, gate::Refusal, pace, plan::JobView};
+use crate::controller::{gate::Refusal, pace, plan::JobView, ports::World};
 
 /// Calls of a look besides those for what is queued or running: one for each status asked for (PROTOCOLS A.2).
 const CALLS: f64 = 2.0;

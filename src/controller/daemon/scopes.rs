@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Daemon, groups::Membership};
-use crate::controller::{edges::World, plan::JobView};
+use crate::controller::{plan::JobView, ports::World};
 
 /// A place as the controller knows it.
 #[derive(Debug, Default)]

@@ -14,10 +14,10 @@ use crate::{
     config::{Class, Intake, TargetKind},
     controller::{
         container::Container,
-        edges::{Clock, Records, World},
         gate,
         phase::Phase,
         plan::{SetView, Use, Waiting},
+        ports::{Clock, Records, World},
         status::{ClassIntake, IntakeStatus},
     },
     forge::{

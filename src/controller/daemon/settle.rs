@@ -8,8 +8,8 @@ use super::{Daemon, FINISHED_KEPT, Outcome, backoff};
 use crate::{
     controller::{
         cause::{Cause, Evidence, cause},
-        edges::{EdgeError, History, Records, World},
         phase::Phase,
+        ports::{History, PortError, Records, World},
         record::Stage,
         status::Finished,
     },
@@ -217,7 +217,7 @@ impl<'w, W: World> Daemon<'w, W> {
     }
 
     /// The record goes after the entry is on disk. A history that stays out of order keeps no record for ever.
-    pub(super) fn kept(&mut self, name: &ContainerName, result: Result<(), EdgeError>) {
+    pub(super) fn kept(&mut self, name: &ContainerName, result: Result<(), PortError>) {
         let now = self.now();
         let Some(container) = self.containers.get_mut(name) else { return };
         let Err(error) = result else {

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use super::Daemon;
 use crate::controller::{
     container::Container,
-    edges::World,
     plan::{ContainerView, JobView, ScopeView, Snapshot, TargetView},
+    ports::World,
 };
 
 impl<W: World> Daemon<'_, W> {

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Outcome};
 use crate::{
-    controller::{edges::World, pace::spread, runner_name::ghosts},
+    controller::{pace::spread, ports::World, runner_name::ghosts},
     forge::{Deletion, Forge, ForgeError, Runner},
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::{
     config::{self, TargetKind},
-    controller::edges::World,
+    controller::ports::World,
 };
 
 /// A configured target as the controller knows it.

@@ -6,7 +6,7 @@ use tracing::{error, info, warn};
 
 use super::{Daemon, Outcome};
 use crate::{
-    controller::edges::{Clock, World},
+    controller::ports::{Clock, World},
     forge::{Forge, ForgeError, RunnerDeprecation},
     watch::runner_version::{self, RETRY_REFUSED, Standing, days_left, standing},
 };

@@ -22,10 +22,10 @@ pub trait Clock {
     fn wall(&self) -> Duration;
 }
 
-/// A failure at an edge, for people.
+/// A failure at a port, for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct EdgeError(pub String);
+pub struct PortError(pub String);
 
 /// State of a container unit, as systemd's `ActiveState` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +59,11 @@ pub struct Unit {
 #[allow(async_fn_in_trait)]
 pub trait Systemd {
     /// Starts `gha-runner-<class>@<name>.service`; returns when systemd has queued it.
-    async fn start(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError>;
+    async fn start(&self, class: &str, name: &ContainerName) -> Result<(), PortError>;
     /// Stops it; returns when systemd has queued it. A unit that does not run is no error.
-    async fn stop(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError>;
+    async fn stop(&self, class: &str, name: &ContainerName) -> Result<(), PortError>;
     /// All container units systemd knows now.
-    async fn list(&self) -> Result<Vec<Unit>, EdgeError>;
+    async fn list(&self) -> Result<Vec<Unit>, PortError>;
     /// Waits until a container unit's state may have changed, and returns those units whose new state is known. An
     /// empty list says "look again" (signals may have been lost).
     async fn changed(&self) -> Vec<Unit>;
@@ -89,28 +89,28 @@ pub trait Feed {
 /// The controller's own files: its records, the hand-over, the endings.
 pub trait Records {
     /// All records, oldest first. One that cannot be read is reported and left out.
-    fn load(&self) -> Result<Vec<Record>, EdgeError>;
+    fn load(&self) -> Result<Vec<Record>, PortError>;
     /// Writes a record, durably, whole or not at all.
-    fn put(&self, record: &Record) -> Result<(), EdgeError>;
+    fn put(&self, record: &Record) -> Result<(), PortError>;
     /// Forgets a record.
-    fn remove(&self, name: &ContainerName) -> Result<(), EdgeError>;
+    fn remove(&self, name: &ContainerName) -> Result<(), PortError>;
     /// Writes what the sandbox reads.
-    fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), EdgeError>;
+    fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), PortError>;
     /// Takes it back. Nothing there is no error.
-    fn take_back(&self, name: &ContainerName) -> Result<(), EdgeError>;
+    fn take_back(&self, name: &ContainerName) -> Result<(), PortError>;
     /// Everything handed over, to find containers whose record was lost.
-    fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError>;
+    fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError>;
     /// What is remembered of scale sets' jobs. A file that cannot be read is reported and left out: the forge tells
     /// again what was not acknowledged, and counts the rest.
-    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError>;
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, PortError>;
     /// Writes it, durably, whole or not at all.
-    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError>;
+    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), PortError>;
     /// Forgets it. Nothing there is no error.
-    fn remove_set(&self, key: &SetKey) -> Result<(), EdgeError>;
+    fn remove_set(&self, key: &SetKey) -> Result<(), PortError>;
     /// What the operator told to take no new jobs. No file = nothing.
-    fn load_drains(&self) -> Result<Drains, EdgeError>;
+    fn load_drains(&self) -> Result<Drains, PortError>;
     /// Writes it, durably, whole or not at all.
-    fn put_drains(&self, drains: &Drains) -> Result<(), EdgeError>;
+    fn put_drains(&self, drains: &Drains) -> Result<(), PortError>;
     /// How a container ended, once *teardown* wrote it.
     fn ending(&self, name: &ContainerName) -> Option<Ending>;
     /// Identifies this boot of the host; a record from another boot has no container any more.
@@ -121,10 +121,10 @@ pub trait Records {
 #[allow(async_fn_in_trait)]
 pub trait History {
     /// Writes an entry, durably, once: one with the same runner name that is there already stays as it is.
-    async fn keep(&self, ended: Arc<Finished>) -> Result<(), EdgeError>;
+    async fn keep(&self, ended: Arc<Finished>) -> Result<(), PortError>;
 }
 
-/// All edges together.
+/// All ports together.
 pub trait World {
     /// See [`Clock`].
     type Clock: Clock;

@@ -1,4 +1,4 @@
-//! The controller's edges, simulated: a clock that tokio pauses, GitHub in-process, a host with units and guests.
+//! The controller's ports, simulated: a clock that tokio pauses, GitHub in-process, a host with units and guests.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,7 @@ use gha_runner_controller::{
     config::{Settings, Template},
     controller::{
         drains::Drains,
-        edges::{Clock, EdgeError, Feed, Guests, Records, Systemd, Unit, World},
+        ports::{Clock, Feed, Guests, PortError, Records, Systemd, Unit, World},
         record::Record,
     },
     forge::{
@@ -283,15 +283,15 @@ pub struct SimSystemd {
 }
 
 impl Systemd for SimSystemd {
-    async fn start(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+    async fn start(&self, class: &str, name: &ContainerName) -> Result<(), PortError> {
         heap::polled(Whose::Worlds, crate::host::start(&self.host, class, name)).await
     }
 
-    async fn stop(&self, _class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+    async fn stop(&self, _class: &str, name: &ContainerName) -> Result<(), PortError> {
         heap::polled(Whose::Worlds, crate::host::stop(&self.host, name)).await
     }
 
-    async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
+    async fn list(&self) -> Result<Vec<Unit>, PortError> {
         sleep(Duration::from_millis(2)).await;
         Ok(self.host.borrow().listing())
     }
@@ -349,16 +349,16 @@ pub struct SimRecords {
 }
 
 impl Records for SimRecords {
-    fn load(&self) -> Result<Vec<Record>, EdgeError> {
+    fn load(&self) -> Result<Vec<Record>, PortError> {
         Ok(self.host.borrow().records.values().cloned().collect())
     }
 
-    fn put(&self, record: &Record) -> Result<(), EdgeError> {
+    fn put(&self, record: &Record) -> Result<(), PortError> {
         in_world(|| self.host.borrow_mut().records.insert(record.name.clone(), record.clone()));
         Ok(())
     }
 
-    fn remove(&self, name: &ContainerName) -> Result<(), EdgeError> {
+    fn remove(&self, name: &ContainerName) -> Result<(), PortError> {
         let mut host = self.host.borrow_mut();
         if let Some(record) = host.records.remove(name) {
             host.history.holds(&record);
@@ -366,39 +366,39 @@ impl Records for SimRecords {
         Ok(())
     }
 
-    fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), EdgeError> {
+    fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), PortError> {
         in_world(|| self.host.borrow_mut().handed.insert(record.name.clone(), (record.clone(), grant.clone())));
         Ok(())
     }
 
-    fn take_back(&self, name: &ContainerName) -> Result<(), EdgeError> {
+    fn take_back(&self, name: &ContainerName) -> Result<(), PortError> {
         self.host.borrow_mut().handed.remove(name);
         Ok(())
     }
 
-    fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError> {
+    fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError> {
         Ok(self.host.borrow().handed.values().map(|(record, _)| record.clone()).collect())
     }
 
-    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError> {
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, PortError> {
         Ok(self.host.borrow().sets.iter().map(|(key, kept)| (key.clone(), kept.clone())).collect())
     }
 
-    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError> {
+    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), PortError> {
         in_world(|| self.host.borrow_mut().sets.insert(key.clone(), assignments.clone()));
         Ok(())
     }
 
-    fn remove_set(&self, key: &SetKey) -> Result<(), EdgeError> {
+    fn remove_set(&self, key: &SetKey) -> Result<(), PortError> {
         self.host.borrow_mut().sets.remove(key);
         Ok(())
     }
 
-    fn load_drains(&self) -> Result<Drains, EdgeError> {
+    fn load_drains(&self) -> Result<Drains, PortError> {
         Ok(self.host.borrow().drains.clone())
     }
 
-    fn put_drains(&self, drains: &Drains) -> Result<(), EdgeError> {
+    fn put_drains(&self, drains: &Drains) -> Result<(), PortError> {
         self.host.borrow_mut().drains = drains.clone();
         Ok(())
     }
@@ -412,7 +412,7 @@ impl Records for SimRecords {
     }
 }
 
-/// All edges of one life of the controller.
+/// All ports of one life of the controller.
 pub struct SimWorld {
     pub clock: SimClock,
     pub forge: WatchedForge,
