@@ -41,7 +41,7 @@ pub use self::{
 use crate::{
     cgroup::Usage,
     config::token_file::Token,
-    controller::{daemon::Command, event, status::Status},
+    controller::{event, operation::Command, status::Status},
     history::Reader,
     mcp, units,
     webhook::Counters,

@@ -24,9 +24,8 @@ use super::{
 };
 use crate::{
     controller::{
-        daemon::Command,
         event::{Event, What},
-        operation::{Denied, Done, Operation, Order},
+        operation::{Command, Denied, Done, Operation, Order},
         status::{ActiveContainer, Finished, QueuedJob, Status},
     },
     history::{ClassMemory, Filter, MOST, Summary, Window, summarise},

@@ -76,7 +76,7 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
         for target in &usable.targets {
             findings.extend(github.probe(&target.name).await.into_iter().map(forge::told));
         }
-        findings.extend(runner::versions(&usable, &github, RealClock::start().wall()).await);
+        findings.extend(runner::versions(&usable, &github, RealClock::start().wall().since_epoch()).await);
         anyhow::Ok(())
     })?;
     Ok(findings)

@@ -3,7 +3,7 @@
 //!
 //! Futures are not `Send`: the controller runs on one thread.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
     config::Template,
@@ -12,14 +12,19 @@ use crate::{
     handover::{ContainerName, ContainerRecord, Ending, Grant},
 };
 
-use super::{drains::Drains, record::Record, status::Finished};
+use super::{
+    drains::Drains,
+    record::Record,
+    status::Finished,
+    time::{Mono, Wall},
+};
 
 /// The clocks. Waiting is tokio's, whose clock a simulation pauses.
 pub trait Clock {
-    /// Never jumps; since an arbitrary start.
-    fn monotonic(&self) -> Duration;
-    /// The wall clock, since the Unix epoch; may jump.
-    fn wall(&self) -> Duration;
+    /// The clock that never jumps.
+    fn monotonic(&self) -> Mono;
+    /// The wall clock; may jump.
+    fn wall(&self) -> Wall;
 }
 
 /// A failure at a port, for people.

@@ -9,7 +9,7 @@ use super::{
     clock::RealClock,
     daemon::Daemon,
     drains::Drains,
-    plan::Action,
+    plan::{Action, Plan, plan},
     ports::{Feed, Guests, History, PortError, Records, Systemd, Unit, World},
     record::Record,
     status::{Finished, QueuedJob, Status},
@@ -65,7 +65,7 @@ pub async fn rehearse<F: Forge>(
     let world = Stage { clock: RealClock::start(), forge, records: Kept { records, drains } };
     let (_commands, inbox) = mpsc::channel(1);
     let (outbox, _status) = watch::channel(Status::default());
-    let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).rehearse(patience).await;
+    let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).decide_once(patience).await;
     let mut active = BTreeMap::new();
     for container in &status.active_containers {
         *active.entry(container.class.clone()).or_default() += 1;
@@ -75,6 +75,34 @@ pub async fn rehearse<F: Forge>(
         Action::Retire(_) => None,
     });
     Rehearsal { boots: boots.collect(), queue: status.queue, problems: status.problems, active }
+}
+
+impl<W: World> Daemon<'_, W> {
+    /// Discovers and looks at every repository once, for at most `patience`, and returns what would be done now, and how
+    /// things would then be told. Nothing is booted, retired, registered or written.
+    async fn decide_once(mut self, patience: Duration) -> (Plan, Status) {
+        let deadline = self.now().mono + patience;
+        self.parts.fleet.read_records(self.now());
+        while self.parts.intake.is_curious() && self.now().mono < deadline {
+            let now = self.now();
+            self.parts.intake.discover_if_due(now);
+            self.parts.intake.look_if_due(now);
+            self.parts.intake.ask_groups_if_due(now);
+            let wake = tokio::time::sleep(self.until_next().min(deadline - now.mono));
+            tokio::select! {
+                Some(outcome) = self.effects.next() => self.apply(outcome),
+                () = wake => {}
+            }
+        }
+        let now = self.now();
+        let decided = plan(&self.parts.snapshot(false, now));
+        let mut status = self.health.status(&self.parts, &decided, false, now);
+        let unseen = self.parts.intake.unseen();
+        if unseen > 0 && now.mono >= deadline {
+            status.problems.push(format!("{unseen} repositories were not looked at within {} s", patience.as_secs()));
+        }
+        (decided, status)
+    }
 }
 
 struct Stage<F> {

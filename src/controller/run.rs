@@ -22,11 +22,12 @@ use tracing::{error, info, warn};
 
 use super::{
     clock::RealClock,
-    daemon::{Command, Daemon},
+    daemon::Daemon,
     guests::GuestSockets,
     host_name::host_name,
     ledger::Ledger,
     open_forge::{RealForge, open_forge},
+    operation::Command,
     ports::World,
     status::Status,
     systemd::SystemdBus,

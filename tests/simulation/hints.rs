@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use gha_runner_controller::{
     config::Intake,
-    controller::{
-        daemon::{Command, Daemon},
-        status::Status,
-    },
+    controller::{daemon::Daemon, operation::Command, status::Status},
     webhook::{Heard, Judged, Secret},
 };
 use github_sim::{

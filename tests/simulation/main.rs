@@ -27,10 +27,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use gha_runner_controller::{
     config::{self, Settings},
-    controller::{
-        daemon::{Command, Daemon},
-        status::Status,
-    },
+    controller::{daemon::Daemon, operation::Command, status::Status},
     webhook::{Heard, Judged, Secret},
 };
 use github_sim::world::{

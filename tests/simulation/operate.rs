@@ -6,8 +6,8 @@ use gha_runner_controller::{
     config::Intake,
     controller::{
         cause::Cause,
-        daemon::{Command, Daemon},
-        operation::{Denied, Done, Operation, Order},
+        daemon::Daemon,
+        operation::{Command, Denied, Done, Operation, Order},
         status::{Status, WaitingFor},
     },
 };

@@ -13,6 +13,7 @@ use gha_runner_controller::{
         drains::Drains,
         ports::{Clock, Feed, Guests, PortError, Records, Systemd, Unit, World},
         record::Record,
+        time::{Mono, Wall},
     },
     forge::{
         Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation,
@@ -80,12 +81,12 @@ impl SimClock {
 }
 
 impl Clock for SimClock {
-    fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+    fn monotonic(&self) -> Mono {
+        Mono::after_start(self.start.elapsed())
     }
 
-    fn wall(&self) -> Duration {
-        Duration::from_secs_f64(self.now().as_secs_f64() + *self.skew.borrow())
+    fn wall(&self) -> Wall {
+        Wall::from_epoch(Duration::from_secs_f64(self.now().as_secs_f64() + *self.skew.borrow()))
     }
 }
 
@@ -145,7 +146,7 @@ impl Transport for Wire {
     }
 
     fn now(&self) -> Duration {
-        self.clock.wall()
+        self.clock.wall().since_epoch()
     }
 }
 
@@ -163,7 +164,7 @@ impl scale_set::wire::Wire for Wire {
     }
 
     fn now(&self) -> Duration {
-        self.clock.wall()
+        self.clock.wall().since_epoch()
     }
 
     fn random(&self) -> u64 {

@@ -1,40 +1,43 @@
-//! Hearing from systemd and from guests.
+//! What systemd says of container units, and the end of a container.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::future::abortable;
 use tracing::{info, warn};
 
-use super::{Daemon, Outcome, RELIST};
+use super::{Event, Fleet, Outcome, PICKUP_KEPT};
 use crate::{
     controller::{
-        cause::{Cause, Evidence, cause},
+        cause::{Cause, cause},
         phase::Phase,
-        plan::Pickup,
-        ports::{Feed, Guests, PortError, Records, Systemd, Unit, UnitState, World},
+        ports::{PortError, Records, Systemd, Unit, UnitState, World},
         record::Stage,
-    },
-    forge::SetKey,
-    guest::{
-        console::is_version,
-        event::{Event, What},
+        time::Now,
     },
     handover::ContainerName,
 };
 
+/// How often all units are listed even if no signal came.
+const RELIST: Duration = Duration::from_secs(30);
 /// A container that ends by itself so soon, and without a job, speaks against the next one.
 const FRUITLESS: Duration = Duration::from_secs(60);
 
-impl<'w, W: World> Daemon<'w, W> {
-    pub(super) fn list_units(&mut self) {
+impl<W: World> Fleet<'_, W> {
+    /// Lists all units if that is due, and forgets pickups that cannot matter any more.
+    pub fn list_if_due(&mut self, now: Now) {
+        while self.pickups.front().is_some_and(|pickup| pickup.at < now.mono - PICKUP_KEPT) {
+            self.pickups.pop_front();
+        }
+        if now.mono < self.next_list || self.listing {
+            return;
+        }
         self.listing = true;
-        self.next_list = self.now() + RELIST;
-        let (world, began) = (self.world, self.rounds);
-        self.start(async move { Outcome::Listed { began, result: world.systemd().list().await } });
+        self.next_list = now.mono + RELIST;
+        let (world, began) = (self.world, now.round);
+        self.effects.start(async move { Outcome::Listed { began, result: world.systemd().list().await } });
     }
 
     /// A full listing: what is not in it is gone.
-    pub(super) fn listed(&mut self, began: u64, result: Result<Vec<Unit>, PortError>) {
+    pub(super) fn listed(&mut self, began: u64, result: Result<Vec<Unit>, PortError>, now: Now) {
         self.listing = false;
         let units = match result {
             Ok(units) => units,
@@ -61,7 +64,7 @@ impl<'w, W: World> Daemon<'w, W> {
             .collect();
         for name in expected {
             let state = units.get(&name).map_or(UnitState::Inactive, |unit| unit.state);
-            self.unit_is(&name, state);
+            self.unit_is(&name, state, now);
         }
         for unit in units.into_values().filter(|unit| is_there(unit.state)) {
             let explained = self.containers.get(&unit.name).is_some_and(|container| !container.has_ended());
@@ -72,9 +75,9 @@ impl<'w, W: World> Daemon<'w, W> {
     }
 
     /// Changes heard by signal; an empty list = list them all.
-    pub(super) fn heard(&mut self, units: Vec<Unit>) {
+    pub fn heard(&mut self, units: Vec<Unit>, now: Now) {
         if units.is_empty() {
-            self.next_list = self.now();
+            self.next_list = now.mono;
         }
         for unit in units {
             // A start whose answer is still under way is judged by the listing after it.
@@ -83,20 +86,19 @@ impl<'w, W: World> Daemon<'w, W> {
                 .get(&unit.name)
                 .is_some_and(|c| c.in_flight && c.record.stage == Stage::Started && !is_there(unit.state));
             if starting {
-                self.next_list = self.now();
+                self.next_list = now.mono;
             } else {
-                self.unit_is(&unit.name, unit.state);
+                self.unit_is(&unit.name, unit.state, now);
             }
         }
     }
 
-    fn unit_is(&mut self, name: &ContainerName, state: UnitState) {
-        let (now, wall_ms) = (self.now(), self.wall_ms());
+    fn unit_is(&mut self, name: &ContainerName, state: UnitState, now: Now) {
         let Some(container) = self.containers.get_mut(name) else { return };
         match container.record.stage {
-            Stage::Started | Stage::Stopping { .. } if !is_there(state) => self.unit_ended(name),
+            Stage::Started | Stage::Stopping { .. } if !is_there(state) => self.unit_ended(name, now),
             Stage::Started => {
-                container.unit_is(state, wall_ms, now);
+                container.unit_is(state, now.wall.as_millis(), now.mono);
             }
             Stage::Minting | Stage::Stopping { .. } | Stage::Settling { .. } => {}
         }
@@ -106,14 +108,14 @@ impl<'w, W: World> Daemon<'w, W> {
     pub(super) fn stop_orphan(&mut self, unit: Unit) {
         warn!(unit = %unit.name, class = unit.class, "a container unit that no record explains is stopped");
         let world = self.world;
-        self.start(async move {
+        self.effects.start(async move {
             let result = world.systemd().stop(&unit.class, &unit.name).await;
             Outcome::Stopped { name: unit.name, result }
         });
     }
 
     /// The unit is gone: finds out why, and goes on to settle the registration.
-    pub(super) fn unit_ended(&mut self, name: &ContainerName) {
+    pub(super) fn unit_ended(&mut self, name: &ContainerName, now: Now) {
         let Some(container) = self.containers.get_mut(name) else { return };
         let decided = match container.record.stage {
             Stage::Stopping { cause } => Some(cause),
@@ -128,16 +130,7 @@ impl<'w, W: World> Daemon<'w, W> {
                 warn!(container = %name, left, "teardown left something behind");
             }
         }
-        let found = cause(&Evidence {
-            decided,
-            ending: ending.as_ref(),
-            had_job: container.had_job(),
-            conclusion: None,
-            stopped: container.stopped,
-            unheard: container.is_unheard(),
-            result: container.result,
-            trouble: container.trouble,
-        });
+        let found = cause(&container.evidence(decided, ending.as_ref()));
         if let Some(ending) = ending {
             // What was said before a job explains no end after one.
             let said = container.trouble_message.take().filter(|_| !container.had_job());
@@ -145,102 +138,46 @@ impl<'w, W: World> Daemon<'w, W> {
             container.reason = container.reason.take().or(ending.error).or(words);
         }
         // Ended by itself as soon as it was there: the next one would as well.
-        let asked_at = container.asked_at;
         let is_fruitless = decided.is_none()
             && !found.is_boot_failure()
             && !container.had_job()
             && !container.stopped
-            && self.now().saturating_sub(asked_at) < FRUITLESS;
-        self.end(name, found);
+            && now.mono - container.asked_at < FRUITLESS;
+        self.end(name, found, now);
         if is_fruitless {
-            self.hold_class(name);
+            self.report_failure(name);
         }
     }
 
     /// Nothing of the container is left on the host, or ever was; the registration remains to be settled.
-    pub(super) fn end(&mut self, name: &ContainerName, cause: Cause) {
-        let (now, wall_ms) = (self.now(), self.wall_ms());
+    pub(super) fn end(&mut self, name: &ContainerName, cause: Cause, now: Now) {
         let Some(container) = self.containers.get_mut(name) else { return };
         if let Some(feed) = container.feed.take() {
             feed.abort();
         }
         container.record.stage = Stage::Settling { cause };
-        container.record.timeline.ended_ms.get_or_insert(wall_ms);
+        container.record.timeline.ended_ms.get_or_insert(now.wall.as_millis());
         container.in_flight = false;
-        container.advance(if cause.is_good_order() { Phase::Gone } else { Phase::Failed }, now);
-        // The registration of a runner that had its job goes by itself, but not at once (PROTOCOLS B.3).
-        container.not_before = now;
-        let class = container.record.class.clone();
-        // After a job was taken, what speaks of a refusal is the job.
-        let refused = cause == Cause::RunnerRefused && !container.had_job();
-        let (counted, container_scope) = (container.record.set && container.had_job(), container.record.scope.clone());
+        container.advance(if cause.is_good_order() { Phase::Gone } else { Phase::Failed }, now.mono);
+        container.not_before = now.mono;
+        let (class, scope) = (container.record.class.clone(), &container.record.scope);
         let reason = container.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        info!(
-            container = %name, class, scope = container.record.scope, cause = %cause, "{name}: ended: {cause}{reason}"
-        );
+        info!(container = %name, class, scope, cause = %cause, "{name}: ended: {cause}{reason}");
+        let had_job = container.had_job();
+        if container.record.set && had_job {
+            self.events.push(Event::EndedWithJob { key: container.set_key() });
+        }
         self.remember(name);
         if let Err(error) = self.world.records().take_back(name) {
             warn!(container = %name, %error, "hand-over not taken back");
         }
-        let key = SetKey { class: class.clone(), scope: container_scope };
-        if counted && let Some(set) = self.sets.get_mut(&key) {
-            set.ended.push(now);
-        }
         if cause.is_boot_failure() {
-            self.hold_class(name);
+            self.report_failure(name);
         }
-        if refused {
-            self.runner_refused(&class, now);
+        // After a job was taken, what speaks of a refusal is the job.
+        if cause == Cause::RunnerRefused && !had_job {
+            self.events.push(Event::RunnerRefused { class });
         }
-    }
-
-    pub(super) fn follow(&mut self, name: &ContainerName) {
-        let feed = self.world.guests().follow(name);
-        self.listen(name.clone(), feed);
-    }
-
-    fn listen(&mut self, name: ContainerName, mut feed: <W::Guests as Guests>::Feed) {
-        let Some(container) = self.containers.get_mut(&name) else { return };
-        let (next, handle) = abortable(async move {
-            let event = feed.next().await;
-            (feed, event)
-        });
-        container.feed = Some(handle);
-        self.start(async move {
-            match next.await {
-                Ok((feed, event)) => Outcome::Guest { name, feed, event },
-                Err(_) => Outcome::FeedClosed,
-            }
-        });
-    }
-
-    pub(super) fn guest_said(&mut self, name: ContainerName, feed: <W::Guests as Guests>::Feed, event: Option<Event>) {
-        let now = self.now();
-        let Some(container) = self.containers.get_mut(&name) else { return };
-        if container.has_ended() {
-            return;
-        }
-        let Some(event) = event else {
-            warn!(container = %name, "the guest broke the protocol; it is not listened to any more");
-            return;
-        };
-        let fresh = container.record.timeline.listening_ms.is_none();
-        let took = container.guest_said(&event.what, event.at_ms, now);
-        let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
-        if took {
-            container.came_up = true;
-            self.pickups.push_back(Pickup { container: name.clone(), class: class.clone(), scope, at: now });
-            self.came_up(&class);
-        }
-        // Only before a job could have said it.
-        if let What::RunnerVersion { version } = &event.what
-            && fresh
-            && is_version(version)
-        {
-            self.runner_said(&class, version);
-        }
-        self.remember(&name);
-        self.listen(name, feed);
     }
 }
 

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, Outcome};
+use super::{Classes, Outcome};
 use crate::{
-    controller::ports::{Clock, World},
+    controller::{
+        ports::World,
+        time::{Mono, Now},
+    },
     forge::{Forge, ForgeError, RunnerDeprecation},
     watch::runner_version::{self, RETRY_REFUSED, Standing, days_left, standing},
 };
@@ -24,7 +27,7 @@ pub(super) struct Versions {
     classes: BTreeMap<String, ClassVersion>,
     /// By version and the API root of the forge that was asked.
     answers: BTreeMap<(String, String), Answered>,
-    next_read: Duration,
+    next_read: Mono,
 }
 
 impl Versions {
@@ -46,8 +49,10 @@ struct ClassVersion {
     /// As a container's runner said last.
     reported: Option<String>,
     /// When the forge last refused a runner of this class.
-    refused_at: Option<Duration>,
+    refused_at: Option<Mono>,
     standing: Option<Standing>,
+    /// The forge would refuse its runner: nothing is booted.
+    closed: bool,
 }
 
 impl ClassVersion {
@@ -59,7 +64,7 @@ impl ClassVersion {
 #[derive(Debug, Default)]
 struct Answered {
     known: RunnerDeprecation,
-    next: Duration,
+    next: Mono,
     asking: bool,
 }
 
@@ -71,32 +76,34 @@ pub(super) struct RunnerView {
     pub outdated: bool,
 }
 
-impl<W: World> Daemon<'_, W> {
-    /// Reads and asks what is due, and holds the classes that the forge would refuse.
-    pub(super) fn watch_versions(&mut self, now: Duration) {
-        if now >= self.versions.next_read {
-            self.versions.next_read = now + READ_EVERY;
+impl<W: World> Classes<'_, W> {
+    /// Reads and asks what is due, and closes the classes that the forge would refuse.
+    pub fn watch_versions(&mut self, now: Now) {
+        if now.mono >= self.versions.next_read {
+            self.versions.next_read = now.mono + READ_EVERY;
             self.read_versions();
         }
-        self.ask_about_versions(now);
-        let wall = self.world.clock().wall();
+        self.ask_about_versions(now.mono);
+        let wall = now.wall.since_epoch();
         let told = |version: &ClassVersion| version.known().and_then(|known| self.versions.told(known));
         let told: Vec<_> = self.versions.classes.values().map(|version| told(version).unwrap_or_default()).collect();
         for ((class, version), known) in self.versions.classes.iter_mut().zip(told) {
-            let refused_for = version.refused_at.map(|at| now.saturating_sub(at));
+            let refused_for = version.refused_at.map(|at| now.mono - at);
             let stands = standing(known, refused_for, wall);
             if version.standing.replace(stands) != Some(stands) {
                 tell(class, version.known(), stands, days_left(known, wall));
             }
-            let closed = match (stands, version.refused_at.map(|at| at + RETRY_REFUSED)) {
+            version.closed = match (stands, refused_for) {
                 // One more try shows whether it still is so.
-                (Standing::Outdated, Some(retry)) if known.runtime.is_none_or(|end| end > wall) => now < retry,
+                (Standing::Outdated, Some(time)) if known.runtime.is_none_or(|end| end > wall) => time < RETRY_REFUSED,
                 (stands, _) => stands == Standing::Outdated,
             };
-            if let Some(view) = self.classes.iter_mut().find(|view| view.name == *class) {
-                view.outdated = closed;
-            }
         }
+    }
+
+    /// The forge would refuse the class's runner.
+    pub(super) fn is_closed(&self, class: &str) -> bool {
+        self.versions.classes.get(class).is_some_and(|version| version.closed)
     }
 
     fn read_versions(&mut self) {
@@ -114,7 +121,7 @@ impl<W: World> Daemon<'_, W> {
         }
     }
 
-    fn ask_about_versions(&mut self, now: Duration) {
+    fn ask_about_versions(&mut self, now: Mono) {
         let known = self.versions.classes.values().filter_map(|version| version.known().map(str::to_owned));
         let forges = self.settings.one_target_of_each_forge();
         let wanted: BTreeMap<(String, String), String> = known
@@ -130,9 +137,9 @@ impl<W: World> Daemon<'_, W> {
             }
             answer.asking = true;
             let world = self.world;
-            self.start(async move {
+            self.effects.start(async move {
                 let result = world.forge().runner_deprecation(&target, &asked.0).await;
-                Outcome::DeprecationSaid { asked, result }
+                Outcome::Deprecation { asked, result }
             });
         }
     }
@@ -142,36 +149,37 @@ impl<W: World> Daemon<'_, W> {
         &mut self,
         asked: &(String, String),
         result: Result<Option<RunnerDeprecation>, ForgeError>,
+        now: Now,
     ) {
-        let now = self.now();
-        let wall = self.world.clock().wall();
         let version = &asked.0;
         let Some(answer) = self.versions.answers.get_mut(asked) else { return };
         answer.asking = false;
         match result {
             Ok(known) => {
-                answer.next = now + ASK_EVERY;
+                answer.next = now.mono + ASK_EVERY;
                 answer.known = known.unwrap_or_default();
-                if let Some(days) = days_left(answer.known, wall).filter(|days| *days < runner_version::WARN_DAYS) {
+                if let Some(days) =
+                    days_left(answer.known, now.wall.since_epoch()).filter(|days| *days < runner_version::WARN_DAYS)
+                {
                     warn!(version, days, "runner {version}: {days} days until the forge refuses it");
                 }
             }
             Err(error) => {
-                answer.next = now + ASK_AGAIN;
+                answer.next = now.mono + ASK_AGAIN;
                 warn!(version, %error, "the forge did not say how long it serves this runner version");
             }
         }
     }
 
     /// A runner said its version, before it listened.
-    pub(super) fn runner_said(&mut self, class: &str, version: &str) {
+    pub fn runner_said(&mut self, class: &str, version: &str) {
         let known = self.versions.classes.entry(class.to_owned()).or_default();
         known.reported = Some(version.to_owned());
     }
 
     /// The forge refused a runner of this class for its version.
-    pub(super) fn runner_refused(&mut self, class: &str, now: Duration) {
-        self.versions.classes.entry(class.to_owned()).or_default().refused_at = Some(now);
+    pub fn runner_refused(&mut self, class: &str, now: Now) {
+        self.versions.classes.entry(class.to_owned()).or_default().refused_at = Some(now.mono);
     }
 
     /// The forge took a runner of this class.
@@ -181,20 +189,20 @@ impl<W: World> Daemon<'_, W> {
         }
     }
 
-    pub(super) fn runner_of(&self, class: &str) -> RunnerView {
+    pub(super) fn runner_of(&self, class: &str, now: Now) -> RunnerView {
         let Some(version) = self.versions.classes.get(class) else { return RunnerView::default() };
         let told = version.known().and_then(|known| self.versions.told(known));
         RunnerView {
             version: version.known().map(str::to_owned),
-            days_left: told.and_then(|told| days_left(told, self.world.clock().wall())),
+            days_left: told.and_then(|told| days_left(told, now.wall.since_epoch())),
             outdated: version.standing == Some(Standing::Outdated),
         }
     }
 
     /// One line for each class that is not served.
-    pub(super) fn outdated(&self) -> impl Iterator<Item = String> {
-        self.settings.classes.values().filter_map(|class| {
-            let runner = self.runner_of(&class.name);
+    pub(super) fn outdated(&self, now: Now) -> impl Iterator<Item = String> {
+        self.settings.classes.values().filter_map(move |class| {
+            let runner = self.runner_of(&class.name, now);
             let shown = runner.version.as_deref().unwrap_or("of unknown version");
             runner.outdated.then(|| {
                 format!(

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Daemon;
+use super::Intake;
 use crate::{
     controller::{
         pace::{Allowance, Pace},
-        ports::{Clock, World},
+        ports::World,
         status::PausedBy,
+        time::{Mono, Now, Wall},
     },
     forge::{ErrorKind, Forge, ForgeError, RateLimit},
 };
@@ -22,9 +23,9 @@ const WEIGHT: f64 = 0.05;
 #[derive(Debug)]
 pub(super) struct Credential {
     /// Nothing is asked with it before.
-    pub paused_until: Option<Duration>,
+    pub paused_until: Option<Mono>,
     /// The same by the wall clock, since the Unix epoch.
-    pub paused_until_wall: Duration,
+    pub paused_until_wall: Wall,
     /// Who asked for that.
     pub paused_by: PausedBy,
     /// Counted calls for each look, on average, as far as the forge told.
@@ -37,7 +38,7 @@ impl Default for Credential {
     fn default() -> Self {
         Self {
             paused_until: None,
-            paused_until_wall: Duration::ZERO,
+            paused_until_wall: Wall::default(),
             paused_by: PausedBy::Forge,
             cost: COST,
             last: None,
@@ -60,35 +61,34 @@ impl Credential {
     }
 }
 
-impl<W: World> Daemon<'_, W> {
+impl<W: World> Intake<'_, W> {
     /// Name of the credential of a target.
     pub(super) fn credential_of(&self, target: &str) -> Option<&str> {
         self.targets.get(target).map(|target| target.settings.credential.as_str())
     }
 
     /// A call with the credential of `target` failed; true if the credential has to rest.
-    pub(super) fn rests(&mut self, target: &str, error: &ForgeError) -> bool {
+    pub(super) fn rests(&mut self, target: &str, error: &ForgeError, now: Now) -> bool {
         let (until, by) = match error.kind {
             ErrorKind::RateLimited(until) => (until, PausedBy::Forge),
             ErrorKind::Paced(until) => (until, PausedBy::Share),
             _ => return false,
         };
-        let wall = self.world.clock().wall();
-        let left = until.saturating_sub(wall).max(Duration::from_secs(1));
-        let until = self.now() + left;
+        let left = (Wall::from_epoch(until) - now.wall).max(Duration::from_secs(1));
+        let until = now.mono + left;
         let name = self.credential_of(target).map(str::to_owned);
         if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name))
             && credential.paused_until.is_none_or(|known| known < until)
         {
             credential.paused_until = Some(until);
-            credential.paused_until_wall = wall + left;
+            credential.paused_until_wall = now.wall + left;
             credential.paused_by = by;
         }
         true
     }
 
     /// When the credential of `target` may be used again, if not now.
-    pub(super) fn rests_until(&self, target: &str, now: Duration) -> Option<Duration> {
+    pub(super) fn rests_until(&self, target: &str, now: Mono) -> Option<Mono> {
         let credential = self.credential_of(target).and_then(|name| self.credentials.get(name))?;
         credential.paused_until.filter(|until| *until > now)
     }
@@ -104,7 +104,7 @@ impl<W: World> Daemon<'_, W> {
     }
 
     /// Time until the next look at a repository, with all that its credential has to look at.
-    pub(super) fn pace_of(&self, repository: &str, now: Duration) -> Duration {
+    pub(super) fn pace_of(&self, repository: &str, now: Mono) -> Duration {
         let pace = Pace { fast: self.settings.poll_interval, idle: self.settings.idle_poll_interval };
         let name = self.repositories.get(repository).and_then(|found| self.credential_of(&found.target));
         let (Some(name), Some(settings)) = (name, name.and_then(|name| self.settings.credentials.get(name))) else {

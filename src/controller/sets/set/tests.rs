@@ -1,7 +1,7 @@
 use super::*;
 use crate::forge::github::scale_set::Statistics;
 
-const NOW: Duration = Duration::from_secs(1000);
+const NOW: Mono = Mono::after_start(Duration::from_secs(1000));
 
 fn seconds(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -17,7 +17,7 @@ fn heard(assigned: u32) -> Set {
     let mut set = set();
     set.mode = Mode::Open;
     set.as_of = Some(NOW);
-    set.assignments.reconcile(Statistics { assigned_jobs: assigned, ..Statistics::default() }, NOW);
+    set.assignments.reconcile(Statistics { assigned_jobs: assigned, ..Statistics::default() }, seconds(1000));
     set
 }
 
@@ -44,7 +44,9 @@ fn a_set_that_is_refused_for_good_is_asked_for_once_an_hour_and_one_that_fails_s
     for kind in [ErrorKind::Unauthorized, ErrorKind::NotFound, ErrorKind::Refused, ErrorKind::Quarantined] {
         assert_eq!(after_failure(&error(kind), 1), (Mode::Refused("why".to_owned()), seconds(3600)), "{kind:?}");
     }
-    for kind in [ErrorKind::Unavailable, ErrorKind::RateLimited(NOW), ErrorKind::Paced(NOW), ErrorKind::Conflict] {
+    for kind in
+        [ErrorKind::Unavailable, ErrorKind::RateLimited(seconds(9)), ErrorKind::Paced(seconds(9)), ErrorKind::Conflict]
+    {
         let pauses: Vec<u64> = [1, 2, 3, 20].map(|failures| after_failure(&error(kind), failures).1.as_secs()).into();
         assert_eq!(pauses, [10, 20, 40, 600], "{kind:?}");
         assert_eq!(after_failure(&error(kind), 1).0, Mode::Unavailable("why".to_owned()), "{kind:?}");
@@ -54,7 +56,7 @@ fn a_set_that_is_refused_for_good_is_asked_for_once_an_hour_and_one_that_fails_s
 #[test]
 fn nothing_is_due_for_a_set_that_is_open_being_opened_or_given_back() {
     let mut set = set();
-    assert_eq!(set.due(), Some(Duration::ZERO), "a new one is opened at once");
+    assert_eq!(set.due(), Some(Mono::START), "a new one is opened at once");
     set.opening = true;
     assert_eq!(set.due(), None);
     set.opening = false;
@@ -84,7 +86,7 @@ fn there_is_room_from_when_the_forge_was_told_of_more_than_it_counts_until_it_is
 fn a_set_that_is_not_heard_could_not_have_been_assigned_anything() {
     let (mut unheard, mut failing, mut refused) = (heard(0), heard(0), heard(0));
     unheard.as_of = None;
-    failing.failing_since = Some((NOW, NOW));
+    failing.failing_since = Some((NOW, Wall::default()));
     refused.mode = Mode::Refused(String::new());
     for mut set in [unheard, failing, refused] {
         set.told(5, NOW);

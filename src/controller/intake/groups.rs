@@ -6,12 +6,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tracing::{debug, info};
 
-use super::{Daemon, Outcome, repositories::SeenJob};
+use super::{Intake, Outcome};
 use crate::{
     controller::{
-        container::Container,
-        plan::{Blocked, JobView, Use},
+        plan::{ClassView, JobView, ScopeView, class_for},
         ports::World,
+        time::{Backoff, Mono, Now},
     },
     forge::{Forge, ForgeError, RunnerGroup, Scope},
 };
@@ -21,17 +21,17 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// A runner that fits a job is given it within seconds. One that was idle beside it for so long will not be.
 const PASSED_OVER: Duration = Duration::from_secs(300);
 /// Pauses until such a job is tried again, first and longest: it may have been an outage.
-const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(900), Duration::from_secs(6 * 3600));
+const TRY_AGAIN: Backoff = Backoff::seconds(900, 6 * 3600);
 
 /// What is known of the group that runners of a place join.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
-    /// As last told; none = not told, or there are no groups there.
+    /// As the forge last said; None if it did not, or has no groups there.
     pub group: Option<RunnerGroup>,
     /// The forge was asked, and answered or failed to.
     pub known: bool,
     /// When it is asked next.
-    next_ask: Duration,
+    next_ask: Mono,
 }
 
 /// Why a job gets no runner of ours.
@@ -65,40 +65,40 @@ impl Exclusion {
     }
 }
 
-impl<W: World> Daemon<'_, W> {
+impl<W: World> Intake<'_, W> {
     /// Asks about the groups of places where a job of a public repository waits.
-    pub(super) fn ask_groups_where_due(&mut self, now: Duration) {
-        for name in self.public_scopes() {
-            let Some(place) = self.scopes.get(&name) else { continue };
-            if place.membership.next_ask > now || self.rests_until(&place.target, now).is_some() {
+    pub fn ask_groups_if_due(&mut self, now: Now) {
+        for name in self.public_places() {
+            let Some(place) = self.places.get(&name) else { continue };
+            if place.membership.next_ask > now.mono || self.rests_until(&place.target, now.mono).is_some() {
                 continue;
             }
-            if let Some(place) = self.scopes.get_mut(&name) {
-                place.membership.next_ask = now + ASK_AGAIN;
+            if let Some(place) = self.places.get_mut(&name) {
+                place.membership.next_ask = now.mono + ASK_AGAIN;
             }
             let world = self.world;
-            self.start(async move {
+            self.effects.start(async move {
                 let result = world.forge().runner_group(&name).await;
-                Outcome::GroupTold { scope: name, result }
+                Outcome::Group { scope: name, result }
             });
         }
     }
 
     /// Places with groups where a job of a public repository waits.
-    fn public_scopes(&self) -> BTreeSet<String> {
-        let waits = |job: &&JobView| self.seen(job).is_some_and(|seen| seen.public == Some(true));
+    fn public_places(&self) -> BTreeSet<String> {
+        let waits = |job: &&JobView| self.seen(&job.repository, job.id).is_some_and(|seen| seen.public == Some(true));
         let jobs = self.repositories.values().flat_map(|repository| repository.queued.iter()).filter(waits);
         jobs.map(|job| job.scope.clone()).filter(|scope| has_groups(scope)).collect()
     }
 
     /// Something is still to be told before it is clear which jobs can be run.
     pub(super) fn awaits_groups(&self) -> bool {
-        let known = |scope: &String| self.scopes.get(scope).is_none_or(|place| place.membership.known);
-        !self.public_scopes().iter().all(known)
+        let known = |scope: &String| self.places.get(scope).is_none_or(|place| place.membership.known);
+        !self.public_places().iter().all(known)
     }
 
-    pub(super) fn group_told(&mut self, scope: &str, result: Result<Option<RunnerGroup>, ForgeError>) {
-        let Some(place) = self.scopes.get_mut(scope) else { return };
+    pub(super) fn group_told(&mut self, scope: &str, result: Result<Option<RunnerGroup>, ForgeError>, now: Now) {
+        let Some(place) = self.places.get_mut(scope) else { return };
         place.membership.known = true;
         match result {
             Ok(group) => place.membership.group = group,
@@ -109,22 +109,14 @@ impl<W: World> Daemon<'_, W> {
                 }
                 let target = place.target.clone();
                 debug!(scope, %error, "{scope}: its runner group is not known");
-                self.rests(&target, &error);
+                self.rests(&target, &error, now);
             }
         }
     }
 
-    /// Notes which jobs were queued all the time that a runner which fits them was idle.
-    pub(super) fn note_passed_over(&mut self, now: Duration) {
-        let idle = |container: &Container| match container.use_() {
-            Use::Idle(since) if !container.record.set && !container.has_ended() => Some(since),
-            _ => None,
-        };
-        let idle: Vec<(&str, &str, Duration)> = self
-            .containers
-            .values()
-            .filter_map(|found| Some((found.record.scope.as_str(), found.record.class.as_str(), idle(found)?)))
-            .collect();
+    /// Notes which jobs were queued all the time that a runner which fits them was idle. `idle` = runners that look for
+    /// jobs by themselves: scope, class, and since when they are idle.
+    pub fn note_passed_over(&mut self, idle: &[(&str, &str, Mono)], classes: &[ClassView], now: Now) {
         if idle.is_empty() {
             return;
         }
@@ -132,14 +124,14 @@ impl<W: World> Daemon<'_, W> {
         for job in self.repositories.values().flat_map(|repository| &repository.queued) {
             let here = idle.iter().filter(|(scope, ..)| *scope == job.scope);
             let Some(since) = here
-                .filter(|(_, class, _)| self.class_of(job).as_deref() == Some(*class))
+                .filter(|(_, class, _)| self.class_of(classes, job).as_deref() == Some(*class))
                 .map(|(.., since)| *since)
                 .min()
             else {
                 continue;
             };
-            let beside = job.looked_at.saturating_sub(since.max(job.first_seen));
-            if job.blocked.is_none() && self.excluded(job, now).is_none() && beside >= PASSED_OVER {
+            let beside = job.looked_at - since.max(job.first_seen);
+            if job.blocked.is_none() && self.excluded(job, now.mono).is_none() && beside >= PASSED_OVER {
                 passed.push((job.repository.clone(), job.id));
             }
         }
@@ -147,20 +139,29 @@ impl<W: World> Daemon<'_, W> {
             let seen = self.repositories.get_mut(&repository).and_then(|repository| repository.seen.get_mut(&job));
             let Some(seen) = seen else { continue };
             seen.passed_over += 1;
-            seen.given_up_until = now + super::backoff(TRY_AGAIN.0, seen.passed_over, TRY_AGAIN.1);
+            seen.given_up_until = now.mono + TRY_AGAIN.after(seen.passed_over);
             info!(repository, job, times = seen.passed_over, "{repository}: an idle runner is not given job {job}");
         }
     }
 
-    fn seen(&self, job: &JobView) -> Option<&SeenJob> {
-        self.repositories.get(&job.repository)?.seen.get(&job.id)
+    /// The class that serves a job.
+    pub(super) fn class_of(&self, classes: &[ClassView], job: &JobView) -> Option<String> {
+        let target = self.target_of(&job.scope)?;
+        let scope = ScopeView {
+            name: job.scope.clone(),
+            target: target.name.clone(),
+            held_until: None,
+            looked_at: None,
+            classes: target.classes.iter().cloned().collect(),
+        };
+        class_for(classes, &scope, &job.labels).map(|class| class.name.clone())
     }
 
     /// Why no runner of ours would be given this job, if so.
-    pub(super) fn excluded(&self, job: &JobView, now: Duration) -> Option<Exclusion> {
-        let seen = self.seen(job)?;
+    pub(super) fn excluded(&self, job: &JobView, now: Mono) -> Option<Exclusion> {
+        let seen = self.seen(&job.repository, job.id)?;
         if seen.public == Some(true) && has_groups(&job.scope) {
-            let membership = &self.scopes.get(&job.scope)?.membership;
+            let membership = &self.places.get(&job.scope)?.membership;
             if !membership.known {
                 return Some(Exclusion::Asking);
             }
@@ -169,28 +170,6 @@ impl<W: World> Daemon<'_, W> {
             }
         }
         (seen.given_up_until > now).then_some(Exclusion::PassedOver)
-    }
-
-    /// The queued jobs as planning is to see them.
-    pub(super) fn queued_jobs(&self, now: Duration) -> Vec<JobView> {
-        let jobs = self.repositories.values().flat_map(|repository| &repository.queued);
-        jobs.map(|job| {
-            let excluded = || self.excluded(job, now).map(|_| Blocked::Excluded);
-            JobView { blocked: job.blocked.or_else(excluded), ..job.clone() }
-        })
-        .collect()
-    }
-
-    /// Repositories whose jobs no runner of ours is given, and why.
-    pub(super) fn exclusions(&self, now: Duration) -> Vec<String> {
-        let told = |(name, job): (&String, &JobView)| {
-            // While one is tried again, it is as it was.
-            let passed_over = || self.seen(job).filter(|seen| seen.passed_over > 0).map(|_| Exclusion::PassedOver);
-            let found = self.excluded(job, now).or_else(passed_over).filter(|found| *found != Exclusion::Asking)?;
-            Some(format!("{name}: its jobs get no runner: {}", found.told(name)))
-        };
-        let jobs = self.repositories.iter().flat_map(|(name, known)| known.queued.iter().map(move |job| (name, job)));
-        jobs.filter(|(_, job)| job.blocked.is_none()).filter_map(told).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{info, warn};
 
-use super::Daemon;
+use super::{Container, Fleet};
 use crate::{
     controller::{
         cause::Cause,
-        container::Container,
         ports::{PortError, Records, Systemd, Unit, UnitState, World},
         record::{Record, Stage, Timeline},
+        time::Now,
     },
     handover::{ContainerName, ContainerRecord},
 };
@@ -18,12 +18,13 @@ use crate::{
 /// Tries to reach systemd at start, one a second.
 const TRIES: u32 = 30;
 
-impl<W: World> Daemon<'_, W> {
-    pub(super) async fn adopt(&mut self) -> Result<(), PortError> {
+impl<W: World> Fleet<'_, W> {
+    /// Takes over what there is. `clock` tells when that is: systemd may take its time to answer.
+    pub async fn adopt(&mut self, clock: impl Fn() -> Now) -> Result<(), PortError> {
         let records = self.world.records().load()?;
         let handed_over = self.world.records().handed_over()?;
         let mut units = self.units_at_start().await?;
-        let now = self.now();
+        let now = clock();
         for record in records {
             let unit = units.remove(&record.name);
             self.adopt_record(record, unit, now);
@@ -66,7 +67,7 @@ impl<W: World> Daemon<'_, W> {
         Ok(units.into_iter().filter(there).map(|unit| (unit.name.clone(), unit)).collect())
     }
 
-    fn adopt_record(&mut self, mut record: Record, unit: Option<Unit>, now: Duration) {
+    fn adopt_record(&mut self, mut record: Record, unit: Option<Unit>, now: Now) {
         let name = record.name.clone();
         let rebooted = record.boot_id != self.boot_id;
         if unit.is_some() && record.stage == Stage::Minting {
@@ -74,10 +75,9 @@ impl<W: World> Daemon<'_, W> {
             record.stage = Stage::Started;
         }
         let ended = matches!(record.stage, Stage::Settling { .. });
-        let mut container = Container::new(record, now);
+        let mut container = Container::new(record, now.mono);
         if let Some(unit) = &unit {
-            let wall_ms = self.wall_ms();
-            container.unit_is(unit.state, wall_ms, now);
+            container.unit_is(unit.state, now.wall.as_millis(), now.mono);
         }
         info!(container = %name, phase = %container.phase, unit = unit.is_some(), "adopted");
         if ended {
@@ -96,8 +96,8 @@ impl<W: World> Daemon<'_, W> {
             }
             Some(_) => self.follow(&name),
             None if ended => {}
-            None if rebooted => self.end(&name, Cause::HostRebooted),
-            None => self.unit_ended(&name),
+            None if rebooted => self.end(&name, Cause::HostRebooted, now),
+            None => self.unit_ended(&name, now),
         }
     }
 
@@ -118,6 +118,13 @@ impl<W: World> Daemon<'_, W> {
             stage: Stage::Started,
             boot_id: self.boot_id.clone(),
             timeline: Timeline::default(),
+        }
+    }
+
+    /// Takes over the records alone, to see what they say: nothing is followed, and nothing will be driven.
+    pub fn read_records(&mut self, now: Now) {
+        for record in self.world.records().load().unwrap_or_default() {
+            self.containers.insert(record.name.clone(), Container::new(record, now.mono));
         }
     }
 }

@@ -1,19 +1,20 @@
 //! One container as the controller sees it now: its record, and what was heard since.
 
-use std::{sync::Arc, time::Duration};
-
 use futures_util::future::AbortHandle;
 use tracing::{info, warn};
 
-use super::{
-    cause::Cause,
-    phase::Phase,
-    plan::Use,
-    ports::UnitState,
-    record::{Record, Stage},
-    status::Finished,
-};
+use super::settling::Settling;
 use crate::{
+    controller::{
+        cause::{Cause, Evidence},
+        phase::Phase,
+        plan::Use,
+        ports::{UnitState, World},
+        record::{Record, Stage},
+        status::Finished,
+        time::Mono,
+    },
+    forge::{Deletion, Forge, ForgeError, Job, SetKey},
     guest::event::{JobResult, Trouble, What},
     handover::Ending,
 };
@@ -28,17 +29,17 @@ pub struct Container {
     pub record: Record,
     /// Where it is in its life.
     pub phase: Phase,
-    /// Since when, monotonic.
-    pub phase_since: Duration,
-    /// When its unit was asked for, monotonic: the boot deadline counts from here.
-    pub asked_at: Duration,
+    /// Since when.
+    pub phase_since: Mono,
+    /// When its unit was asked for: the boot deadline counts from here.
+    pub asked_at: Mono,
     /// Round of the loop in which systemd was last known to have taken a request for its unit; a listing begun
     /// before says nothing about it.
     pub requested_in: u64,
     /// An effect of its own is under way (registering, starting, stopping, retiring, settling).
     pub in_flight: bool,
     /// Do nothing for it before this time (after a failed effect).
-    pub not_before: Duration,
+    pub not_before: Mono,
     /// The forge refused to delete its registration: it has a job, whatever the guest says.
     pub believed_busy: bool,
     /// Display name of the job its runner took, as the guest says.
@@ -66,21 +67,13 @@ pub struct Container {
     pub reason: Option<String>,
     /// Ends the following of its guest.
     pub feed: Option<AbortHandle>,
-    /// Tries to remove the registration so far.
-    pub settle_tries: u32,
-    /// The registration is known to be gone.
-    pub deregistered: bool,
-    /// The forge was asked how the job ended.
-    pub concluded: bool,
-    /// What the history does not hold yet.
-    pub unkept: Option<Arc<Finished>>,
-    /// Tries to write that so far.
-    pub keep_tries: u32,
+    /// How far what is left of it is cleared up.
+    pub settling: Settling,
 }
 
 impl Container {
     /// A container as its record alone tells.
-    pub fn new(record: Record, now: Duration) -> Self {
+    pub fn new(record: Record, now: Mono) -> Self {
         // A job that was ended with its container has failed in the forge's word, which is not why.
         let by_operator = Cause::StoppedByOperator;
         let stopped =
@@ -92,7 +85,7 @@ impl Container {
             asked_at: now,
             requested_in: 0,
             in_flight: false,
-            not_before: Duration::ZERO,
+            not_before: Mono::START,
             believed_busy: false,
             said_job: None,
             result: None,
@@ -106,16 +99,12 @@ impl Container {
             stopped,
             reason: None,
             feed: None,
-            settle_tries: 0,
-            deregistered: false,
-            concluded: false,
-            unkept: None,
-            keep_tries: 0,
+            settling: Settling::BEFORE,
         }
     }
 
     /// Moves on, if that is a way forward; says so in the journal. False if nothing changed.
-    pub fn advance(&mut self, to: Phase, now: Duration) -> bool {
+    pub fn advance(&mut self, to: Phase, now: Mono) -> bool {
         // Going back is no news: a signal came late, or the guest told its story again.
         let Ok(phase) = self.phase.to(to) else { return false };
         info!(
@@ -134,6 +123,11 @@ impl Container {
     /// The unit is gone, or was never asked for.
     pub fn has_ended(&self) -> bool {
         matches!(self.record.stage, Stage::Settling { .. })
+    }
+
+    /// The scale set of its class and scope.
+    pub fn set_key(&self) -> SetKey {
+        SetKey { class: self.record.class.clone(), scope: self.record.scope.clone() }
     }
 
     /// Its runner took a job.
@@ -175,13 +169,85 @@ impl Container {
         self.exit_status.clone_from(&ending.exit_status);
     }
 
+    /// What is known of its end, and what the controller decided before.
+    pub fn evidence<'a>(&self, decided: Option<Cause>, ending: Option<&'a Ending>) -> Evidence<'a> {
+        Evidence {
+            decided,
+            ending,
+            had_job: self.had_job(),
+            conclusion: None,
+            stopped: self.stopped,
+            unheard: self.is_unheard(),
+            result: self.result,
+            job_ended: self.record.timeline.job_ended_ms.is_some(),
+            trouble: self.trouble,
+        }
+    }
+
+    /// Removes its registration by id, or by name when the answer with the id was lost.
+    pub fn deregister<'w, W: World>(
+        &self,
+        world: &'w W,
+    ) -> impl Future<Output = Result<Deletion, ForgeError>> + use<'w, W> {
+        let record = &self.record;
+        let (scope, runner, id) = (record.scope.clone(), record.runner_name.clone(), record.runner_id);
+        async move {
+            let id = match id {
+                Some(id) => id,
+                None => match world.forge().find_runner(&scope, &runner).await? {
+                    Some(found) => found.id,
+                    None => return Ok(Deletion::AlreadyGone),
+                },
+            };
+            world.forge().delete_runner(&scope, id).await
+        }
+    }
+
+    /// All that is known of it, with the job its runner had. `elsewhere` = the forge says that the job it was booted for
+    /// went to another runner.
+    pub fn finished(&self, job: Option<&Job>, elsewhere: bool, wall_ms: u64) -> Finished {
+        let record = &self.record;
+        let mut timeline = record.timeline.clone();
+        if let Some(created) = job.and_then(|job| job.created_at) {
+            // The record's is that of the job it was booted for, which may have been another.
+            timeline.queued_ms = u64::try_from(created.as_millis()).ok();
+        }
+        let (job_id, job_name) = match (job, &self.said_job) {
+            (Some(job), _) => (Some(job.id), job.name.clone()),
+            // It took a job that is not the one it was booted for, and that was over before a look saw it running.
+            (None, said) if record.took.is_none() && (said.is_some() || elsewhere && self.had_job()) => {
+                (None, said.clone().unwrap_or_default())
+            }
+            (None, _) => (record.took.or(record.job_id), record.job_name.clone()),
+        };
+        Finished {
+            name: record.name.to_string(),
+            class: record.class.clone(),
+            repo: record.repository().unwrap_or(&record.scope).to_owned(),
+            scope: record.scope.clone(),
+            job_id,
+            job_name,
+            conclusion: job.and_then(|job| job.conclusion.clone()),
+            cause: self.cause().unwrap_or(Cause::Unknown),
+            reason: self.reason.clone(),
+            runner_name: record.runner_name.clone(),
+            subnet: record.subnet.to_string(),
+            service_result: self.service_result.clone(),
+            exit_status: self.exit_status.clone(),
+            memory_peak: self.memory_peak,
+            cpu_us: self.cpu_us,
+            timeline,
+            concluded_ms: wall_ms,
+        }
+    }
+
     /// Its unit was active, and its guest was never heard.
     pub fn is_unheard(&self) -> bool {
         self.record.timeline.active_ms.is_some() && self.record.timeline.booted_ms.is_none()
     }
 
     /// Takes in a unit's state. The end of a unit is not handled here.
-    pub fn unit_is(&mut self, state: UnitState, wall_ms: u64, now: Duration) -> bool {
+    pub fn unit_is(&mut self, state: UnitState, wall_ms: u64, now: Mono) -> bool {
         let phase = match state {
             UnitState::Activating => Phase::Preparing,
             UnitState::Active => {
@@ -200,7 +266,7 @@ impl Container {
     }
 
     /// Takes in a guest's event; true if it took a job just now.
-    pub fn guest_said(&mut self, what: &What, at_ms: u64, now: Duration) -> bool {
+    pub fn guest_said(&mut self, what: &What, at_ms: u64, now: Mono) -> bool {
         let timeline = &mut self.record.timeline;
         match what {
             What::Booted => {
@@ -258,10 +324,12 @@ impl Container {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
     use crate::controller::record::Timeline;
 
-    const NOW: Duration = Duration::from_secs(100);
+    const NOW: Mono = Mono::after_start(Duration::from_secs(100));
 
     fn container() -> Container {
         let record = Record {

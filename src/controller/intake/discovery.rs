@@ -4,67 +4,74 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{Daemon, Outcome, backoff};
+use super::{Event, Intake, Outcome};
 use crate::{
-    controller::ports::World,
+    controller::{
+        ports::World,
+        time::{Backoff, Now},
+    },
     forge::{self, Forge, ForgeError, selection},
 };
 
 /// Pauses after failed listings, first and longest.
-const RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
+const RETRY: Backoff = Backoff::seconds(15, 600);
 /// Time between the first looks at repositories found together: well below what the forge allows a minute.
 const APART: Duration = Duration::from_millis(400);
 
-impl<'w, W: World> Daemon<'w, W> {
-    pub(super) fn discover_where_due(&mut self, now: Duration) {
+impl<W: World> Intake<'_, W> {
+    /// Lists the repositories of targets where that is due.
+    pub fn discover_if_due(&mut self, now: Now) {
         let due: Vec<String> = self
             .targets
             .iter()
-            .filter(|(_, target)| target.next_discovery.is_some_and(|at| at <= now))
+            .filter(|(_, target)| target.next_discovery.is_some_and(|at| at <= now.mono))
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            let rests_until = self.rests_until(&name, now);
+            let rests_until = self.rests_until(&name, now.mono);
             let Some(target) = self.targets.get_mut(&name) else { continue };
             target.next_discovery = rests_until;
             if rests_until.is_some() {
                 continue;
             }
             let world = self.world;
-            self.start(async move {
+            self.effects.start(async move {
                 let result = world.forge().discover(&name).await;
                 Outcome::Discovered { target: name, result }
             });
         }
     }
 
-    pub(super) fn discovered(&mut self, name: &str, result: Result<Vec<forge::Repository>, ForgeError>) {
-        let (now, wall_ms) = (self.now(), self.wall_ms());
+    pub(super) fn discovered(
+        &mut self,
+        name: &str,
+        result: Result<Vec<forge::Repository>, ForgeError>,
+        now: Now,
+    ) -> Option<Event> {
         let listed = match result {
             Ok(listed) => listed,
             Err(error) => {
-                self.rests(name, &error);
-                let rests_until = self.rests_until(name, now);
-                let Some(target) = self.targets.get_mut(name) else { return };
+                self.rests(name, &error, now);
+                let rests_until = self.rests_until(name, now.mono);
+                let target = self.targets.get_mut(name)?;
                 target.failures += 1;
-                let pause = backoff(RETRY.0, target.failures, RETRY.1);
-                target.next_discovery = Some(rests_until.unwrap_or(now + pause));
+                let pause = RETRY.after(target.failures);
+                target.next_discovery = Some(rests_until.unwrap_or(now.mono + pause));
                 warn!(target = name, failures = target.failures, %error, "{name}: its repositories cannot be listed: {error}");
                 target.last_error = Some(error.message);
-                return;
+                return None;
             }
         };
         let explicit: BTreeSet<String> =
             self.targets.keys().filter(|name| name.contains('/')).map(|name| name.to_ascii_lowercase()).collect();
-        let wall = Duration::from_millis(wall_ms);
-        let Some(target) = self.targets.get_mut(name) else { return };
+        let target = self.targets.get_mut(name)?;
         target.failures = 0;
         target.last_error = None;
-        target.discovered_ms = Some(wall_ms);
-        target.next_discovery = Some(now + target.settings.rediscover);
+        target.discovered_ms = Some(now.wall.as_millis());
+        target.next_discovery = Some(now.mono + target.settings.rediscover);
         let served: Vec<forge::Repository> = listed
             .into_iter()
-            .filter(|repository| selection::serves(&target.settings, repository, wall))
+            .filter(|repository| selection::serves(&target.settings, repository, now.wall.since_epoch()))
             .filter(|repository| !explicit.contains(&repository.name.to_ascii_lowercase()))
             .collect();
         let names: BTreeSet<&str> = served.iter().map(|repository| repository.name.as_str()).collect();
@@ -82,13 +89,13 @@ impl<'w, W: World> Daemon<'w, W> {
         for repository in &served {
             if let Some(known) = self.repositories.get_mut(&repository.name) {
                 known.public = repository.public;
-                known.give_another_chance(now);
+                known.give_another_chance(now.mono);
             } else {
                 info!(target = name, repository = repository.name, "{}: found", repository.name);
-                self.add_repository(name, &repository.name, repository.public, now + APART * fresh);
+                self.add_repository(name, &repository.name, repository.public, now.mono + APART * fresh);
                 fresh += 1;
             }
         }
-        self.forget_unused_scopes();
+        Some(Event::Listed)
     }
 }

@@ -1,11 +1,9 @@
-//! What the operator named: repositories to look at, and places to register runners with.
+//! Targets: what the operator configured to be served, and the credential each is asked with.
 
-use std::time::Duration;
-
-use super::Daemon;
+use super::Intake;
 use crate::{
     config::{self, TargetKind},
-    controller::ports::World,
+    controller::{ports::World, time::Mono},
 };
 
 /// A configured target as the controller knows it.
@@ -13,8 +11,8 @@ use crate::{
 pub(super) struct Target {
     /// What the operator decided.
     pub settings: config::Target,
-    /// When its repositories are listed next; `None` = never, or just now.
-    pub next_discovery: Option<Duration>,
+    /// When its repositories are listed next; None if never, or just now.
+    pub next_discovery: Option<Mono>,
     /// When they were last listed, by the wall clock in milliseconds.
     pub discovered_ms: Option<u64>,
     /// Listings failed in a row.
@@ -30,29 +28,21 @@ impl Target {
     }
 }
 
-impl<W: World> Daemon<'_, W> {
-    /// Takes the targets from the settings: explicit repositories and organisations are there from the start.
+impl<W: World> Intake<'_, W> {
+    /// Takes the targets from the settings.
     pub(super) fn configure_targets(&mut self) {
         for settings in self.settings.targets.clone() {
             let name = settings.name.clone();
+            let (kind, with_repositories) = (settings.kind, settings.registers_with_repositories());
             let mut target =
                 Target { settings, next_discovery: None, discovered_ms: None, failures: 0, last_error: None };
-            if target.is_discovered() {
-                target.next_discovery = Some(Duration::ZERO);
-            }
-            let (kind, with_repositories) = (target.settings.kind, target.settings.registers_with_repositories());
+            target.next_discovery = target.is_discovered().then_some(Mono::START);
             self.targets.insert(name.clone(), target);
             if kind == TargetKind::Repository {
-                self.add_repository(&name, &name, None, Duration::ZERO);
+                self.add_repository(&name, &name, None, Mono::START);
             } else if !with_repositories {
-                self.add_scope(&name, &name, false);
+                self.add_place(&name, &name, false);
             }
         }
-    }
-
-    /// The target that a runner registered with `scope` serves. Of a repository nobody serves any more, its owner's.
-    pub(super) fn target_of(&self, scope: &str) -> Option<&Target> {
-        let named = self.scopes.get(scope).map(|place| place.target.as_str());
-        named.or(scope.split('/').next()).and_then(|name| self.targets.get(name))
     }
 }
