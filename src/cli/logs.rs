@@ -7,15 +7,13 @@ use std::{
 };
 
 use anyhow::Context;
+use api::v1::{Containers, Entries};
+use contract::ContainerName;
+use controller::record::Timeline;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{block_on, client::Reach, conclude, journal::Journal};
-use crate::{
-    api::v1::{Containers, Entries},
-    controller::record::Timeline,
-    handover::ContainerName,
-};
 
 /// Lines from so long before a container was recorded belong to it, and from so long after it ended.
 const MARGIN: Duration = Duration::from_secs(5);

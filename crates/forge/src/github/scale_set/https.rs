@@ -1,0 +1,87 @@
+//! The real wire: HTTP/1.1 over TLS with the host's root certificates, the same stack octocrab stands on.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::crypto::ring;
+
+use super::wire::{Answer, NoAnswer, Request, Wire};
+use crate::github::octocrab::chain;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A poll is silent for most of a minute; this finds out sooner than its timeout that nobody is there any more.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_TRIES: u32 = 3;
+const IDLE: Duration = Duration::from_secs(90);
+
+/// The wire to the Actions service.
+#[derive(Debug, Clone)]
+pub struct Https {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Https {
+    /// A client that trusts the host's root certificates. Plain `http://` URLs work as well: a GitHub in a lab.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_TRIES));
+        let tls = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(Arc::new(ring::default_provider()))
+            .context("the host's root certificates cannot be read. Remedy: install ca-certificates")?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            // A request that was not carried out because an idle connection had closed is sent once more.
+            .retry_canceled_requests(true)
+            .build(tls);
+        Ok(Self { client })
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, NoAnswer> {
+        let no_answer = |error: &dyn std::error::Error| NoAnswer(chain(error));
+        let mut built = http::Request::new(Full::from(request.body.unwrap_or_default()));
+        *built.method_mut() = request.method;
+        *built.uri_mut() = request.url.as_str().parse().map_err(|error| no_answer(&error))?;
+        *built.headers_mut() = request.headers;
+        let response = self.client.request(built).await.map_err(|error| no_answer(&error))?;
+        Answer::read(response).await
+    }
+}
+
+impl Wire for Https {
+    async fn send(&self, request: Request) -> Result<Answer, NoAnswer> {
+        let timeout = request.timeout;
+        tokio::time::timeout(timeout, self.exchange(request))
+            .await
+            .unwrap_or_else(|_| Err(NoAnswer(format!("no answer within {} s", timeout.as_secs()))))
+    }
+
+    fn now(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // Without dice the waits are merely less spread.
+        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        u64::from_ne_bytes(bytes)
+    }
+}
