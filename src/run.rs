@@ -1,4 +1,4 @@
-//! The real controller: real edges around the loop, HTTP beside it, the service manager told how it goes.
+//! The real controller: real ports around the loop, HTTP beside it, the service manager told how it goes.
 
 use std::{
     fs,
@@ -18,12 +18,12 @@ use api::{
 };
 use controller::{
     clock::RealClock,
-    daemon::{Command, Daemon},
-    edges::World,
+    daemon::Daemon,
     guests::GuestSockets,
     history::{History, Reader},
     host_name::host_name,
     ledger::Ledger,
+    operation::Command,
     runner_version,
     status::Status,
     systemd::SystemdBus,

@@ -13,10 +13,9 @@ use axum::{
     routing::{get, post},
 };
 use controller::{
-    daemon::Command,
     event::{Event, What},
     history::{ClassMemory, Filter, MOST, Summary, Window, summarise},
-    operation::{Denied, Done, Operation, Order},
+    operation::{Command, Denied, Done, Operation, Order},
     status::{ActiveContainer, Finished, QueuedJob, Status},
 };
 use rmcp::schemars;

@@ -10,7 +10,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HOST_NAME, Simulation, edges::SimWorld, simulate};
+use crate::{HOST_NAME, Simulation, ports::SimWorld, simulate};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, params_from_iter};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{cause::Cause, edges::EdgeError, record::between, status::Finished};
+use crate::{cause::Cause, ports::PortError, record::between, status::Finished};
 
 /// Its file, in the state directory.
 const FILE: &str = "history.sqlite";
@@ -120,12 +120,12 @@ pub struct Store {
 
 impl Store {
     /// For writing. Made if it is not there; one that is damaged is set aside, and a new one begun.
-    pub fn open(state_dir: &Path) -> Result<Self, EdgeError> {
+    pub fn open(state_dir: &Path) -> Result<Self, PortError> {
         Self::open_or_begin(state_dir, Self::open_at)
     }
 
     /// The same after a failure: looked through, because damage in its middle does not show when it is opened.
-    pub fn open_suspect(state_dir: &Path) -> Result<Self, EdgeError> {
+    pub fn open_suspect(state_dir: &Path) -> Result<Self, PortError> {
         Self::open_or_begin(state_dir, |path| {
             let store = Self::open_at(path)?;
             let found: String = store.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -133,7 +133,7 @@ impl Store {
         })
     }
 
-    fn open_or_begin(state_dir: &Path, open: impl Fn(&Path) -> rusqlite::Result<Self>) -> Result<Self, EdgeError> {
+    fn open_or_begin(state_dir: &Path, open: impl Fn(&Path) -> rusqlite::Result<Self>) -> Result<Self, PortError> {
         let path = state_dir.join(FILE);
         match open(&path) {
             Err(error) if is_damaged(&error) => {
@@ -148,10 +148,10 @@ impl Store {
         .and_then(Self::of_this_version)
     }
 
-    fn of_this_version(self) -> Result<Self, EdgeError> {
+    fn of_this_version(self) -> Result<Self, PortError> {
         match self.version().map_err(|error| said(&error))? {
             later if later > VERSION => {
-                Err(EdgeError(format!("the database is of a later version ({later}) of this program")))
+                Err(PortError(format!("the database is of a later version ({later}) of this program")))
             }
             _ => Ok(self),
         }
@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// For reading alone. `None` = there is none yet.
-    pub fn open_to_read(state_dir: &Path) -> Result<Option<Self>, EdgeError> {
+    pub fn open_to_read(state_dir: &Path) -> Result<Option<Self>, PortError> {
         let path = state_dir.join(FILE);
         if !path.exists() {
             return Ok(None);
@@ -199,8 +199,8 @@ impl Store {
     }
 
     /// Writes an entry, durably. One that is there already stays as it is.
-    pub fn keep(&self, ended: &Finished) -> Result<(), EdgeError> {
-        let document = serde_json::to_string(ended).map_err(|error| EdgeError(error.to_string()))?;
+    pub fn keep(&self, ended: &Finished) -> Result<(), PortError> {
+        let document = serde_json::to_string(ended).map_err(|error| PortError(error.to_string()))?;
         self.connection
             .execute(
                 "INSERT INTO ended (runner_name, container, class, repo, cause, job_id, ended_ms, document)
@@ -221,14 +221,14 @@ impl Store {
     }
 
     /// Forgets what ended before this time.
-    pub fn prune(&self, before_ms: u64) -> Result<usize, EdgeError> {
+    pub fn prune(&self, before_ms: u64) -> Result<usize, PortError> {
         self.connection
             .execute("DELETE FROM ended WHERE ended_ms < ?1", [signed(before_ms)])
             .map_err(|error| said(&error))
     }
 
     /// The entries that pass, the last ended first.
-    pub fn find(&self, filter: &Filter) -> Result<Vec<Finished>, EdgeError> {
+    pub fn find(&self, filter: &Filter) -> Result<Vec<Finished>, PortError> {
         let (conditions, values) = conditions(filter);
         let limit = filter.limit.map_or(100, |limit| limit as usize).clamp(1, MOST);
         let text = format!("SELECT document FROM ended{conditions} ORDER BY ended_ms DESC, runner_name LIMIT {limit}");
@@ -238,11 +238,11 @@ impl Store {
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
         let documents = read().map_err(|error| said(&error))?;
-        documents.iter().map(|text| serde_json::from_str(text).map_err(|error| EdgeError(error.to_string()))).collect()
+        documents.iter().map(|text| serde_json::from_str(text).map_err(|error| PortError(error.to_string()))).collect()
     }
 
     /// What sums are made of, of what ended since then, oldest first, and whether there was more.
-    pub fn rows(&self, since_ms: u64) -> Result<(Vec<Row>, bool), EdgeError> {
+    pub fn rows(&self, since_ms: u64) -> Result<(Vec<Row>, bool), PortError> {
         let read = || {
             let mut statement = self.connection.prepare(
                 "SELECT class, repo, cause, document ->> '$.job_name',
@@ -323,12 +323,12 @@ fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn failed(path: &Path, error: &dyn std::fmt::Display) -> EdgeError {
-    EdgeError(format!("{}: {error}", path.display()))
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> PortError {
+    PortError(format!("{}: {error}", path.display()))
 }
 
-fn said(error: &rusqlite::Error) -> EdgeError {
-    EdgeError(error.to_string())
+fn said(error: &rusqlite::Error) -> PortError {
+    PortError(error.to_string())
 }
 
 #[cfg(test)]
