@@ -34,7 +34,7 @@ use super::{
 use crate::{
     api::{self, Events, Measures, Sources, Written},
     config::{self, Problems, Settings, Template, token_file::SecretFile},
-    forge::github::{OctocrabExchange, ScaleSets, Session, scale_set::https::Https},
+    forge::github::{Https, ScaleSets, Session},
     history::{History, Reader},
     watch::runner_version,
     webhook::{self, Counters, Hint, Secret},
@@ -209,7 +209,7 @@ async fn tell_service_manager(mut status: watch::Receiver<Status>) {
 struct RealWorld {
     clock: RealClock,
     forge: Rc<RealForge>,
-    sets: ScaleSets<Session<OctocrabExchange>, Https>,
+    sets: ScaleSets<Session<Https>, Https>,
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
@@ -234,7 +234,7 @@ impl RealWorld {
 impl World for RealWorld {
     type Clock = RealClock;
     type Forge = RealForge;
-    type Sets = ScaleSets<Session<OctocrabExchange>, Https>;
+    type Sets = ScaleSets<Session<Https>, Https>;
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;

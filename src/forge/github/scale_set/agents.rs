@@ -7,10 +7,12 @@ use super::{
     models::{AgentModel, JitModel, Listing, read},
     registry::SETS,
     service::{Service, ServiceCall, refused, type_name},
-    wire::Wire,
 };
 use crate::{
-    forge::{Deletion, ErrorKind, ForgeError, Minted, github::transport::Transport},
+    forge::{
+        Deletion, ErrorKind, ForgeError, Minted,
+        github::{transport::Transport, wire::Wire},
+    },
     handover::Grant,
 };
 

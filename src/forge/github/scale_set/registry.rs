@@ -9,9 +9,11 @@ use tracing::warn;
 use super::{
     models::{Group, Listing, SetModel, Statistics, read},
     service::{Service, ServiceCall},
-    wire::Wire,
 };
-use crate::forge::{ErrorKind, ForgeError, github::transport::Transport};
+use crate::forge::{
+    ErrorKind, ForgeError,
+    github::{transport::Transport, wire::Wire},
+};
 
 /// Path of all scale sets.
 pub(super) const SETS: &str = "_apis/runtime/runnerscalesets";

@@ -11,13 +11,13 @@ use super::{
     SetSpec,
     bootstrap::{self, Connection},
     models::{Trouble, without_mark},
-    wire::{Answer, Request, Wire},
 };
 use crate::forge::{
     ErrorKind, ForgeError,
     github::{
         refusal,
-        transport::{CALL_TIMEOUT, Transport},
+        transport::Transport,
+        wire::{Answer, CALL_TIMEOUT, Request, Wire},
     },
 };
 

@@ -1,4 +1,4 @@
-//! The real wire: HTTP/1.1 over TLS with the host's root certificates, the same stack octocrab stands on.
+//! The real wire: HTTP/1.1 over TLS with the host's root certificates.
 
 use std::{
     sync::Arc,
@@ -16,15 +16,17 @@ use hyper_util::{
 use rustls::crypto::ring;
 
 use super::wire::{Answer, NoAnswer, Request, Wire};
-use crate::forge::github::octocrab::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A poll is silent for most of a minute; this finds out sooner than its timeout that nobody is there any more.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_TRIES: u32 = 3;
 const IDLE: Duration = Duration::from_secs(90);
+/// What to do where the server has a certificate of an authority of one's own.
+const UNKNOWN_ISSUER: &str = ". Remedy: add the authority that signed the server's certificate to those this host \
+                              trusts, then restart the controller";
 
-/// The wire to the Actions service.
+/// The wire to GitHub: its REST API and its Actions service. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Https {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -56,12 +58,8 @@ impl Https {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, NoAnswer> {
-        let no_answer = |error: &dyn std::error::Error| NoAnswer(chain(error));
-        let mut built = http::Request::new(Full::from(request.body.unwrap_or_default()));
-        *built.method_mut() = request.method;
-        *built.uri_mut() = request.url.as_str().parse().map_err(|error| no_answer(&error))?;
-        *built.headers_mut() = request.headers;
-        let response = self.client.request(built).await.map_err(|error| no_answer(&error))?;
+        let request = request.into_http()?.map(Full::from);
+        let response = self.client.request(request).await.map_err(|error| NoAnswer(chain(&error)))?;
         Answer::read(response).await
     }
 }
@@ -84,4 +82,21 @@ impl Wire for Https {
         let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
         u64::from_ne_bytes(bytes)
     }
+}
+
+/// An error with its causes, without repeating what a cause already said.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    if text.contains("UnknownIssuer") {
+        text.push_str(UNKNOWN_ISSUER);
+    }
+    text
 }
