@@ -5,8 +5,9 @@ CARGO ?= cargo
 PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/gha-runner-controller
 # Of the whole workspace, whichever test it is: with one set of features nothing is compiled twice.
 TEST = $(CARGO) test --release --locked --workspace
-# The tests of a member.
-tests_of = $(patsubst tests/$(1)/tests/%.rs,--test %,$(patsubst %/main.rs,%.rs,$(wildcard tests/$(1)/tests/*.rs tests/$(1)/tests/*/main.rs)))
+# The tests of a counterpart itself.
+tests_of = $(patsubst testing/$(1)/tests/%.rs,--test %,$(patsubst %/main.rs,%.rs,$(wildcard testing/$(1)/tests/*.rs testing/$(1)/tests/*/main.rs)))
+END_TO_END = $(patsubst tests/root/%.rs,--test %,$(filter-out tests/root/limits.rs,$(wildcard tests/root/*.rs)))
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
@@ -60,7 +61,7 @@ containers: build ## container units on a real systemd host, without a controlle
 	$(TEST) --test containers $(ALONE)
 
 breakout: build ## what jobs could try against the host and each other (BREAKOUT_UPDATE=1 writes docs/security.md) (root)
-	$(TEST) $(call tests_of,breakout) $(ALONE) --nocapture
+	$(TEST) --test breakout $(ALONE) --nocapture
 
 leaks: build ## 500 container lives in a row, 20 at once, and nothing is left; `end-to-end` has 60 (LIVES=n) (root)
 	LIVES=$${LIVES:-500} $(TEST) --test leaks $(ALONE) --nocapture
@@ -69,7 +70,7 @@ limits: build ## limits in a virtual machine, where the kernel enforces them (ro
 	$(TEST) --test limits $(ALONE) --nocapture
 
 end-to-end: build ## the product in the lab against the simulated GitHub (root)
-	$(TEST) $(call tests_of,end-to-end) --no-fail-fast $(ALONE)
+	$(TEST) $(END_TO_END) --no-fail-fast $(ALONE)
 
 newer-host: build ## who may do what where the host's systemd is newer (257, Debian 13); GHA_LAB_SUITE does so for any suite (root)
 	GHA_LAB_SUITE=trixie $(TEST) --test trust $(ALONE)

@@ -98,7 +98,7 @@ in
       };
     };
 
-  # What a test script begins with: `play` is a scenario of tests/end-to-end/src/scenario.rs, played on the host.
+  # What a test script begins with: `play` is a scenario of testing/stage/src/scenario.rs, played on the host.
   prelude = ''
     def play(scenario):
         print(host.succeed("scenario --hub ${hub} " + scenario))

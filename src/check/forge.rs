@@ -1,7 +1,8 @@
 //! What a credential reaches at the forge, told as findings.
 
+use forge::github::{Finding as Probed, Reach};
+
 use super::Finding;
-use crate::forge::github::{Finding as Probed, Reach};
 
 /// One tried reach as a finding. The forge's errors carry their remedy.
 pub fn told(probed: Probed) -> Finding {

@@ -2,11 +2,10 @@
 
 use std::{fs, io, path::Path};
 
+use settings::Settings;
+
 use super::Finding;
-use crate::{
-    config::Settings,
-    units::sysctl::{self, LIMITS, Shared},
-};
+use crate::units::sysctl::{self, LIMITS, Shared};
 
 /// One warning for each limit that is too low, or one finding that none is. `root` = the host's root.
 pub fn limits(root: &Path, settings: &Settings) -> Vec<Finding> {
@@ -54,10 +53,8 @@ fn unknown(key: &str, file: &Path, why: &str) -> Finding {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{
-        check::{Severity, worst},
-        config::{check::check, file::Written},
-    };
+    use crate::check::{Severity, worst};
+    use settings::{check::check, file::Written};
 
     fn settings(max_concurrent: usize) -> Settings {
         let text = "token_file = \"/run/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n";

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use settings::{Class, Settings};
+
 use super::Finding;
-use crate::config::{Class, Settings};
 
 /// How labels of runners begin that GitHub hosts itself: a job that names one of them runs there as well as here.
 const HOSTED: [&str; 3] = ["ubuntu-", "windows-", "macos-"];
@@ -64,7 +65,7 @@ fn labels(class: &Class) -> BTreeSet<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::{check::check, file::Written};
+    use settings::{check::check, file::Written};
 
     fn settings(classes: &str, target: &str) -> Settings {
         let text = format!("token_file = \"/run/token\"\n[[target]]\nrepo = \"o/r\"\n{target}\n{classes}");

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use controller::runner_version::{Standing, WARN_DAYS, days_left, in_template, known, standing};
+use forge::{Forge, ForgeError, RunnerDeprecation};
+use settings::Settings;
+
 use super::Finding;
-use crate::{
-    config::Settings,
-    forge::{Forge, ForgeError, RunnerDeprecation},
-    watch::runner_version::{Standing, WARN_DAYS, days_left, in_template, known, standing},
-};
 
 /// One finding for each template and forge. `now` since the Unix epoch.
 pub async fn versions(settings: &Settings, forge: &impl Forge, now: Duration) -> Vec<Finding> {

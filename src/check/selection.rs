@@ -1,7 +1,8 @@
 //! Repositories that are left out, and get a runner all the same.
 
+use settings::Settings;
+
 use super::Finding;
-use crate::config::Settings;
 
 /// Targets whose runners are those of a whole organisation or enterprise although not all its repositories are served.
 ///
@@ -9,7 +10,7 @@ use crate::config::Settings;
 /// all of them. An assigned job goes to nobody else, so that refusing it would leave it queued until it dies: who may
 /// use the runners is for a runner group to say.
 pub fn left_out(settings: &Settings) -> Vec<Finding> {
-    let selects = |target: &&crate::config::Target| {
+    let selects = |target: &&settings::Target| {
         !target.include.is_empty() || !target.exclude.is_empty() || target.pushed_within.is_some()
     };
     let shared = settings.targets.iter().filter(|target| !target.registers_with_repositories());
@@ -31,7 +32,7 @@ pub fn left_out(settings: &Settings) -> Vec<Finding> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::{check::check, file::Written};
+    use settings::{check::check, file::Written};
 
     fn said(target: &str) -> Vec<String> {
         let text = format!("token_file = \"/run/token\"\n[[target]]\n{target}\n[class.a]\nlabels = [\"x\"]\n");

@@ -2,14 +2,15 @@
 
 use std::{path::Path, process::ExitCode};
 
+use controller::{clock::RealClock, edges::Clock};
 use serde::Serialize;
+use settings::{PRIVILEGED_COST, Problems, Settings};
 use utoipa::ToSchema;
 
 use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
     check::{Finding, Severity, forge, host, labels, runner, selection, worst},
-    config::{PRIVILEGED_COST, Problems, Settings},
-    controller::{clock::RealClock, edges::Clock, open_forge::open_forge},
+    open_forge::open_forge,
     units,
 };
 

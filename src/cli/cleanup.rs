@@ -4,24 +4,22 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use contract::unit_name;
+use controller::{
+    clock::RealClock,
+    edges::{Clock, Systemd, Unit, UnitState},
+    ghosts::{Found, find},
+    host_name::host_name,
+    ledger::records_in,
+    systemd::SystemdBus,
+};
+use forge::{Deletion, Forge, Runner};
+use sandbox::{Paths, sweep::sweep};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{ConfigFile, block_on, conclude, document};
-use crate::{
-    controller::{
-        clock::RealClock,
-        edges::{Clock, Systemd, Unit, UnitState},
-        ghosts::{Found, find},
-        host_name::host_name,
-        ledger::records_in,
-        open_forge::open_forge,
-        systemd::SystemdBus,
-    },
-    forge::{Deletion, Forge, Runner},
-    sandbox::{Paths, sweep::sweep},
-    units::{self, container::STOP_TIMEOUT},
-};
+use crate::{open_forge::open_forge, units::container::STOP_TIMEOUT};
 
 /// What is cleaned up.
 #[derive(Debug, clap::Subcommand)]
@@ -127,7 +125,10 @@ fn end_containers(args: &ContainersArgs) -> anyhow::Result<bool> {
         }
         for unit in &units {
             systemd.stop(&unit.class, &unit.name).await.with_context(|| {
-                format!("{} is not stopped. Remedy: run this as root", units::container_unit(&unit.class, &unit.name))
+                format!(
+                    "{} is not stopped. Remedy: run this as root",
+                    unit_name::container_unit(&unit.class, &unit.name)
+                )
             })?;
         }
         let deadline = tokio::time::Instant::now() + STOP_TIMEOUT * 2;

@@ -8,17 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use api::Problem;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
+use settings::token_file::{self, Holds};
 use tokio::net::{TcpStream, UnixStream};
-
-use crate::{
-    api::{self, Problem},
-    config::token_file::{self, Holds},
-};
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,7 +26,7 @@ const DEFAULT_PORT: u16 = 8080;
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Reach {
     /// The controller's local socket; readers who may not use it ask over HTTP.
-    #[arg(long, value_name = "PATH", default_value = api::CONTROL_SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = contract::paths::CONTROL_SOCKET)]
     socket: PathBuf,
     /// Ask over HTTP, at this address.
     #[arg(long)]

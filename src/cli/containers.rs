@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use api::v1::Containers;
+use controller::status::ActiveContainer;
+
 use super::{
     block_on,
     client::Reach,
     conclude, document,
     table::{bytes, or_dash, seconds, table},
 };
-use crate::{api::v1::Containers, controller::status::ActiveContainer};
 
 /// Arguments of `containers`.
 #[derive(Debug, clap::Args)]

@@ -1,15 +1,12 @@
 //! The documents that commands print with `--json`, described by JSON Schemas made from the same types.
 
+use api::v1::{Containers, Entries, Jobs};
+use controller::{history::Summary, operation::Done, status::Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{check, cleanup, logs, plan};
-use crate::{
-    api::v1::{Containers, Entries, Jobs},
-    controller::{operation::Done, status::Status},
-    history::Summary,
-};
 
 #[derive(Debug, OpenApi)]
 #[openapi(components(schemas(

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args as Arguments, Subcommand};
-
-use crate::guest::{admit, session};
+use guest::{admit, session};
 
 /// Everything it needs comes by credentials.
 #[derive(Debug, Arguments)]

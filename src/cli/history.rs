@@ -2,16 +2,18 @@
 
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
+use api::{now_ms, v1::Entries};
+use controller::{
+    cause::Cause,
+    history::{Filter, Spread, Summary},
+    status::Finished,
+};
+
 use super::{
     block_on,
     client::Reach,
     conclude, document,
     table::{bytes, milliseconds, or_dash, seconds, table},
-};
-use crate::{
-    api::{now_ms, v1::Entries},
-    controller::{cause::Cause, status::Finished},
-    history::{Filter, Spread, Summary},
 };
 
 /// Arguments of `history`.

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use api::v1::Jobs;
+
 use super::{
     block_on,
     client::Reach,
     conclude, document,
     table::{seconds, table},
 };
-use crate::api::v1::Jobs;
 
 /// Arguments of `jobs`.
 #[derive(Debug, clap::Args)]

@@ -7,6 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
+use api::v1::{Containers, Entries};
+use contract::ContainerName;
+use controller::record::Timeline;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,11 +19,6 @@ use super::{
     conclude,
     journal::{Journal, Query},
     runtime,
-};
-use crate::{
-    api::v1::{Containers, Entries},
-    controller::record::Timeline,
-    handover::ContainerName,
 };
 
 /// Lines from so long before a container was recorded belong to it, and from so long after it ended.

@@ -2,13 +2,13 @@
 
 use std::{process::ExitCode, sync::Arc};
 
+use api::mcp::{Answer, Api, Tools};
 use futures_util::FutureExt;
 use http::Method;
 use rmcp::{ServiceExt, transport::stdio};
 use serde_json::{Value, json};
 
 use super::{ConfigFile, check, client::Reach, conclude, runtime};
-use crate::mcp::{Answer, Api, Tools};
 
 /// Arguments of `mcp`.
 #[derive(Debug, clap::Args)]

@@ -30,11 +30,9 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use settings::{Problems, Settings};
 
-use crate::{
-    config::{self, Problems, Settings},
-    units as rendered,
-};
+use crate::units as rendered;
 
 /// One freshly booted container for each CI job.
 #[derive(Debug, Parser)]
@@ -140,7 +138,7 @@ struct ConfigFile {
 impl ConfigFile {
     fn load(&self) -> Result<Settings, Problems> {
         let installed = || Some(PathBuf::from(rendered::SETTINGS_PATH)).filter(|path| path.exists());
-        config::load(self.config.clone().or_else(installed).as_deref(), |key| std::env::var(key).ok())
+        settings::load(self.config.clone().or_else(installed).as_deref(), |key| std::env::var(key).ok())
     }
 }
 

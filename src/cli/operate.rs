@@ -2,14 +2,12 @@
 
 use std::process::ExitCode;
 
+use api::v1::{Part, Wanted};
+use contract::ContainerName;
+use controller::operation::Done;
 use serde::Serialize;
 
 use super::{block_on, client::Reach, conclude, document};
-use crate::{
-    api::v1::{Part, Wanted},
-    controller::operation::Done,
-    handover::ContainerName,
-};
 
 /// Arguments of `drain` and `resume`.
 #[derive(Debug, clap::Args)]

@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use controller::{
+    host_name::host_name,
+    ledger::{drains_in, records_in},
+    rehearsal::{Boot, Rehearsal, rehearse},
+    status::{QueuedJob, WaitingFor},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{ConfigFile, block_on, conclude, document, table::table};
-use crate::controller::{
-    host_name::host_name,
-    ledger::{drains_in, records_in},
-    open_forge::open_forge,
-    rehearsal::{Boot, Rehearsal, rehearse},
-    status::{QueuedJob, WaitingFor},
-};
+use crate::open_forge::open_forge;
 
 /// How long repositories are looked at, at most.
 const PATIENCE: Duration = Duration::from_secs(120);

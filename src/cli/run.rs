@@ -4,8 +4,6 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::controller;
-
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -17,7 +15,7 @@ pub struct Args {
 /// Runs until SIGTERM or SIGINT. Exit status 2 = the configuration is refused.
 pub fn main(args: Args) -> ExitCode {
     log();
-    super::conclude(controller::run::run(args.config.as_deref()).map(|()| ExitCode::SUCCESS))
+    super::conclude(crate::run::run(args.config.as_deref()).map(|()| ExitCode::SUCCESS))
 }
 
 /// To the journal with its fields when it listens to our standard error, else as lines. `RUST_LOG` filters.

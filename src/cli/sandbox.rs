@@ -4,17 +4,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use contract::ContainerName;
+use sandbox::{
+    Paths, firewall, launcher, nspawn,
+    prepare::{self, Step},
+    sweep, teardown, user_namespace,
+};
 
 use super::complain;
-use crate::{
-    config,
-    handover::ContainerName,
-    sandbox::{
-        Paths, firewall, launcher, nspawn,
-        prepare::{self, Step},
-        sweep, teardown, user_namespace,
-    },
-};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -111,6 +108,6 @@ fn sweep() -> anyhow::Result<()> {
 }
 
 fn load_firewall(settings: Option<PathBuf>) -> anyhow::Result<()> {
-    let settings = config::load(settings.as_deref(), |_| None).context("settings")?;
+    let settings = settings::load(settings.as_deref(), |_| None).context("settings")?;
     firewall::load(&settings, &Paths::default().records)
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
+use contract::ContainerName;
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
     io::dup,
@@ -20,7 +21,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use zbus::{OwnedObjectPath, proxy};
 
 use super::conclude;
-use crate::handover::ContainerName;
 
 /// Longest wait for the shell to be there.
 const TIMEOUT: Duration = Duration::from_secs(30);

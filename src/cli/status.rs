@@ -8,16 +8,14 @@ use std::{
 };
 
 use anyhow::Context;
+use api::Health;
+use controller::status::{ClassIntake, Finished, IntakeStatus, SetStatus, Status};
+use settings::PRIVILEGED_COST;
 
 use super::{
     client::Reach,
     containers,
     table::{or_dash, seconds, table},
-};
-use crate::{
-    api::{self, Health},
-    config::PRIVILEGED_COST,
-    controller::status::{ClassIntake, Finished, IntakeStatus, SetStatus, Status},
 };
 
 /// Time between two looks of `--watch`.

@@ -4,12 +4,10 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args as Arguments;
+use settings::PRIVILEGED_COST;
 
 use super::conclude;
-use crate::{
-    config::{self, PRIVILEGED_COST},
-    units::{self, Places},
-};
+use crate::units::{self, Places};
 
 /// Checks the configuration and writes every file made from it, below the output directory.
 #[derive(Debug, Arguments)]
@@ -50,7 +48,7 @@ fn write(args: Args) -> anyhow::Result<()> {
         None => env::current_exe().context("cannot tell where this program lies; pass --binary")?,
     };
     let output = args.output.context("--output is missing")?;
-    let settings = config::load(args.config.as_deref(), |key| env::var(key).ok())?;
+    let settings = settings::load(args.config.as_deref(), |key| env::var(key).ok())?;
     if !args.is_static {
         units::check_host(&settings)?;
     }

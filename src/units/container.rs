@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{MARKER, Places, limits, slice};
-use crate::{
-    config::{Class, Settings},
-    sandbox::gpu,
-};
+use contract::unit_name::class_slice;
+use sandbox::gpu;
+use settings::{Class, Settings};
+
+use super::{MARKER, Places, limits};
 
 /// How long a container may take to stop: what the guest grants the runner
-/// ([`crate::guest::session::STOP_PATIENCE`]), and time for the container's own end.
+/// ([`STOP_PATIENCE`](contract::guest_settings::STOP_PATIENCE)), and time for the container's own end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 /// systemd-nspawn's own units have this value.
 const DEFAULT_TASKS: u64 = 16_384;
@@ -27,7 +27,7 @@ pub fn service(settings: &Settings, class: &Class, places: &Places) -> String {
     let limits = limits::directives(&class.limits(), Some(DEFAULT_TASKS));
     let devices = devices(class);
     let name = &class.name;
-    let slice = slice::name(name);
+    let slice = class_slice(name);
     let runtime = class.timeout.as_secs();
     let stop = STOP_TIMEOUT.as_secs();
     format!(

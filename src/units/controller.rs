@@ -1,10 +1,9 @@
 //! The unprivileged daemon's unit and user.
 
+use contract::paths::CONTROL_DIR;
+use settings::{Settings, token_file::secret_files};
+
 use super::{MARKER, Places, USER};
-use crate::{
-    api::CONTROL_DIR,
-    config::{Settings, token_file::secret_files},
-};
 
 /// The unit.
 pub fn service(settings: &Settings, places: &Places) -> String {

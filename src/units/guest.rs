@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::MARKER;
-use crate::guest::{
+use contract::{
     event::GuestExit,
-    settings::{GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
+    guest_settings::{GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
 };
+
+use super::MARKER;
 
 /// Where a template keeps this program unless its builder says otherwise.
 pub const PROGRAM: &str = "/usr/lib/gha-runner-controller/gha-runner-controller";

@@ -1,7 +1,8 @@
 //! The launcher: root's side of the one socket by which the controller starts and stops containers.
 
+use contract::order::LAUNCHER_SOCKET;
+
 use super::{MARKER, Places, USER};
-use crate::handover::order::LAUNCHER_SOCKET;
 
 /// The socket. Nobody but root and the controller's user, the only one in its group, may connect.
 pub fn socket() -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::config::Limits;
+use settings::Limits;
 
 /// The lines of a unit; `tasks` where the settings say nothing of them.
 pub fn directives(limits: &Limits, tasks: Option<u64>) -> String {

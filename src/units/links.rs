@@ -4,8 +4,9 @@
 //! address, a unit, a process that sets its tunables) is for interfaces that stay, and some of it undoes what *prepare* has
 //! set.
 
+use sandbox::link::{GUEST_PREFIX, HOST_PREFIX};
+
 use super::MARKER;
-use crate::sandbox::link::{GUEST_PREFIX, HOST_PREFIX};
 
 /// The file of rules. It sorts behind `99-systemd.rules` and the administrator's `99-local.rules`: it takes back what
 /// rules before it attach.

@@ -10,7 +10,6 @@ mod install;
 pub mod launcher;
 mod limits;
 pub mod links;
-mod names;
 pub mod root;
 pub mod slice;
 pub mod sysctl;
@@ -22,14 +21,11 @@ use std::{
 };
 
 use anyhow::Context;
+use contract::unit_name;
+use sandbox::{gpu, ids};
+use settings::{Problem, Problems, Root, Settings, file::Written, token_file};
 
 pub use install::install;
-pub use names::{CONTAINER_PATTERN, container_unit, parse_container_unit};
-
-use crate::{
-    config::{Problem, Problems, Root, Settings, file::Written, token_file},
-    sandbox::{gpu, ids},
-};
 
 /// Where every process finds the resolved settings unless told otherwise.
 pub const SETTINGS_PATH: &str = "/etc/gha-runner-controller/settings.json";
@@ -64,8 +60,8 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(unit("gha-runner-sweep.service"), root::sweep(places));
     put(unit("gha-runner.slice"), slice::all(&settings.limits));
     for class in settings.classes.values() {
-        put(unit(&slice::name(&class.name)), slice::class(&class.name));
-        put(unit(&names::container_template(&class.name)), container::service(settings, class, places));
+        put(unit(&unit_name::class_slice(&class.name)), slice::class(&class.name));
+        put(unit(&unit_name::container_template(&class.name)), container::service(settings, class, places));
     }
     put("tmpfiles.d/gha-runner-controller.conf".into(), root::tmpfiles(settings));
     put("sysusers.d/gha-runner-controller.conf".into(), controller::sysusers(settings));

@@ -1,13 +1,10 @@
 //! What root does besides containers: the firewall, the sweep, the directories.
 
+use contract::{ENDINGS_DIR, event::EVENTS_DIR, paths::CONTROL_DIR};
+use sandbox::paths::{DISKS_DIR, RECORDS_DIR, ROOTS_DIR, STORES_DIR};
+use settings::Settings;
+
 use super::{MARKER, Places, USER};
-use crate::{
-    api::CONTROL_DIR,
-    config::Settings,
-    guest::event::EVENTS_DIR,
-    handover::ENDINGS_DIR,
-    sandbox::paths::{DISKS_DIR, RECORDS_DIR, ROOTS_DIR, STORES_DIR},
-};
 
 /// Loads the firewall's table once. Stopping the unit leaves the table: containers may be running.
 pub fn firewall(places: &Places) -> String {

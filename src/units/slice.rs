@@ -1,16 +1,11 @@
 //! Slices: one for all containers, with what they may use together, and in it one for each class, which only groups.
 
+use settings::Limits;
+
 use super::{MARKER, limits};
-use crate::config::Limits;
 
 /// Stopping a slice stops what is in it: a switch of NixOS to a configuration without it must not.
 const STAYS: &str = "X-StopOnRemoval=false\n";
-
-/// The slice of a class. A hyphen in a slice's name means nesting (systemd.slice(5)), so those of the class become
-/// underscores, which no class has.
-pub fn name(class: &str) -> String {
-    format!("gha-runner-{}.slice", class.replace('-', "_"))
-}
 
 /// The slice of all containers.
 pub fn all(together: &Limits) -> String {

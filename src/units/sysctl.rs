@@ -15,8 +15,9 @@
 
 use std::fmt::Write;
 
+use settings::Settings;
+
 use super::MARKER;
-use crate::config::Settings;
 
 /// The file. It sorts low: a value in a later file counts instead.
 pub const FILE: &str = "sysctl.d/60-gha-runner-controller.conf";

@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 use std::{fs, process::Command};
 
+use settings::check::check;
+
 use super::*;
-use crate::config::check::check;
 
 fn settings(toml: &str) -> Settings {
     check(toml::from_str(toml).unwrap()).unwrap()
@@ -119,12 +120,12 @@ fn a_container_unit_keeps_its_promises() {
     assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota") && !big.contains("loop"));
     let all = unit("gha-runner.slice");
     has(&all, &["CPUQuota=750%", "MemoryMax=17179869184", "MemorySwapMax=0", "TasksMax=20000"]);
-    assert!(crate::guest::session::STOP_PATIENCE < container::STOP_TIMEOUT);
+    assert!(contract::guest_settings::STOP_PATIENCE < container::STOP_TIMEOUT);
 }
 
 #[test]
 fn an_end_the_guest_chose_is_no_failure_of_its_unit_and_every_other_is() {
-    use crate::guest::event::GuestExit;
+    use contract::event::GuestExit;
     let unit = guest::unit(Path::new(guest::PROGRAM));
     let named: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("SuccessExitStatus=")).collect();
     assert_eq!(named.len(), 1, "{unit}");
@@ -240,7 +241,7 @@ fn the_settings_that_are_written_are_the_settings_that_are_read() {
     let home = tempfile::tempdir().unwrap();
     install(home.path(), &rendered()).unwrap();
     let file = home.path().join("gha-runner-controller/settings.json");
-    assert_eq!(crate::config::load(Some(&file), |_| None).unwrap(), example());
+    assert_eq!(settings::load(Some(&file), |_| None).unwrap(), example());
 }
 
 #[test]

@@ -10,7 +10,7 @@ binary=/usr/local/bin/gha-runner-controller
 
 NIX_REMOTE=dummy:// NIX_CONFIG="build-users-group =" \
     nix-instantiate --eval --strict --json tests/nix/lab.nix >"$place/config.json"
-# As nix/units.nix calls it, and as tests/lab/src/product.rs does.
+# As nix/units.nix calls it, and as testing/lab/src/product.rs does.
 "$program" units --static --config "$place/config.json" --output "$place/nixos/lib" --binary $binary >/dev/null
 "$program" units --static --config tests/nix/lab.toml --output "$place/lab/etc" --binary $binary >/dev/null
 diff --recursive "$place/nixos/lib" "$place/lab/etc"

@@ -1,0 +1,72 @@
+//! What the sandbox tells the guest, besides the grant, and how it gets there.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use crate::ContainerName;
+
+/// Name of the nspawn credential, and of the guest unit's credential, with the [`crate::Grant`].
+pub const GRANT_CREDENTIAL: &str = "gha-runner.grant";
+/// Name of the credential with the [`GuestSettings`].
+pub const SETTINGS_CREDENTIAL: &str = "gha-runner.guest";
+/// Where the event directory is mounted in the container: directly in `/run`, which the container can write although
+/// the mount point itself is made by the host's root (NSPAWN 1.2).
+pub const EVENTS_MOUNT: &str = "/run/gha-runner-events";
+
+/// How long the runner may take to stop in good order: it cancels the job, uploads its log and ends its session
+/// (PROTOCOLS E.6). The unit's own limit is longer.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Decided by the host. The guest of a template may be older or newer than the host's program, so fields it does not
+/// know are ignored, and new ones must be optional.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestSettings {
+    /// The container.
+    pub name: ContainerName,
+    /// The container's end of its link.
+    pub interface: String,
+    /// The address of that end.
+    pub address: Ipv4Addr,
+    /// Length of its network's prefix.
+    pub prefix: u8,
+    /// The host's end.
+    pub gateway: Ipv4Addr,
+    /// Resolvers for `/etc/resolv.conf`; none = the file is left alone.
+    pub dns: Vec<Ipv4Addr>,
+    /// The runner program.
+    pub runner: PathBuf,
+    /// The user who runs the job.
+    pub user: String,
+    /// Jobs that come from forks of public repositories may run here; see [`super::admit`].
+    #[serde(default)]
+    pub allow_forks: bool,
+    /// How Docker is to be set up, if jobs may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerSettings>,
+}
+
+/// What the Docker daemon of a container needs to know; [`super::docker`] writes it down for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerSettings {
+    /// Root of the registry that is asked before Docker Hub.
+    pub mirror: Option<String>,
+    /// Where its networks get their subnets from.
+    pub pool: Ipv4Network,
+    /// How large each of those is.
+    pub subnet_prefix: u8,
+}
+
+impl GuestSettings {
+    /// The directory the runner keeps its files in: the parent of the program's `bin/`, unless the unit of the
+    /// template sets `RUNNER_ROOT` (PROTOCOLS E.8: distributions keep the program in a read-only place).
+    pub fn runner_root(&self, variable: Option<PathBuf>) -> PathBuf {
+        let beside = || self.runner.parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned();
+        variable.unwrap_or_else(beside)
+    }
+}

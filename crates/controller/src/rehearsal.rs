@@ -1,0 +1,260 @@
+//! What the controller would do now, found out without doing it: the loop's own looks and its own plan, in a world where
+//! nothing can be started, registered or written.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+
+use contract::{ContainerName, ContainerRecord, Ending, Grant, event::Event};
+use forge::{
+    ErrorKind, Forge, ForgeError, Minted, SetKey, SetRequest, Sets,
+    github::scale_set::{Tidings, assignments::Assignments},
+};
+use settings::{Settings, Template};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    clock::RealClock,
+    daemon::Daemon,
+    drains::Drains,
+    edges::{EdgeError, Feed, Guests, History, Records, Systemd, Unit, World},
+    plan::Action,
+    record::Record,
+    status::{Finished, QueuedJob, Status},
+};
+use crate::runner_version;
+
+/// What would be done.
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// Containers to boot.
+    pub boots: Vec<Boot>,
+    /// Every queued job, and what it waits for.
+    pub queue: Vec<QueuedJob>,
+    /// What could not be looked at, and whatever else is wrong.
+    pub problems: Vec<String>,
+    /// Containers there are, by class.
+    pub active: BTreeMap<String, usize>,
+}
+
+/// A container that would be booted.
+#[derive(Debug)]
+pub struct Boot {
+    /// Its class.
+    pub class: String,
+    /// Where its runner would be registered.
+    pub scope: String,
+    /// The job that is the reason, by repository and id; none = to have one ready.
+    pub job: Option<(String, u64)>,
+}
+
+/// Looks at every repository once, for at most `patience`, and decides. `records` and `drains` are the controller's, as
+/// it keeps them now.
+///
+/// Scale sets are left alone, since only one listener can have them: what they would be assigned is planned as if it
+/// were polled for.
+pub async fn rehearse<F: Forge>(
+    forge: F,
+    settings: Settings,
+    host: String,
+    records: Vec<Record>,
+    drains: Drains,
+    patience: Duration,
+) -> Rehearsal {
+    let world = Stage { clock: RealClock::start(), forge, records: Kept { records, drains } };
+    let (_commands, inbox) = mpsc::channel(1);
+    let (outbox, _status) = watch::channel(Status::default());
+    let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).rehearse(patience).await;
+    let mut active = BTreeMap::new();
+    for container in &status.active_containers {
+        *active.entry(container.class.clone()).or_default() += 1;
+    }
+    let boots = plan.actions.into_iter().filter_map(|action| match action {
+        Action::Boot { class, scope, job, .. } => Some(Boot { class, scope, job }),
+        Action::Retire(_) => None,
+    });
+    Rehearsal { boots: boots.collect(), queue: status.queue, problems: status.problems, active }
+}
+
+struct Stage<F> {
+    clock: RealClock,
+    forge: F,
+    records: Kept,
+}
+
+impl<F: Forge> World for Stage<F> {
+    type Clock = RealClock;
+    type Forge = F;
+    type Sets = Nothing;
+    type Systemd = Nothing;
+    type Guests = Nothing;
+    type Records = Kept;
+    type History = Nothing;
+
+    fn clock(&self) -> &RealClock {
+        &self.clock
+    }
+
+    fn forge(&self) -> &F {
+        &self.forge
+    }
+
+    fn sets(&self) -> &Nothing {
+        &Nothing
+    }
+
+    fn systemd(&self) -> &Nothing {
+        &Nothing
+    }
+
+    fn guests(&self) -> &Nothing {
+        &Nothing
+    }
+
+    fn records(&self) -> &Kept {
+        &self.records
+    }
+
+    fn history(&self) -> &Nothing {
+        &Nothing
+    }
+
+    fn runner_version(&self, template: &Template) -> Option<String> {
+        runner_version::in_template(template)
+    }
+
+    fn random(&self) -> u64 {
+        0
+    }
+}
+
+/// Records that were read; nothing is written.
+struct Kept {
+    records: Vec<Record>,
+    drains: Drains,
+}
+
+impl Records for Kept {
+    fn load(&self) -> Result<Vec<Record>, EdgeError> {
+        Ok(self.records.clone())
+    }
+
+    fn put(&self, _: &Record) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    fn remove(&self, _: &ContainerName) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    fn hand_over(&self, _: &ContainerRecord, _: &Grant) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    fn take_back(&self, _: &ContainerName) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError> {
+        Ok(Vec::new())
+    }
+
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError> {
+        Ok(Vec::new())
+    }
+
+    fn put_set(&self, _: &SetKey, _: &Assignments) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    fn remove_set(&self, _: &SetKey) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    fn load_drains(&self) -> Result<Drains, EdgeError> {
+        Ok(self.drains.clone())
+    }
+
+    fn put_drains(&self, _: &Drains) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    fn ending(&self, _: &ContainerName) -> Option<Ending> {
+        None
+    }
+
+    fn boot_id(&self) -> String {
+        String::new()
+    }
+}
+
+impl History for Nothing {
+    async fn keep(&self, _: Arc<Finished>) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+}
+
+/// No systemd, no guest, no scale set.
+struct Nothing;
+
+fn rehearsed() -> EdgeError {
+    EdgeError("this is a rehearsal".to_owned())
+}
+
+fn not_asked() -> ForgeError {
+    ForgeError::new(ErrorKind::Refused, "this is a rehearsal")
+}
+
+impl Systemd for Nothing {
+    async fn start(&self, _: &str, _: &ContainerName) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    async fn stop(&self, _: &str, _: &ContainerName) -> Result<(), EdgeError> {
+        Err(rehearsed())
+    }
+
+    async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
+        Err(rehearsed())
+    }
+
+    async fn changed(&self) -> Vec<Unit> {
+        pending().await
+    }
+}
+
+impl Guests for Nothing {
+    type Feed = Self;
+
+    fn follow(&self, _: &ContainerName) -> Self {
+        Self
+    }
+}
+
+impl Feed for Nothing {
+    async fn next(&mut self) -> Option<Event> {
+        pending().await
+    }
+}
+
+impl Sets for Nothing {
+    async fn open(&self, _: &SetKey, _: &SetRequest) -> Result<Vec<String>, ForgeError> {
+        Err(not_asked())
+    }
+
+    async fn listen(&self, _: &SetKey, _: &mut watch::Receiver<u32>) -> Result<Tidings, ForgeError> {
+        Err(not_asked())
+    }
+
+    fn held_for(&self, _: &SetKey) -> Option<Duration> {
+        None
+    }
+
+    async fn acknowledge(&self, _: &SetKey, _: u64) {}
+
+    async fn mint(&self, _: &SetKey, _: &str) -> Result<Minted, ForgeError> {
+        Err(not_asked())
+    }
+
+    async fn release(&self, _: &SetKey) -> Result<(), ForgeError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+//! How much a credential may be used, and when not at all (PROTOCOLS A.8). Pure: times and answers go in, decisions come
+//! out.
+//!
+//! Two budgets refill steadily: counted calls, from the primary limit and the share of it that is ours, and points, from
+//! the secondary limit. Calls that serve a job may overdraw a budget where calls that only look may not. Each budget is
+//! cut so that refill, reserve and overdraft together are what is allowed in any one window.
+
+use std::time::Duration;
+
+use crate::RateLimit;
+
+/// Points a minute that the secondary limit allows.
+const POINTS: f64 = 900.0;
+/// Longest pause taken from an answer: the primary limit's window.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// First pause after a secondary limit that names none; doubled each time it is hit again.
+const SECONDARY: Duration = Duration::from_secs(60);
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To see what there is; can wait.
+    Look,
+    /// A job waits for it, or a registration that must go.
+    Serve,
+}
+
+/// What a call costs of the points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// GET.
+    Read,
+    /// Everything else.
+    Change,
+}
+
+impl Weight {
+    fn points(self) -> f64 {
+        match self {
+            Self::Read => 1.0,
+            Self::Change => 5.0,
+        }
+    }
+}
+
+/// What an answer says of the limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// `x-ratelimit-*`.
+    pub limit: Option<RateLimit>,
+    /// The call was refused for a limit.
+    pub refused: bool,
+    /// `retry-after`.
+    pub retry_after: Option<Duration>,
+    /// The answer was 304: not counted by the primary limit.
+    pub unchanged: bool,
+}
+
+/// The state of one credential.
+#[derive(Debug, Clone)]
+pub struct Governor {
+    share: f64,
+    limit: Option<RateLimit>,
+    /// Counted calls. None = the forge never named a limit.
+    counted: Option<Budget>,
+    points: Budget,
+    pause: Option<Pause>,
+    /// Secondary limits hit in a row.
+    strikes: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    since: Duration,
+    until: Duration,
+}
+
+/// Refilled steadily up to a reserve.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    left: f64,
+    reserve: f64,
+    overdraft: f64,
+    per_second: f64,
+    at: Duration,
+}
+
+impl Budget {
+    /// At most `allowed` in any `window`; `part` of it is the reserve, as much the overdraft, the rest is refilled.
+    fn new(allowed: f64, part: f64, window: Duration, now: Duration) -> Self {
+        // Less than one call in reserve would never let one through.
+        let (reserve, overdraft) = ((allowed * part).max(1.0), allowed * part);
+        let refilled = (allowed - reserve - overdraft).max(allowed * part);
+        Self { left: reserve, reserve, overdraft, per_second: refilled / window.as_secs_f64(), at: now }
+    }
+
+    fn refill(&mut self, now: Duration) {
+        // A clock that went back refills nothing.
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        self.left = (self.left + passed * self.per_second).min(self.reserve);
+        self.at = now;
+    }
+
+    /// How long to wait where `cost` cannot be paid now. Who only looks waits for some more: a look of several calls
+    /// that is cut short has used them up for nothing.
+    fn wait(&self, cost: f64, purpose: Purpose) -> Option<Duration> {
+        let (least, enough) = match purpose {
+            Purpose::Look => (cost, cost.max(self.reserve / 4.0)),
+            Purpose::Serve => (cost - self.overdraft, cost - self.overdraft),
+        };
+        let seconds = ((enough - self.left) / self.per_second).min(LONGEST.as_secs_f64());
+        (self.left < least).then(|| Duration::from_secs_f64(seconds))
+    }
+}
+
+impl Governor {
+    /// Of a credential of whose limit `share` (above 0, at most 1) is ours.
+    pub fn new(share: f64, now: Duration) -> Self {
+        let points = Budget::new(POINTS, 0.2, Duration::from_secs(60), now);
+        Self { share, limit: None, counted: None, points, pause: None, strikes: 0 }
+    }
+
+    /// The primary limit as last heard.
+    pub fn limit(&self) -> Option<RateLimit> {
+        self.limit
+    }
+
+    /// End of a pause the forge asked for.
+    pub fn paused_until(&self, now: Duration) -> Option<Duration> {
+        // A clock that went back behind the start of the pause says nothing of its end.
+        self.pause.filter(|pause| (pause.since..pause.until).contains(&now)).map(|pause| pause.until)
+    }
+
+    /// Counted calls a minute that may be made over time. None = without limit.
+    pub fn calls_per_minute(&self) -> Option<f64> {
+        self.counted.map(|budget| budget.per_second * 60.0)
+    }
+
+    /// Lets a call through and pays for it, or says when to ask again.
+    pub fn admit(&mut self, purpose: Purpose, weight: Weight, now: Duration) -> Result<(), Duration> {
+        if let Some(until) = self.paused_until(now) {
+            return Err(until);
+        }
+        self.points.refill(now);
+        let mut wait = self.points.wait(weight.points(), purpose);
+        if let Some(counted) = &mut self.counted {
+            counted.refill(now);
+            wait = wait.max(counted.wait(1.0, purpose));
+        }
+        if let Some(wait) = wait {
+            return Err(now + wait);
+        }
+        self.points.left -= weight.points();
+        if let Some(counted) = &mut self.counted {
+            counted.left -= 1.0;
+        }
+        Ok(())
+    }
+
+    /// Learns from an answer. `chance` (0 to 1) spreads the pauses of those who share a limit without knowing.
+    pub fn heard(&mut self, heard: Heard, now: Duration, chance: f64) {
+        if heard.unchanged
+            && let Some(counted) = &mut self.counted
+        {
+            counted.left = (counted.left + 1.0).min(counted.reserve);
+        }
+        if let Some(limit) = heard.limit {
+            self.learn(limit, now);
+        }
+        let exhausted = heard.limit.filter(|limit| limit.remaining == 0);
+        let reset = exhausted.map(|limit| Duration::from_secs(limit.reset));
+        let pause = if heard.refused {
+            Some(match (heard.retry_after, reset) {
+                (Some(after), _) => now + after,
+                (None, Some(reset)) => reset,
+                (None, None) => {
+                    let doubled = SECONDARY.saturating_mul(1 << self.strikes.min(6));
+                    self.strikes += 1;
+                    now + doubled.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 2.0)
+                }
+            })
+        } else {
+            // An answer that came late says nothing of what was refused meanwhile.
+            if self.paused_until(now).is_none() {
+                self.strikes = 0;
+            }
+            reset
+        };
+        if let Some(until) = pause {
+            let until = until.clamp(now + Duration::from_secs(1), now + LONGEST);
+            let longer = self.paused_until(now).is_none_or(|known| until > known);
+            if longer {
+                self.pause = Some(Pause { since: now, until });
+            }
+        }
+    }
+
+    fn learn(&mut self, limit: RateLimit, now: Duration) {
+        if self.limit.is_none_or(|known| known.limit != limit.limit) {
+            let fresh = Budget::new(limit.limit as f64 * self.share, 0.1, LONGEST, now);
+            // What was spent stays spent.
+            let spent = self.counted.map_or(0.0, |known| known.reserve - known.left);
+            self.counted = Some(Budget { left: fresh.left - spent.min(fresh.left), ..fresh });
+        }
+        self.limit = Some(limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Duration = Duration::from_secs(1_793_577_600);
+
+    fn seconds(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn limit(limit: u64, remaining: u64) -> Option<RateLimit> {
+        Some(RateLimit { limit, remaining, reset: START.as_secs() + 3600 })
+    }
+
+    fn governor(calls: u64, share: f64) -> Governor {
+        let mut governor = Governor::new(share, START);
+        governor.heard(Heard { limit: limit(calls, calls), ..Heard::default() }, START, 0.0);
+        governor
+    }
+
+    fn refused(after: Option<u64>) -> Heard {
+        Heard { refused: true, retry_after: after.map(seconds), limit: limit(5000, 100), ..Heard::default() }
+    }
+
+    #[test]
+    fn what_the_forge_asks_for_is_kept_to_the_second() {
+        let mut governor = governor(5000, 0.5);
+        governor.heard(refused(Some(90)), START, 0.0);
+        for purpose in [Purpose::Look, Purpose::Serve] {
+            assert_eq!(governor.admit(purpose, Weight::Read, START + seconds(89)), Err(START + seconds(90)));
+        }
+        assert_eq!(governor.admit(Purpose::Look, Weight::Read, START + seconds(90)), Ok(()));
+    }
+
+    #[test]
+    fn an_exhausted_limit_pauses_until_its_reset_even_before_a_call_is_refused() {
+        let mut governor = governor(5000, 1.0);
+        governor.heard(Heard { limit: limit(5000, 0), ..Heard::default() }, START, 0.0);
+        assert_eq!(governor.admit(Purpose::Serve, Weight::Change, START), Err(START + seconds(3600)));
+    }
+
+    #[test]
+    fn a_secondary_limit_without_a_time_pauses_a_minute_then_twice_as_long_each_time() {
+        let mut governor = governor(5000, 0.5);
+        let mut now = START;
+        for (chance, pause) in [(0.0, 60), (0.0, 120), (1.0, 360), (0.0, 480)] {
+            governor.heard(refused(None), now, chance);
+            assert_eq!(governor.paused_until(now), Some(now + seconds(pause)));
+            now += seconds(pause);
+        }
+        governor.heard(Heard::default(), now, 0.0);
+        governor.heard(refused(None), now, 0.0);
+        assert_eq!(governor.paused_until(now), Some(now + seconds(60)), "after a good answer it starts anew");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_pause_for_ever() {
+        let mut governor = governor(5000, 0.5);
+        governor.heard(refused(Some(90)), START + 24 * seconds(3600), 0.0);
+        assert_eq!(governor.admit(Purpose::Look, Weight::Read, START), Ok(()));
+    }
+
+    #[test]
+    fn a_job_is_served_when_looking_used_up_its_part() {
+        let mut governor = governor(1000, 0.5);
+        while governor.admit(Purpose::Look, Weight::Read, START).is_ok() {}
+        assert_eq!(governor.admit(Purpose::Serve, Weight::Change, START), Ok(()));
+    }
+
+    #[test]
+    fn an_unchanged_answer_costs_nothing_of_the_primary_limit() {
+        let mut governor = governor(60, 1.0);
+        for second in 0..3600 {
+            let now = START + seconds(second);
+            assert_eq!(governor.admit(Purpose::Look, Weight::Read, now), Ok(()));
+            governor.heard(Heard { unchanged: true, ..Heard::default() }, now, 0.0);
+        }
+    }
+
+    #[test]
+    fn a_forge_without_limits_is_only_kept_from_being_flooded() {
+        let mut governor = Governor::new(0.5, START);
+        let admitted = (0..1000).filter(|_| governor.admit(Purpose::Look, Weight::Read, START).is_ok()).count();
+        assert_eq!((admitted, governor.calls_per_minute()), (180, None));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_share_in_any_hour_nor_the_points_in_any_minute(
+            calls in 60..15_000_u64,
+            share in 0.1..=1.0_f64,
+            asks in prop::collection::vec((0..60_000_u64, any::<bool>(), any::<bool>()), 1..3000),
+        ) {
+            let mut governor = governor(calls, share);
+            let mut admitted: Vec<(Duration, f64)> = Vec::new();
+            let mut now = START;
+            for (pause, serve, change) in asks {
+                now += Duration::from_millis(pause / 20);
+                let purpose = if serve { Purpose::Serve } else { Purpose::Look };
+                let weight = if change { Weight::Change } else { Weight::Read };
+                match governor.admit(purpose, weight, now) {
+                    Ok(()) => admitted.push((now, weight.points())),
+                    Err(until) => prop_assert!(until > now),
+                }
+            }
+            for (at, (start, _)) in admitted.iter().enumerate() {
+                let within = |window: u64| admitted[at..].iter().take_while(move |(t, _)| *t < *start + seconds(window));
+                prop_assert!(within(3600).count() as f64 <= calls as f64 * share + 1e-6);
+                prop_assert!(within(60).map(|(_, points)| points).sum::<f64>() <= POINTS + 1e-6);
+            }
+        }
+
+        #[test]
+        fn who_waits_as_told_is_let_through(
+            calls in 60..15_000_u64, share in 0.1..=1.0_f64, used in 0..5000_usize, serve in any::<bool>(),
+        ) {
+            let mut governor = governor(calls, share);
+            for _ in 0..used {
+                let _ = governor.admit(Purpose::Serve, Weight::Change, START);
+            }
+            let purpose = if serve { Purpose::Serve } else { Purpose::Look };
+            if let Err(until) = governor.admit(purpose, Weight::Read, START) {
+                let later = until + Duration::from_millis(1);
+                prop_assert_eq!(governor.admit(purpose, Weight::Read, later), Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the container's exit status says, from what the runner said and how it ended.
+
+use contract::event::{GuestExit, JobResult, Trouble};
+
+/// What was heard of the runner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// It took a job.
+    pub took_job: bool,
+    /// The result it reported last.
+    pub result: Option<JobResult>,
+    /// The trouble that explains an ending without a job.
+    pub trouble: Option<Trouble>,
+}
+
+impl Heard {
+    /// Notes trouble that ends a runner; trouble that passes does not replace it.
+    pub fn note(&mut self, trouble: Trouble) {
+        if matches!(
+            trouble,
+            Trouble::SessionConflict
+                | Trouble::RegistrationDeleted
+                | Trouble::VersionRefused
+                | Trouble::RunnerFailed
+                | Trouble::SetupFailed
+                | Trouble::ForkRefused
+        ) {
+            self.trouble = Some(trouble);
+        }
+    }
+}
+
+/// The guest's exit status; `status` is the runner's, or 128 + signal.
+pub fn verdict(heard: Heard, status: i32) -> GuestExit {
+    match (heard.result, heard.trouble, status) {
+        (Some(JobResult::Succeeded | JobResult::SucceededWithIssues), ..) => GuestExit::Succeeded,
+        // The runner reports such a job as failed, if it gets that far.
+        (_, Some(Trouble::ForkRefused), _) => GuestExit::ForkRefused,
+        (Some(JobResult::Canceled), ..) => GuestExit::JobCanceled,
+        (Some(JobResult::Failed | JobResult::Skipped | JobResult::Abandoned), ..) => GuestExit::JobFailed,
+        (None, Some(Trouble::VersionRefused), _) | (None, _, 7) => GuestExit::VersionRefused,
+        // It could not renew its job even once, or the job was cancelled before it began: the runner prints neither.
+        (None, _, 0) if heard.took_job => GuestExit::NoResult,
+        (None, Some(Trouble::RegistrationDeleted), _) => GuestExit::RegistrationDeleted,
+        (None, Some(Trouble::SessionConflict), 1..) | (None, _, 5) => GuestExit::SessionConflict,
+        // Where the runner is started by a script, that may have made 0 of its status.
+        (None, Some(Trouble::RunnerFailed), _) => GuestExit::RunnerFailed,
+        (None, _, 0) => GuestExit::NoJob,
+        (None, ..) => GuestExit::RunnerFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reported_result_outweighs_the_runners_status() {
+        for (result, exit) in [
+            (JobResult::Succeeded, GuestExit::Succeeded),
+            (JobResult::SucceededWithIssues, GuestExit::Succeeded),
+            (JobResult::Failed, GuestExit::JobFailed),
+            (JobResult::Canceled, GuestExit::JobCanceled),
+            (JobResult::Skipped, GuestExit::JobFailed),
+            (JobResult::Abandoned, GuestExit::JobFailed),
+        ] {
+            for status in [0, 1, 137] {
+                let trouble = Some(Trouble::RegistrationDeleted);
+                assert_eq!(verdict(Heard { took_job: true, result: Some(result), trouble }, status), exit);
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_job_the_status_and_the_trouble_tell() {
+        let with = |trouble| Heard { trouble, ..Heard::default() };
+        for (trouble, status, exit) in [
+            (None, 0, GuestExit::NoJob),
+            (None, 1, GuestExit::RunnerFailed),
+            (None, 2, GuestExit::RunnerFailed),
+            (None, 5, GuestExit::SessionConflict),
+            (None, 7, GuestExit::VersionRefused),
+            (None, 137, GuestExit::RunnerFailed),
+            (Some(Trouble::RegistrationDeleted), 0, GuestExit::RegistrationDeleted),
+            (Some(Trouble::RegistrationDeleted), 1, GuestExit::RegistrationDeleted),
+            (Some(Trouble::VersionRefused), 1, GuestExit::VersionRefused),
+            (Some(Trouble::SessionConflict), 5, GuestExit::SessionConflict),
+            // It got its session after all.
+            (Some(Trouble::SessionConflict), 0, GuestExit::NoJob),
+            (Some(Trouble::RunnerFailed), 0, GuestExit::RunnerFailed),
+            (Some(Trouble::RunnerFailed), 1, GuestExit::RunnerFailed),
+            // It says of a conflict as well that it failed to create its session.
+            (Some(Trouble::RunnerFailed), 5, GuestExit::SessionConflict),
+        ] {
+            assert_eq!(verdict(with(trouble), status), exit, "{trouble:?} {status}");
+        }
+    }
+
+    #[test]
+    fn a_runner_that_took_a_job_was_not_without_one() {
+        for (trouble, status, exit) in [
+            (None, 0, GuestExit::NoResult),
+            (Some(Trouble::ConnectError), 0, GuestExit::NoResult),
+            (Some(Trouble::RegistrationDeleted), 0, GuestExit::NoResult),
+            (Some(Trouble::ForkRefused), 0, GuestExit::ForkRefused),
+            (Some(Trouble::VersionRefused), 7, GuestExit::VersionRefused),
+            (None, 1, GuestExit::RunnerFailed),
+            (None, 137, GuestExit::RunnerFailed),
+        ] {
+            let heard = Heard { took_job: true, result: None, trouble };
+            assert_eq!(verdict(heard, status), exit, "{trouble:?} {status}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_was_refused_did_not_fail_by_itself() {
+        let trouble = Some(Trouble::ForkRefused);
+        let refused = |result| verdict(Heard { took_job: true, result, trouble }, 1);
+        assert_eq!(refused(Some(JobResult::Failed)), GuestExit::ForkRefused);
+        assert_eq!(refused(None), GuestExit::ForkRefused, "the runner ended before it could report");
+        assert_eq!(refused(Some(JobResult::Succeeded)), GuestExit::Succeeded, "a job that ran was not refused");
+    }
+
+    #[test]
+    fn passing_trouble_explains_nothing() {
+        let mut heard = Heard::default();
+        heard.note(Trouble::RegistrationDeleted);
+        heard.note(Trouble::ConnectError);
+        assert_eq!(heard.trouble, Some(Trouble::RegistrationDeleted));
+    }
+}

@@ -1,0 +1,220 @@
+//! What is in the table, as the objects of nft's own JSON (libnftables-json(5)): a pure function of the settings.
+//!
+//! Built as plain JSON, in the form nft lists it again, so that what was loaded can be compared whole.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use serde_json::{Value, json};
+use settings::{Class, Destination, Network, Settings};
+
+use super::{CLASSES, FLOWS, SOURCES, TABLE};
+use crate::link::HOST_PREFIX;
+
+/// Where a container has no business: this network, private, shared, loopback, link-local (and cloud metadata),
+/// protocol assignments, benchmarking, multicast, reserved and broadcast addresses (IANA's IPv4 special-purpose
+/// registry).
+const FORBIDDEN: [(Ipv4Addr, u8); 11] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+const DENIED: &str = "forbidden";
+/// What names of chains of classes begin with.
+pub const CLASS_CHAIN: &str = "class_";
+/// Plain DNS, and DNS over TLS.
+const DNS_PORTS: [(u16, u16); 2] = [(53, 53), (853, 853)];
+/// Most elements of the set the kernel keeps by itself: more links than a pool has subnets.
+const MOST_LINKS: u32 = 32_768;
+
+/// Priorities of the hooks (nft(8), "Standard priority names"): raw, filter, srcnat.
+const RAW: i32 = -300;
+const FILTER: i32 = 0;
+const SRCNAT: i32 = 100;
+
+/// The table and all that is in it but the elements of containers.
+pub fn objects(settings: &Settings) -> Vec<Value> {
+    let Network { connections, deny, .. } = &settings.network;
+    let mut objects = vec![
+        table(),
+        json!({"set": {"family": "inet", "table": TABLE, "name": SOURCES, "type": ["ifname", "ipv4_addr"]}}),
+        json!({"map": {"family": "inet", "table": TABLE, "name": CLASSES, "type": "ifname", "map": "verdict"}}),
+        json!({"set": {"family": "inet", "table": TABLE, "name": FLOWS, "type": "ifname",
+                       "size": MOST_LINKS}}),
+        json!({"set": {"family": "inet", "table": TABLE, "name": DENIED, "type": "ipv4_addr", "flags": ["interval"],
+                       "elem": forbidden(deny)}}),
+        chain("prerouting", "filter", "prerouting", RAW),
+        chain("input", "filter", "input", FILTER),
+        chain("forward", "filter", "forward", FILTER),
+        chain("counting", "filter", "postrouting", FILTER),
+        chain("postrouting", "nat", "postrouting", SRCNAT),
+    ];
+    objects.extend(settings.classes.values().flat_map(|class| class_objects(class, settings)));
+    let known = json!({"concat": [meta("iifname"), payload("ip", "saddr")]});
+    let by_class = || json!({"vmap": {"key": meta("iifname"), "data": format!("@{CLASSES}")}});
+    let few = || {
+        let count = json!([{"ct count": {"val": connections, "inv": true}}]);
+        json!({"set": {"op": "add", "elem": meta("iifname"), "set": format!("@{FLOWS}"), "stmt": count}})
+    };
+    let denied = format!("@{DENIED}");
+    objects.extend([
+        rule("prerouting", "no IPv6", &[from(), is(meta("nfproto"), "ipv6"), drop()]),
+        rule("prerouting", "no forged source", &[from(), is_not(known, &format!("@{SOURCES}")), drop()]),
+        rule("input", "replies to the host", &[from(), state(&["established", "related"]), accept()]),
+        rule("input", "few connections", &[from(), state(&["new"]), few(), drop()]),
+        rule("input", "what the class allows", &[by_class()]),
+        rule("input", "not the host", &[from(), drop()]),
+        rule("forward", "replies to containers", &[to(), state(&["established", "related"]), accept()]),
+        rule("forward", "not to containers", &[to(), drop()]),
+        rule("forward", "replies of containers", &[from(), state(&["established", "related"]), accept()]),
+        rule("forward", "no strays", &[from(), state(&["invalid"]), drop()]),
+        rule("forward", "what the class says", &[by_class()]),
+        rule("forward", "not the neighbourhood", &[from(), is(payload("ip", "daddr"), denied.as_str()), drop()]),
+        rule("counting", "few connections", &[from(), state(&["new"]), few(), drop()]),
+        rule("postrouting", "as the host", &[from(), json!({"masquerade": null})]),
+    ]);
+    objects
+}
+
+/// The table itself.
+pub fn table() -> Value {
+    json!({"table": {"family": "inet", "name": TABLE}})
+}
+
+/// The chain of a class. A class's name has no underscore, so no two classes share one.
+pub fn class_chain(class: &str) -> String {
+    format!("{CLASS_CHAIN}{}", class.replace('-', "_"))
+}
+
+/// The chain of a class with what it allows beyond the common rules, and refuses beyond them. Reached from *input* as
+/// well, where nothing that is not accepted here gets any further.
+pub fn class_objects(class: &Class, settings: &Settings) -> Vec<Value> {
+    let reach = &class.network;
+    let chain = class_chain(&class.name);
+    let mut rules = vec![json!({"chain": {"family": "inet", "table": TABLE, "name": chain}})];
+    if !reach.dns.is_empty() {
+        let mut servers = reach.dns.clone();
+        servers.sort_unstable();
+        servers.dedup();
+        let servers = one_or_set(servers.iter().map(|server| json!(server.to_string())).collect());
+        let mut allow = vec![is(payload("ip", "daddr"), servers)];
+        allow.extend(ports(&DNS_PORTS));
+        allow.push(accept());
+        rules.push(rule(&chain, "resolvers", &allow));
+    }
+    for destination in &reach.allow {
+        rules.push(rule(&chain, "allowed", &[goes_to(destination), vec![accept()]].concat()));
+    }
+    for shared in reach.shared.iter().filter_map(|name| settings.network.shared.get(name)) {
+        let link = shared.interface.as_ref().map(|link| is(meta("oifname"), link.as_str()));
+        let expression: Vec<Value> = link.into_iter().chain(goes_to(&shared.destination)).chain([accept()]).collect();
+        rules.push(rule(&chain, "shared", &expression));
+    }
+    if !reach.dns.is_empty() {
+        rules.push(rule(&chain, "no other resolvers", &[ports(&DNS_PORTS), vec![drop()]].concat()));
+    }
+    if !reach.internet {
+        rules.push(rule(&chain, "nothing else", &[drop()]));
+    }
+    rules
+}
+
+fn forbidden(more: &[Ipv4Network]) -> Vec<Value> {
+    let common = FORBIDDEN.iter().filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok());
+    let mut networks: Vec<Ipv4Network> = common.collect();
+    // Elements of an interval set must not overlap.
+    let mut more: Vec<Ipv4Network> = more.to_vec();
+    more.sort_by_key(|network| network.prefix());
+    for network in more {
+        let network = Ipv4Network::new(network.network(), network.prefix()).unwrap_or(network);
+        if !networks.iter().any(|known| network.is_subnet_of(*known)) {
+            networks.retain(|known| !known.is_subnet_of(network));
+            networks.push(network);
+        }
+    }
+    networks.sort_by_key(|network| network.network());
+    networks.into_iter().map(address).collect()
+}
+
+fn goes_to(destination: &Destination) -> Vec<Value> {
+    let mut expression = vec![is(payload("ip", "daddr"), address(destination.network))];
+    if !destination.ports.is_empty() {
+        expression.extend(ports(&destination.ports));
+    }
+    expression
+}
+
+/// TCP or UDP to one of these ports.
+fn ports(ranges: &[(u16, u16)]) -> Vec<Value> {
+    let range = |(first, last): &(u16, u16)| if first == last { json!(first) } else { json!({"range": [first, last]}) };
+    vec![
+        is(meta("l4proto"), json!({"set": ["tcp", "udp"]})),
+        is(payload("th", "dport"), one_or_set(ranges.iter().map(range).collect())),
+    ]
+}
+
+/// nft lists a set of one as that one, and a network of one address as that address.
+fn one_or_set(mut items: Vec<Value>) -> Value {
+    if items.len() == 1 { items.swap_remove(0) } else { json!({"set": items}) }
+}
+
+fn address(network: Ipv4Network) -> Value {
+    match network.prefix() {
+        32 => json!(network.network().to_string()),
+        prefix => json!({"prefix": {"addr": network.network().to_string(), "len": prefix}}),
+    }
+}
+
+fn chain(name: &str, kind: &str, hook: &str, priority: i32) -> Value {
+    json!({"chain": {"family": "inet", "table": TABLE, "name": name, "type": kind, "hook": hook, "prio": priority,
+                     "policy": "accept"}})
+}
+
+fn rule(chain: &str, comment: &str, expression: &[Value]) -> Value {
+    json!({"rule": {"family": "inet", "table": TABLE, "chain": chain, "comment": comment, "expr": expression}})
+}
+
+fn is(left: Value, right: impl Into<Value>) -> Value {
+    json!({"match": {"op": "==", "left": left, "right": right.into()}})
+}
+
+fn is_not(left: Value, right: &str) -> Value {
+    json!({"match": {"op": "!=", "left": left, "right": right}})
+}
+
+fn from() -> Value {
+    is(meta("iifname"), format!("{HOST_PREFIX}*"))
+}
+
+fn to() -> Value {
+    is(meta("oifname"), format!("{HOST_PREFIX}*"))
+}
+
+fn state(states: &[&str]) -> Value {
+    let states = if let [one] = states { json!(one) } else { json!(states) };
+    json!({"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": states}})
+}
+
+fn meta(key: &str) -> Value {
+    json!({"meta": {"key": key}})
+}
+
+fn payload(protocol: &str, field: &str) -> Value {
+    json!({"payload": {"protocol": protocol, "field": field}})
+}
+
+fn accept() -> Value {
+    json!({"accept": null})
+}
+
+fn drop() -> Value {
+    json!({"drop": null})
+}

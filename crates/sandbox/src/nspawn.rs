@@ -1,0 +1,225 @@
+//! The container itself: one systemd-nspawn command line, and becoming it.
+
+use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process::Command};
+
+use anyhow::Context;
+use contract::{
+    ContainerName,
+    guest_settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
+};
+use settings::{IDS, Root};
+
+use super::{Paths, Plan, caches, docker, gpu, link, privileges, record::Record};
+
+/// What the record says from here on.
+pub const STEP: &str = "run";
+/// The program, searched in `$PATH`.
+const PROGRAM: &str = "systemd-nspawn";
+
+/// Variables systemd-nspawn needs from the service manager, and one by which an operator's drop-in can leave the filter of
+/// system calls out (the benchmark does); every other one is dropped.
+const KEPT_ENVIRONMENT: [&str; 6] =
+    ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "SYSTEMD_SECCOMP"];
+/// And those whose name begins so: switches of systemd-nspawn itself, set by the unit.
+const KEPT_PREFIX: &str = "SYSTEMD_NSPAWN_";
+
+/// The program and its arguments. Everything in it may be read by every user of the host.
+pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
+    let record = Record::at(paths.record(&plan.name));
+    let option = |name: &str, value: &Path| {
+        let mut option = OsString::from(format!("--{name}="));
+        option.push(value);
+        option
+    };
+    let credential = |name: &str, file: &Path| {
+        let mut option = OsString::from(format!("--load-credential={name}:"));
+        option.push(file);
+        option
+    };
+    let mut events = option("bind", &paths.event(&plan.name));
+    events.push(format!(":{EVENTS_MOUNT}"));
+    let mut line: Vec<OsString> = vec![PROGRAM.into()];
+    line.push(option("directory", &paths.root(&plan.name)));
+    line.push(format!("--machine={}", plan.name).into());
+    line.push(format!("--uuid={uuid:032x}").into());
+    line.push(match plan.privileged {
+        true => "--private-users=no".into(),
+        false => format!("--private-users={}:{IDS}", plan.uid_base).into(),
+    });
+    line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
+    line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
+    let layers = paths.layers(&plan.name);
+    let docker = plan.docker.iter().flat_map(|_| docker::binds(&layers));
+    line.extend(docker.chain(caches::binds(&layers, &plan.caches)).map(|(source, inside)| {
+        let mut bind = option("bind", &source);
+        bind.push(":");
+        bind.push(inside);
+        bind
+    }));
+    if let Some(gpu) = plan.gpu.then(|| gpu::find(Path::new("/"))).flatten() {
+        let (devices, libraries) = gpu::binds(&layers, &gpu);
+        for (copy, device) in devices {
+            let mut bind = option("bind", &copy);
+            bind.push(":");
+            bind.push(device);
+            line.push(bind);
+        }
+        line.extend(libraries.iter().map(|library| option("bind-ro", library)));
+    }
+    line.push(events);
+    line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
+    line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
+    line.extend(
+        [
+            "--quiet",
+            // The unit is the container's, with its limits and its end.
+            "--keep-unit",
+            // The ids of the root file system are in order already.
+            "--private-users-ownership=off",
+            // Nothing on the host but this line decides how a container runs, and nothing of the host shows inside.
+            "--settings=no",
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            // The unit is active once the container's init runs. A job may end before its container is up, which
+            // would make a unit that waits for it fail with Result=protocol; the guest tells the rest.
+            "--notify-ready=no",
+            // What the guest prints reaches the journal; nothing can be typed.
+            "--console=read-only",
+        ]
+        .map(OsString::from),
+    );
+    match &plan.root {
+        Root::Tree(_) => line.extend(["--boot", "--"].map(OsString::from)),
+        // Its init is a script that fills the empty root and then becomes systemd, which is stopped as any systemd is.
+        Root::System { closure, .. } => {
+            line.extend(["--kill-signal=SIGRTMIN+3", "--"].map(OsString::from));
+            line.push(closure.join("init").into());
+        }
+    }
+    // For the container's systemd: no line for every unit it starts.
+    line.push("--show-status=no".into());
+    line
+}
+
+/// Replaces this process by the container's. Returns only if that fails.
+pub fn run(paths: &Paths, name: &ContainerName) -> anyhow::Error {
+    let record = Record::at(paths.record(name));
+    let error = match become_container(paths, &record) {
+        Err(error) => error,
+        Ok(never) => match never {},
+    };
+    record.put_error(&format!("run: {error:#}"));
+    error
+}
+
+fn become_container(paths: &Paths, record: &Record) -> anyhow::Result<std::convert::Infallible> {
+    let plan = record.plan()?;
+    let line = command_line(&plan, paths, random().context("cannot make a random machine id")?);
+    record.put_step(STEP)?;
+    let kept = |key: &str| KEPT_ENVIRONMENT.contains(&key) || key.starts_with(KEPT_PREFIX);
+    let environment = env::vars_os().filter(|(key, _)| key.to_str().is_some_and(kept));
+    let error = Command::new(&line[0]).args(&line[1..]).env_clear().envs(environment).exec();
+    Err(error).with_context(|| format!("cannot start {PROGRAM}"))
+}
+
+/// A random machine id.
+pub(super) fn random() -> rustix::io::Result<u128> {
+    let mut bytes = [0u8; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use contract::{Grant, guest_settings::GuestSettings};
+    use settings::Docker;
+
+    fn plan() -> Plan {
+        Plan {
+            name: "j1234567".parse().unwrap(),
+            class: "medium".into(),
+            subnet: "192.168.100.0/24".parse().unwrap(),
+            uid_base: 536_870_912,
+            privileged: false,
+            root: Root::Tree("/var/lib/machines/gha-runner".into()),
+            nix_store: None,
+            runner: "/opt/actions-runner/bin/Runner.Listener".into(),
+            user: "runner".into(),
+            dns: vec![],
+            fence: Vec::new(),
+            allow_forks: false,
+            gpu: false,
+            caches: vec![],
+            disk: None,
+            docker: None,
+            target: None,
+            store: None,
+        }
+    }
+
+    #[test]
+    fn the_command_line_says_what_the_design_promises() {
+        let line = command_line(&plan(), &Paths::default(), 7);
+        for expected in [
+            "--directory=/var/lib/gha-runner-sandbox/j1234567/root",
+            "--machine=j1234567",
+            "--uuid=00000000000000000000000000000007",
+            "--private-users=536870912:65536",
+            "--private-users-ownership=off",
+            "--network-interface=gp-j1234567",
+            "--bind=/run/gha-runner-events/j1234567:/run/gha-runner-events",
+            "--load-credential=gha-runner.grant:/run/gha-runner-sandbox/j1234567/grant.json",
+            "--load-credential=gha-runner.guest:/run/gha-runner-sandbox/j1234567/guest.json",
+            "--keep-unit",
+            "--settings=no",
+            "--boot",
+        ] {
+            assert!(line.iter().any(|argument| argument == expected), "{expected} in {line:?}");
+        }
+        // Whatever it names lies where only root can write.
+        let controllers = contract::HANDOVER_DIR;
+        assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(controllers)), "{line:?}");
+    }
+
+    #[test]
+    fn a_class_without_docker_gets_nothing_that_only_docker_needs() {
+        let docker = Docker { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), keep: None };
+        let with = command_line(&Plan { docker: Some(docker), ..plan() }, &Paths::default(), 7);
+        let without = command_line(&plan(), &Paths::default(), 7);
+        for option in [
+            "--capability=all",
+            "--system-call-filter=@keyring",
+            "--bind=/var/lib/gha-runner-sandbox/j1234567/docker/docker:/var/lib/docker",
+        ] {
+            assert!(with.iter().any(|argument| argument == option), "{option} in {with:?}");
+            assert!(!without.iter().any(|argument| argument == option), "{option} in {without:?}");
+        }
+    }
+
+    #[test]
+    fn a_nixos_system_is_started_by_its_own_init() {
+        let closure = "/nix/store/abc-nixos-system-job".into();
+        let plan = Plan { root: Root::System { closure, runner_dir: None }, ..plan() };
+        let line = command_line(&plan, &Paths::default(), 7);
+        let end = ["--kill-signal=SIGRTMIN+3", "--", "/nix/store/abc-nixos-system-job/init", "--show-status=no"];
+        assert!(line.ends_with(&end.map(OsString::from)), "{line:?}");
+        assert!(!line.iter().any(|argument| argument == "--boot"), "{line:?}");
+    }
+
+    #[test]
+    fn no_secret_is_on_the_command_line() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = Paths { records: home.path().into(), ..Paths::default() };
+        let record = Record::at(paths.record(&plan().name));
+        record.create().unwrap();
+        let secret = "c3dvcmRmaXNo";
+        let settings: GuestSettings = plan().guest();
+        record.put_credentials(&settings, &Grant::GithubJit { encoded_jit_config: secret.into() }).unwrap();
+        assert!(std::fs::read_to_string(record.grant_file()).unwrap().contains(secret));
+        let line = command_line(&plan(), &paths, 7);
+        assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(secret)), "{line:?}");
+    }
+}

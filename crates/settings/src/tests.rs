@@ -1,0 +1,462 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeSet, io::Write, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+
+use super::{token_file::Holds, *};
+
+/// An environment of these variables.
+fn env<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+    |key| variables.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
+}
+
+const LEAST: [(&str, &str); 2] = [("GITHUB_REPO", "octo-org/hello"), ("GITHUB_TOKEN_FILE", "/run/secrets/token")];
+
+fn written(text: &str, suffix: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn refused(text: &str) -> String {
+    let file = written(text, ".toml");
+    load(Some(file.path()), env(&LEAST)).unwrap_err().to_string()
+}
+
+#[test]
+fn two_variables_and_no_file_are_enough() {
+    let settings = load(None, env(&LEAST)).unwrap();
+    assert_eq!(settings.targets[0].name, "octo-org/hello");
+    assert_eq!(settings.targets[0].kind, TargetKind::Repository);
+    assert_eq!(settings.classes["default"].intake, Intake::Polling);
+    assert_eq!((settings.max_concurrent, settings.poll_interval.as_secs()), (7, 10));
+    assert_eq!((settings.job_timeout.as_secs(), settings.http.port), (7200, 8080));
+    assert_eq!(settings.state_dir, PathBuf::from("/var/lib/gha-runner-controller"));
+    assert_eq!(settings.classes["default"].labels, ["self-hosted", "ci", "nix", "x64", "Linux"]);
+    assert_eq!(settings.network.pool.len(), 100);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let file = written("max_concurrent = 2\npoll_interval = \"1m\"\n[http]\nport = 1\n", ".toml");
+    let mut variables = LEAST.to_vec();
+    variables.extend([
+        ("MAX_CONCURRENT", "9"),
+        ("POLL_INTERVAL", "20"),
+        ("JOB_TIMEOUT", "1h"),
+        ("RUNNER_LABELS", "a, b"),
+        ("STATE_DIR", "/srv/state"),
+        ("HTTP_PORT", "9090"),
+    ]);
+    let settings = load(Some(file.path()), env(&variables)).unwrap();
+    assert_eq!((settings.max_concurrent, settings.http.port), (9, 9090));
+    assert_eq!(settings.poll_interval, Duration::from_secs(20));
+    assert_eq!(settings.classes["default"].timeout, Duration::from_secs(3600));
+    assert_eq!(settings.classes["default"].labels, ["a", "b"]);
+    assert_eq!(settings.state_dir, PathBuf::from("/srv/state"));
+}
+
+#[test]
+fn toml_and_json_say_the_same() {
+    let toml = written(
+        "poll_interval = \"30s\"\n[class.big]\nlabels = [\"big\"]\nmemory = \"2G\"\ncpus = 1.5\n[network]\n\
+         pool = \"10.7.0.0/16\"\nprefix = 28\n",
+        ".toml",
+    );
+    let json = written(
+        r#"{"poll_interval": "30s", "class": {"big": {"labels": ["big"], "memory": 2147483648, "cpus": 1.5}},
+            "network": {"pool": "10.7.0.0/16", "prefix": 28}}"#,
+        ".json",
+    );
+    let settings = load(Some(toml.path()), env(&LEAST)).unwrap();
+    assert_eq!(settings, load(Some(json.path()), env(&LEAST)).unwrap());
+    assert_eq!(settings.network.pool.len(), 4096);
+}
+
+/// Every key there is.
+const FULL: &str = r#"
+    token_file = "/common"
+    runner_labels = ["x"]
+    host_name = "h"
+    [webhook]
+    address = "0.0.0.0"
+    port = 9999
+    secret_file = "/hook"
+    [credential.main]
+    app_id = 7
+    installation_id = 8
+    private_key_file = "/app.pem"
+    api_url = "https://ghe.example/api/v3/"
+    share = 0.8
+    [credential.classic]
+    token_file = "/classic"
+    [[target]]
+    repo = "a/b"
+    token_file = "/t"
+    priority = 5
+    weight = 3
+    max_concurrent = 2
+    forks = "allow"
+    classes = ["big"]
+    [[target]]
+    org = "acme"
+    credential = "main"
+    runner_group = "Ephemeral"
+    include = ["web-*"]
+    exclude = ["*-old"]
+    pushed_within = "30days"
+    rediscover = "5m"
+    [[target]]
+    org = "acme-2"
+    credential = "main"
+    register = "repository"
+    [[target]]
+    user = "octocat"
+    [[target]]
+    enterprise = "octo"
+    credential = "classic"
+    classes = ["big"]
+    [class.default]
+    [class.big]
+    labels = ["x"]
+    min_idle = 1
+    intake = "scale-set"
+    gpu = true
+    disk = "9G"
+    io_weight = 50
+    [class.big.network]
+    internet = false
+    allow = ["192.168.1.20:5432"]
+    shared = ["db"]
+    dns = ["10.0.0.1"]
+    [class.big.cache.ccache]
+    at = "/home/runner/.cache/ccache"
+    size = "1G"
+    per = "class"
+    [class.big.cache.other]
+    [class.big.docker]
+    enable = true
+    mirror = "https://mirror"
+    keep = true
+    keep_size = "3G"
+    [class.bare]
+    privileged = true
+    [limits]
+    memory = "8G"
+    cpus = 3.5
+    [ids]
+    first = 655360
+    [network.shared.db]
+    destination = "10.8.0.0/16:80,90-99"
+    interface = "br-db"
+    [template.default]
+    runner_version = "2.336.0"
+    [template.debian]
+    nix_store = "/nix/store"
+    [template.nixos]
+    system = "/nix/store/abc-nixos-system-job"
+    runner_dir = "/srv/runner"
+"#;
+
+#[test]
+fn the_resolved_settings_read_back_the_same() {
+    let file = written(FULL, ".toml");
+    let settings = load(Some(file.path()), |_| None).unwrap();
+    let resolved = serde_json::to_string(&file::Written::from(&settings)).unwrap();
+    let again = load(Some(written(&resolved, ".json").path()), |_| None).unwrap();
+    assert_eq!(settings, again);
+}
+
+#[test]
+fn targets_with_the_same_token_file_share_a_credential_with_a_name_of_its_own() {
+    let file = written(
+        "token_file = \"/common\"\n[credential.token-1]\ntoken_file = \"/mine\"\n\
+         [[target]]\nrepo = \"a/b\"\n[[target]]\nrepo = \"a/c\"\ntoken_file = \"/other\"\n\
+         [[target]]\nrepo = \"a/d\"\n[[target]]\nrepo = \"a/e\"\ncredential = \"token-1\"\n\
+         [[target]]\nrepo = \"a/f\"\ntoken_file = \"/mine\"\n",
+        ".toml",
+    );
+    let settings = load(Some(file.path()), |_| None).unwrap();
+    let used: Vec<&str> = settings.targets.iter().map(|target| target.credential.as_str()).collect();
+    assert_eq!(used, ["token-2", "token-3", "token-2", "token-1", "token-1"]);
+    let file_of = |name: &str| settings.credentials[name].kind.clone();
+    assert_eq!(file_of("token-2"), CredentialKind::Token { file: "/common".into() });
+    assert_eq!(file_of("token-3"), CredentialKind::Token { file: "/other".into() });
+}
+
+#[test]
+fn the_only_credential_is_every_targets() {
+    let file = written("[credential.main]\ntoken_file = \"/t\"\n[[target]]\norg = \"acme\"\n", ".toml");
+    let settings = load(Some(file.path()), |_| None).unwrap();
+    assert_eq!((settings.targets[0].credential.as_str(), settings.credentials.len()), ("main", 1));
+    assert!(!settings.targets[0].registers_with_repositories());
+}
+
+#[test]
+fn an_idle_repository_is_never_looked_at_more_often_than_a_busy_one() {
+    let idle = |text: &str| load(Some(written(text, ".toml").path()), env(&LEAST)).unwrap().idle_poll_interval;
+    assert_eq!(idle(""), Duration::from_secs(60));
+    assert_eq!(idle("poll_interval = \"5m\""), Duration::from_secs(300));
+    assert_eq!(idle("idle_poll_interval = \"10m\""), Duration::from_secs(600));
+}
+
+#[test]
+fn each_mistake_is_refused_with_key_problem_and_remedy() {
+    for (text, key, problem) in [
+        ("max_concurent = 1", "max_concurent", "unknown field"),
+        ("[class.a]\nlabel = [\"x\"]", "label", "unknown field"),
+        ("max_concurrent = 0", "max_concurrent", "0 is out of range"),
+        ("poll_interval = \"0s\"", "poll_interval", "out of range"),
+        ("poll_interval = \"soon\"", "poll_interval", "soon"),
+        ("job_timeout = \"1s\"", "job_timeout", "out of range"),
+        ("[class.A]\nlabels = [\"x\"]", "class.A", "no valid name"),
+        ("[class.a]\nlabels = []", "class.a.labels", "0 labels"),
+        ("[class.a]\nlabels = [\"x\", \"X\"]", "class.a.labels", "named twice"),
+        ("[class.a]\nlabels = [\"x\"]\nmemory = \"lots\"", "class.a.memory", "is not a size"),
+        ("[class.a.cache.c]\nat = \"/var\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\nat = \"/run/c\"", "class.a.cache.c.at", "lies in"),
+        ("[class.a.cache.c]\nat = \"/\"", "class.a.cache.c.at", "holds something"),
+        ("[class.a.cache.c]\n[class.a.cache.d]\nat = \"/srv/gha-cache/c/d\"", "class.a.cache.d.at", "already"),
+        ("[class.a.cache.C]", "class.a.cache.C", "no valid name"),
+        ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
+        ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
+        ("[class.a]\nprivileged = true\ndisk = \"1G\"", "class.a.privileged", "loop devices"),
+        ("[class.a]\ndisk = \"1M\"", "class.a.disk", "at least 32M"),
+        ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
+        ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),
+        ("[limits]\ntasks = 1", "limits.tasks", "1 is out of range"),
+        ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "not a number of CPUs"),
+        ("[class.a]\nlabels = [\"x\"]\ntemplate = \"none\"", "class.a.template", "no template"),
+        ("[class.a.docker]\nkeep = true", "class.a.docker.enable", "not enabled"),
+        ("[class.a.docker]\nenable = true\nmirror = \"hub\"", "class.a.docker.mirror", "not the root of a registry"),
+        ("[class.a.docker]\nenable = true\nmirror = \"https://u:p@hub\"", "class.a.docker.mirror", "not the root"),
+        ("[class.a.docker]\nenable = true\npool = \"192.168.0.0/16\"", "class.a.docker.pool", "overlaps network.pool"),
+        ("[class.a.docker]\nenable = true\npool = \"10.0.0.0/30\"", "class.a.docker.pool", "not a private network"),
+        ("[class.a.docker]\nenable = true\nkeep_size = \"4G\"", "class.a.docker.keep_size", "not kept"),
+        ("[class.a.docker]\nenable = true\nkeep = true\nkeep_size = \"1M\"", "class.a.docker.keep_size", "not a size"),
+        ("[template.default]\npath = \"relative\"", "template.default.path", "not an absolute path"),
+        ("[template.default]\nsystem = \"/srv/nixos\"", "template.default.system", "not a path of the Nix store"),
+        (
+            "[template.default]\nsystem = \"/nix/store/a-b/sw\"",
+            "template.default.system",
+            "not a path of the Nix store",
+        ),
+        ("[template.default]\nsystem = \"/nix/store/a-b\"\npath = \"/t\"", "template.default.path", "a system as well"),
+        ("[template.default]\nrunner_dir = \"/srv/runner\"", "template.default.runner_dir", "only a system"),
+        ("[template.default]\nnix_store = \"store\"", "template.default.nix_store", "not an absolute path"),
+        (
+            "[template.default]\nsystem = \"/nix/store/a-b\"\nnix_store = \"/nix/store\"",
+            "template.default.nix_store",
+            "brings the host's store",
+        ),
+        ("[template.default]\nuser = \"root\"", "template.default.user", "unprivileged"),
+        ("[network]\npool = \"8.8.8.0/24\"\nprefix = 30", "network.pool", "private"),
+        ("[network]\npool = \"172.16.0.0-172.17.0.0\"\nprefix = 24", "network.pool", "where Docker makes"),
+        ("[network]\npool = \"172.16.0.0/12\"\nprefix = 24", "network.pool", "where Docker makes"),
+        ("[ids]\nfirst = 655361", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 65536", "ids.first", "no ids for containers"),
+        ("[ids]\nfirst = 1879048192", "ids.first", "no ids for containers"),
+        ("[network]\ndeny = [\"0.0.0.0/0\"]", "network.deny", "is everything"),
+        ("[network]\nconnections = 1", "network.connections", "out of range"),
+        ("[network.shared.db]\ndestination = \"db\"", "network.shared.db.destination", "no IPv4 address"),
+        ("[network.shared.db]\ndestination = \"10.0.0.1\"\ninterface = \"a b\"", "db.interface", "no link's name"),
+        ("[class.a.network]\nallow = [\"10.0.0.1:x\"]", "class.a.network.allow", "no port"),
+        ("[class.a.network]\nshared = [\"db\"]", "class.a.network.shared", "no shared network"),
+        ("[network]\npool = \"10.0.0.0/30\"\nprefix = 30", "network.pool", "1 subnets for 7"),
+        ("[http]\naddress = \"0.0.0.0\"", "http.address", "other machines"),
+        ("[github]\napi_url = \"ftp://x\"", "github.api_url", "not the root of an API"),
+        ("state_dir = \"../x\"", "state_dir", "not an absolute path"),
+        ("host_name = \"No Host\"", "host_name", "no host name"),
+        ("poll_interval = \"1m\"\nidle_poll_interval = \"10s\"", "idle_poll_interval", "shorter than poll_interval"),
+        ("[webhook]\nport = 1", "webhook.secret_file", "could come from anybody"),
+        ("[webhook]\nsecret_file = \"relative\"", "webhook.secret_file", "not an absolute path"),
+        ("[webhook]\nsecret_file = \"/s\"\nport = 8080", "webhook.port", "http.port as well"),
+        ("[webhook]\nsecret_file = \"/s\"\nport = 0", "webhook.port", "no port"),
+        ("[template.default]\nrunner_version = \"new\"", "template.default.runner_version", "not the version"),
+        ("[class.a]\nintake = \"guess\"", "intake", "unknown variant"),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(key) && said.contains(problem), "{text:?}: {said}");
+        assert!(said.contains("Remedy: "), "{text:?}: {said}");
+    }
+}
+
+#[test]
+fn each_mistake_in_a_credential_is_refused() {
+    let target = "[[target]]\nrepo = \"a/b\"\ncredential = \"a\"\n";
+    for (text, key, problem) in [
+        ("[credential.A]\ntoken_file = \"/t\"", "credential.A", "no valid name"),
+        ("[credential.a]", "credential.a", "neither a token nor a GitHub App"),
+        ("[credential.a]\ntoken_file = \"/t\"\napp_id = 1", "credential.a", "token and a GitHub App"),
+        ("[credential.a]\napp_id = 1", "credential.a.private_key_file", "no private key"),
+        ("[credential.a]\nprivate_key_file = \"/k\"", "credential.a.app_id", "no id"),
+        ("[credential.a]\napp_id = 0\nprivate_key_file = \"/k\"", "credential.a.app_id", "no id"),
+        (
+            "[credential.a]\napp_id = 1\ninstallation_id = 0\nprivate_key_file = \"/k\"",
+            "credential.a.installation_id",
+            "no installation",
+        ),
+        ("[credential.a]\napp_id = 1\nprivate_key_file = \"/nix/store/k\"", "a.private_key_file", "Nix store"),
+        ("[credential.a]\ntoken_file = \"t\"", "credential.a.token_file", "not an absolute path"),
+        ("[credential.a]\ntoken_file = \"/t\"\nshare = 0.0", "credential.a.share", "no share"),
+        ("[credential.a]\ntoken_file = \"/t\"\nshare = 1.5", "credential.a.share", "no share"),
+        ("[credential.a]\ntoken_file = \"/t\"\napi_url = \"x\"", "credential.a.api_url", "not the root of an API"),
+        ("[credential.a]\ntoken_file = \"/t\"\n[credential.b]\ntoken_file = \"/u\"", "credential.b", "no target"),
+        ("[credential.b]\ntoken_file = \"/u\"", "target[0].credential", "no credential \"a\""),
+    ] {
+        let file = written(&format!("{target}{text}"), ".toml");
+        let said = load(Some(file.path()), |_| None).unwrap_err().to_string();
+        assert!(said.contains(key) && said.contains(problem) && said.contains("Remedy: "), "{text:?}: {said}");
+    }
+}
+
+#[test]
+fn each_mistake_in_a_target_is_refused() {
+    for (text, key, problem) in [
+        ("priority = 1", "target[0]", "names nothing to serve"),
+        ("repo = \"a/b\"\norg = \"a\"", "target[0]", "names repo and org"),
+        ("org = \"a/b\"", "target[0].org", "is no name"),
+        ("user = \"\"", "target[0].user", "is no name"),
+        ("repo = \"enterprises/a\"", "target[0].repo", "not owner/repository"),
+        ("org = \"a\"\n[[target]]\nuser = \"A\"", "target[1]", "named twice"),
+        ("repo = \"a/b\"\ncredential = \"a\"\ntoken_file = \"/t\"", "target[0].token_file", "credential \"a\" as well"),
+        ("repo = \"a/b\"\nregister = \"repository\"", "target[0].register", "only an organisation's"),
+        ("org = \"a\"\nregister = \"nowhere\"", "register", "unknown variant"),
+        ("repo = \"a/b\"\nforks = \"perhaps\"", "forks", "unknown variant"),
+        ("repo = \"a/b\"\nrunner_group = \"g\"", "target[0].runner_group", "no groups"),
+        ("user = \"a\"\nrunner_group = \"g\"", "target[0].runner_group", "no groups"),
+        ("org = \"a\"\nregister = \"repository\"\nrunner_group = \"g\"", "target[0].runner_group", "no groups"),
+        ("org = \"a\"\nrunner_group = \" \"", "target[0].runner_group", "no name of a runner group"),
+        ("org = \"a\"\ninclude = [\"a/*\"]", "target[0].include", "no pattern"),
+        ("org = \"a\"\nexclude = [\"\"]", "target[0].exclude", "no pattern"),
+        ("repo = \"a/b\"\ninclude = [\"*\"]", "target[0].include", "no repositories to discover"),
+        ("enterprise = \"a\"\npushed_within = \"1day\"", "target[0].pushed_within", "no repositories to discover"),
+        ("repo = \"a/b\"\nrediscover = \"5m\"", "target[0].rediscover", "no repositories to discover"),
+        ("org = \"a\"\npushed_within = \"1s\"", "target[0].pushed_within", "out of range"),
+        ("org = \"a\"\nrediscover = \"1s\"", "target[0].rediscover", "out of range"),
+        ("org = \"a\"\nclasses = [\"none\"]", "target[0].classes", "no class \"none\""),
+        ("org = \"a\"\nclasses = [\"default\", \"default\"]", "target[0].classes", "named twice"),
+        ("org = \"a\"\npriority = 101", "target[0].priority", "out of range"),
+        ("org = \"a\"\nweight = 0", "target[0].weight", "out of range"),
+        ("org = \"a\"\nmax_concurrent = 0", "target[0].max_concurrent", "out of range"),
+        ("enterprise = \"a\"\n[class.x]\nintake = \"polling\"", "target[0].classes", "cannot be polled"),
+        (
+            "enterprise = \"a\"\ncredential = \"a\"\n[credential.a]\napp_id = 1\nprivate_key_file = \"/k\"",
+            "target[0].credential",
+            "is a GitHub App",
+        ),
+    ] {
+        let file = written(&format!("token_file = \"/t\"\n[[target]]\n{text}"), ".toml");
+        let said = load(Some(file.path()), |_| None).unwrap_err().to_string();
+        assert!(said.contains(key) && said.contains(problem), "{text:?}: {said}");
+        assert!(problem == "unknown variant" || said.contains("Remedy: "), "{text:?}: {said}");
+        assert!(!said.contains("no target uses it"), "{text:?}: {said}");
+    }
+}
+
+#[test]
+fn every_key_and_variable_is_documented() {
+    let docs = include_str!("../../../docs/configuration.md");
+    let readme = include_str!("../../../README.md");
+    let file = written(FULL, ".toml");
+    let written = file::read(file.path()).unwrap();
+    let resolved = file::Written::from(&load(Some(file.path()), |_| None).unwrap());
+    let mut keys = Vec::new();
+    for value in [serde_json::to_value(written).unwrap(), serde_json::to_value(resolved).unwrap()] {
+        collect_keys(&value, &mut keys);
+    }
+    // What stands between backticks, word by word.
+    let code: BTreeSet<&str> = docs
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .flat_map(|span| span.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .collect();
+    let names =
+        ["default", "big", "bare", "main", "classic", "token-1", "token-2", "db", "ccache", "other", "debian", "nixos"];
+    for key in keys.iter().map(String::as_str).filter(|key| !names.contains(key)) {
+        assert!(code.contains(key), "{key} is not in docs/configuration.md");
+    }
+    for (variable, _) in environment::VARIABLES {
+        assert!(readme.contains(variable), "{variable} is not in README.md");
+    }
+}
+
+fn collect_keys(value: &serde_json::Value, keys: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                keys.push(key.clone());
+                collect_keys(value, keys);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn all_mistakes_are_said_at_once() {
+    let said = load(None, env(&[("GITHUB_REPO", "nonsense"), ("MAX_CONCURRENT", "x"), ("HTTP_PORT", "99999")]));
+    let Problems(problems) = said.unwrap_err();
+    assert_eq!(problems.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(), ["MAX_CONCURRENT", "HTTP_PORT"]);
+    let Problems(problems) = load(None, env(&[("GITHUB_REPO", "nonsense")])).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    let Problems(problems) = load(None, |_| None).unwrap_err();
+    assert!(problems[0].remedy.contains("GITHUB_REPO"), "{problems:?}");
+}
+
+#[test]
+fn a_token_file_must_be_there_private_and_outside_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let good = file("good", "ghp_sesame\n", 0o400);
+    assert_eq!(token_file::read("token_file", &good, Holds::Token).unwrap().expose(), "ghp_sesame");
+    for (path, problem) in [
+        (dir.path().join("missing"), "cannot be read"),
+        (file("empty", " \n", 0o400), "is empty"),
+        (file("open", "ghp_sesame", 0o404), "open to every user"),
+        (file("two", "ghp_sesame ghp_other", 0o400), "does not hold one token"),
+        (file("long", &"x".repeat(5000), 0o400), "does not hold one token"),
+        (dir.path().to_owned(), "not a regular file"),
+        (PathBuf::from("/nix/store/abc-token"), "Nix store"),
+        (PathBuf::from("relative"), "not an absolute path"),
+    ] {
+        let said = token_file::read("token_file", &path, Holds::Token).unwrap_err();
+        assert!(said.problem.contains(problem), "{said}");
+        assert!(!said.remedy.is_empty());
+        assert!(!said.to_string().contains("sesame"), "a secret is printed: {said}");
+    }
+}
+
+#[test]
+fn a_private_key_file_must_hold_one_private_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        let path = dir.path().join("key");
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        token_file::read("private_key_file", &path, Holds::PrivateKey)
+    };
+    let block = |kind: &str| format!("-----BEGIN {kind}-----\nc2VzYW1l\n-----END {kind}-----\n");
+    assert_eq!(read(&block("RSA PRIVATE KEY")).unwrap().expose(), block("RSA PRIVATE KEY").trim());
+    assert!(read(&block("PRIVATE KEY")).is_ok());
+    for text in [
+        block("PUBLIC KEY"),
+        block("ENCRYPTED PRIVATE KEY"),
+        block("CERTIFICATE"),
+        "ghp_sesame".to_owned(),
+        block("PRIVATE KEY").repeat(2),
+        block("PRIVATE KEY").replace("c2VzYW1l", ""),
+        block("PRIVATE KEY").replace("c2VzYW1l", &"c2VzYW1l".repeat(4096)),
+    ] {
+        let said = read(&text).unwrap_err().to_string();
+        assert!(said.contains("one private key") && said.contains("Remedy: "), "{said}");
+        assert!(!said.contains("sesame") && !said.contains("c2VzYW1l"), "a secret is printed: {said}");
+    }
+}

@@ -1,0 +1,48 @@
+//! The real forge, opened with the credentials the settings name.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use forge::github::{App, Github, Https, Rest, Session};
+use settings::{CredentialKind, Problem, Problems, Settings, token_file::SecretFile};
+
+/// GitHub over HTTPS, with a token or as an App.
+pub type RealForge = Github<Session<Https>>;
+
+/// Reads every credential and opens a client for all targets; asks nothing yet.
+///
+/// Credentials that cannot be read are told together, as [`Problems`].
+pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
+    let mut problems = Vec::new();
+    let mut secrets = BTreeMap::new();
+    for (name, credential) in &settings.credentials {
+        match SecretFile::of_credential(credential).read_credential() {
+            Ok(secret) => {
+                secrets.insert(name.as_str(), secret);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems).into());
+    }
+    let https = Https::new()?;
+    Github::open(settings, |login| {
+        let credential = &login.credential;
+        let rest = Rest::new(https.clone(), &credential.api_url);
+        let secret = secrets.get(credential.name.as_str()).context("a credential that was not read")?.clone();
+        Ok::<_, anyhow::Error>(match (&credential.kind, &login.installation) {
+            (CredentialKind::App { id, .. }, Some(installation)) => {
+                let app = App::new(*id, &secret).map_err(|error| {
+                    Problems::from(Problem::new(
+                        format!("credential.{}.private_key_file", credential.name),
+                        format!("the key cannot be used: {error}"),
+                        "generate a new private key on the App's settings page",
+                    ))
+                })?;
+                Session::with_app(rest, app, installation.clone())
+            }
+            _ => Session::with_token(rest, secret),
+        })
+    })
+}

@@ -1,3 +1,0 @@
-//! What may stop this host from serving jobs, seen coming.
-
-pub mod runner_version;

@@ -1,0 +1,249 @@
+//! Docker inside: what a job does with it works, two do it at once, and nothing of it is left, or just what is to be.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use contract::event::{JobResult, What};
+use lab::{Cache, Place, Recipe, Tree};
+
+use crate::{
+    assert_nothing_left,
+    host::{Host, HostConfig},
+};
+
+/// An image without a registry: one static program under several names.
+const IMAGE: &str = r#"
+image() {
+    mkdir -p /tmp/image/bin
+    cp /bin/busybox /tmp/image/bin/
+    for name in sh cat echo httpd wget sleep ls; do ln -s busybox /tmp/image/bin/$name; done
+    tar -C /tmp/image -c . | docker import - box > /dev/null
+}
+"#;
+
+fn docker_host(job: &str, docker: &str) -> Option<Host> {
+    let class = format!("[class.medium.docker]\nenable = true\n{docker}");
+    Host::boot_with(&HostConfig { job: format!("{IMAGE}{job}"), tree: Recipe::DOCKER, class, ..HostConfig::default() })
+}
+
+#[test]
+fn jobs_use_docker_each_their_own_and_leave_nothing() {
+    let Some(host) = docker_host(
+        r#"
+        say "Listening for Jobs"
+        say "Running job: docker"
+        case "$(hostname)" in
+        j0000801)
+            echo "before: $(systemctl is-active docker.service containerd.service | tr '\n' ' ')"
+            image
+            docker run --detach box sleep 1000 > /dev/null
+            # Until the host stops it.
+            say "Job docker completed with result: Succeeded"
+            trap 'docker ps --quiet | wc -l | sed "s/^/still runs: /"; exit 0' INT
+            while :; do sleep 0.1; done
+            ;;
+        j0000802)
+            set -ex
+            image
+            docker info --format 'driver: {{.Driver}}, mirrors: {{.RegistryConfig.Mirrors}}'
+            docker run --rm box /bin/echo 'said in a container'
+            docker run --rm --privileged box /bin/echo 'said in a privileged container'
+            mkdir /tmp/build
+            printf 'FROM box\nRUN echo "made by a build" > /made\nCMD ["/bin/cat", "/made"]\n' > /tmp/build/Dockerfile
+            docker build --quiet --tag made /tmp/build
+            docker run --rm made
+            # As `services:` of a workflow: a network of the job's own, a side container with a published port.
+            docker network create side
+            docker network inspect --format 'side: {{(index .IPAM.Config 0).Subnet}}' side
+            docker network inspect --format 'bridge: {{(index .IPAM.Config 0).Subnet}}' bridge
+            docker run --detach --name web --network side --publish 8080:80 box \
+                sh -c 'echo "served by $HOSTNAME" > /index.html; exec httpd -f -p 80 -h /' > /dev/null
+            curl --silent --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8080/ | sed 's/^/published: /'
+            docker run --rm --network side box wget -q -O - http://web/ | sed 's/^/by name: /'
+            cat > /tmp/build/docker-compose.yml <<-'END'
+			version: "3"
+			services:
+			  web:
+			    build: .
+			    command: sh -c 'echo "served by compose" > /index.html; exec httpd -f -p 80 -h /'
+			    ports: ["8081:80"]
+			END
+            cd /tmp/build
+            docker-compose --no-ansi up --detach
+            curl --silent --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8081/
+            docker-compose --no-ansi down
+            say "Job docker completed with result: Succeeded"
+            ;;
+        j0000803)
+            say "Job docker completed with result: Succeeded"
+            echo "unused: $(systemctl is-active docker.socket docker.service containerd.service | tr '\n' ' ')"
+            ;;
+        esac
+        "#,
+        "mirror = \"http://mirror.invalid:5000\"",
+    ) else {
+        return;
+    };
+    let before = host.lab.leftovers().unwrap();
+    host.hand_over("j0000801", 1);
+    host.start("j0000801").unwrap();
+    host.wait_for("j0000801", &What::JobEnded { result: JobResult::Succeeded });
+    // While that one uses Docker, another does all of it.
+    host.hand_over("j0000802", 2);
+    let begun = Instant::now();
+    host.start("j0000802").unwrap();
+    host.wait_for("j0000802", &What::JobEnded { result: JobResult::Succeeded });
+    println!("everything with Docker, beside another: {:.1?}", begun.elapsed());
+    let ended = Instant::now();
+    host.ending("j0000802");
+    // What still runs in Docker is not waited for.
+    assert!(ended.elapsed() < Duration::from_secs(8), "the container took {:.1?} to end", ended.elapsed());
+    let journal = host.journal("j0000802");
+    println!("{journal}");
+    for line in [
+        "driver: overlay2, mirrors: [http://mirror.invalid:5000/]",
+        "said in a container",
+        "said in a privileged container",
+        "made by a build",
+        "side: 172.2",
+        "bridge: 172.2",
+        "published: served by",
+        "by name: served by",
+        "served by compose",
+    ] {
+        assert!(journal.lines().any(|found| found.contains(line) && !found.contains("+ ")), "{line}");
+    }
+    host.hand_over("j0000803", 3);
+    host.start("j0000803").unwrap();
+    host.ending("j0000803");
+    let journal = host.journal("j0000803");
+    assert!(journal.contains("unused: active inactive inactive"), "{journal}");
+    host.stop("j0000801");
+    host.ending("j0000801");
+    let journal = host.journal("j0000801");
+    assert!(journal.contains("before: inactive inactive") && journal.contains("still runs: 1"), "{journal}");
+    assert_nothing_left(&host, &before);
+}
+
+#[test]
+fn kept_images_are_found_by_the_next_job_of_the_target_and_by_nobody_else() {
+    let Some(host) = docker_host(
+        r#"
+        say "Listening for Jobs"
+        say "Running job: docker"
+        echo "found: $(docker images --quiet | wc -l)"
+        [ "$(hostname)" != j0000811 ] || image
+        docker run --rm --pull never box /bin/echo 'said in a container' || true
+        df --output=size --block-size=1M /var/lib/docker | tail -n 1 | sed 's/^ */megabytes: /'
+        say "Job docker completed with result: Succeeded"
+        [ "$(hostname)" != j0000813 ] || exec sleep 1000
+        "#,
+        "keep = true\nkeep_size = \"1G\"",
+    ) else {
+        return;
+    };
+    let before = host.lab.leftovers().unwrap();
+    let run = |target: &str, name: &str, subnet: u32| {
+        host.hand_over_for(target, name, subnet);
+        host.start(name).unwrap_or_else(|error| panic!("{error}"));
+        host.wait_for(name, &What::JobEnded { result: JobResult::Succeeded });
+    };
+    let found = |name: &str, expected: &str| {
+        let journal = host.journal(name);
+        assert!(journal.contains(&format!("found: {expected}")), "{name}: {journal}");
+    };
+    run("octo-org/hello", "j0000811", 1);
+    host.ending("j0000811");
+    found("j0000811", "0");
+    // Another range of user ids, the same files.
+    run("octo-org/hello", "j0000813", 3);
+    found("j0000813", "1");
+    let journal = host.journal("j0000813");
+    assert!(journal.contains("said in a container"), "{journal}");
+    let megabytes = journal.split("megabytes: ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    assert!(megabytes.unwrap().parse::<u32>().unwrap() < 1024, "{journal}");
+    // At the same time, and for another repository: no waiting, and nothing of theirs.
+    run("octo-org/hello", "j0000814", 4);
+    found("j0000814", "0");
+    run("octo-org/other", "j0000815", 5);
+    found("j0000815", "0");
+    host.stop("j0000813");
+    for name in ["j0000813", "j0000814", "j0000815"] {
+        assert_eq!(host.ending(name).left_behind, Vec::<String>::new());
+    }
+    let stores = host.lab.shell("cd /var/lib/gha-runner-stores; find . -type f | sort").unwrap();
+    assert_eq!(stores, "./medium/octo-org+hello.0\n./medium/octo-org+hello.1\n./medium/octo-org+other.0");
+    assert_eq!(host.lab.shell("stat -c %a /var/lib/gha-runner-stores").unwrap(), "700");
+    host.lab
+        .shell("rm -r /var/lib/gha-runner-stores; losetup --all | grep gha-runner-stores && exit 1 || true")
+        .unwrap();
+    assert_nothing_left(&host, &before);
+}
+
+/// A registry with one image, `library/hello`, in the internet of the lab. `$1`: a directory, `$2`: a program for it.
+const REGISTRY: &str = r#"
+set -eu
+mkdir -p "$1/image/bin"; cp "$2" "$1/image/bin/busybox"; ln -s busybox "$1/image/bin/echo"
+cd "$1"
+put() { sum=$(sha256sum new | cut -d' ' -f1); size=$(stat -c %s new); mv new "_v2_library_hello_blobs_sha256:$sum"; }
+tar -C image -c . > new; put; layer=$sum layer_size=$size
+printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$layer" > new
+put
+type=application/vnd.docker
+printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"%s","size":%s,"digest":"sha256:%s"},"layers":[{"mediaType":"%s","size":%s,"digest":"sha256:%s"}]}' \
+    $type.distribution.manifest.v2+json $type.container.image.v1+json "$size" "$sum" \
+    $type.image.rootfs.diff.tar.gzip "$layer_size" "$layer" > new
+put
+# By its tag and by its digest.
+mv "_v2_library_hello_blobs_sha256:$sum" "_v2_library_hello_manifests_sha256:$sum"
+ln "_v2_library_hello_manifests_sha256:$sum" _v2_library_hello_manifests_latest
+: > _v2_
+"#;
+const REGISTRY_SERVER: &str = r#"
+use IO::Socket::INET;
+$SIG{CHLD} = "IGNORE";
+my $s = IO::Socket::INET->new(Listen => 20, LocalPort => 5000, ReuseAddr => 1) or die;
+while (my $c = $s->accept) {
+    next if fork;
+    my ($method, $path) = split ' ', scalar <$c>;
+    while (<$c>) { last if /^\r?\n$/ }
+    $path =~ s{/}{_}g;
+    my $type = $path =~ /manifests/ ? 'vnd.docker.distribution.manifest.v2+json' : 'octet-stream';
+    my ($code, $body) = ('404 Not Found', '');
+    if (open my $file, '<', "$ARGV[0]/$path") { local $/; ($code, $body) = ('200 OK', scalar <$file> // '') }
+    print $c "HTTP/1.1 $code\r\nContent-Type: application/$type\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n";
+    print $c $body unless $method eq 'HEAD';
+    exit;
+}
+"#;
+
+#[test]
+fn images_come_from_the_mirror_that_the_class_names() {
+    let Some(host) = docker_host(
+        r#"
+        say "Listening for Jobs"
+        docker run --rm hello /bin/echo 'said by an image of the mirror'
+        "#,
+        // No resolver: asking one that is not there would take longer than the test.
+        &format!("mirror = \"http://{}:5000\"\n[network]\ndns = []", Place::Internet.address()),
+    ) else {
+        return;
+    };
+    let files = host.lab.shared().join("registry");
+    let tree = Tree::ensure(&Cache::open().unwrap(), &Recipe::DOCKER).unwrap();
+    let made = Command::new("sh")
+        .args(["-c", REGISTRY, "registry"])
+        .args([&files, &tree.path().join("bin/busybox")])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let _registry =
+        host.lab.spawn_in(Place::Internet, &["perl", "-e", REGISTRY_SERVER, files.to_str().unwrap()]).unwrap();
+    host.hand_over("j0000821", 1);
+    host.start("j0000821").unwrap_or_else(|error| panic!("{error}"));
+    host.ending("j0000821");
+    let journal = host.journal("j0000821");
+    assert!(journal.contains("said by an image of the mirror"), "{journal}");
+}

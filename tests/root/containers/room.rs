@@ -1,0 +1,103 @@
+//! Room on the host's disk: how much a container gets, and what outlives it.
+
+use contract::event::{JobResult, What};
+
+use crate::{
+    assert_nothing_left,
+    host::{Host, HostConfig},
+};
+
+#[test]
+fn a_container_that_fills_its_disk_harms_itself_alone_and_leaves_nothing() {
+    let config = HostConfig {
+        job: r#"
+            say "Listening for Jobs"
+            say "Running job: fill"
+            head -c 200M /dev/zero 2>&1 > /var/tmp/fill | sed 's/^/filled: /'
+            stat -c 'bytes: %s' /var/tmp/fill
+            rm /var/tmp/fill
+            mkdir /var/tmp/many; cd /var/tmp/many
+            for number in $(seq 100000); do : > $number || break; done 2>&1 | head -n 1 | sed 's/^.*: /files: /'
+            say "Job fill completed with result: Succeeded"
+        "#
+        .into(),
+        class: "disk = \"64M\"".into(),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let before = host.lab.leftovers().unwrap();
+    host.hand_over("j0001001", 1);
+    host.start("j0001001").unwrap_or_else(|error| panic!("{error}"));
+    let ending = host.ending("j0001001");
+    let journal = host.journal("j0001001");
+    for line in
+        ["filled: head: error writing 'standard output': No space left on device", "files: No space left on device"]
+    {
+        assert!(journal.contains(line), "{line}: {journal}");
+    }
+    let bytes = journal.split("bytes: ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    assert!((16 << 20..64 << 20).contains(&bytes.parse::<u64>().unwrap()), "{bytes}");
+    assert_eq!((ending.service_result.as_str(), ending.left_behind.len()), ("success", 0));
+    println!("teardown: {} us", ending.teardown_us);
+    assert_nothing_left(&host, &before);
+}
+
+#[test]
+fn a_cache_is_shared_while_and_after_containers_run_and_read_only_where_forks_may() {
+    let config = HostConfig {
+        job: r#"
+            say "Listening for Jobs"
+            say "Running job: cache"
+            for cache in /srv/gha-cache/mine /srv/gha-cache/ours; do
+                echo "$cache has: $(cd $cache; stat -c '%n of %U' * 2>&1 | tr '\n' ' ')"
+                touch $cache/$(hostname) 2>&1 && echo "$cache takes"
+            done
+            [ "$(hostname)" != j0001101 ] || head -c 200M /dev/zero 2>&1 > /srv/gha-cache/mine/fill | sed 's/^/filled: /'
+            rm -f /srv/gha-cache/mine/fill
+            say "Job cache completed with result: Succeeded"
+            [ "$(hostname)" != j0001101 ] || exec sleep 1000
+        "#
+        .into(),
+        class: "[class.medium.cache.mine]\nsize = \"64M\"\n[class.medium.cache.ours]\nsize = \"64M\"\nper = \"class\"".into(),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let before = host.lab.leftovers().unwrap();
+    let run = |target: &str, name: &str, subnet: u32| {
+        host.hand_over_for(target, name, subnet);
+        host.start(name).unwrap_or_else(|error| panic!("{error}"));
+        host.wait_for(name, &What::JobEnded { result: JobResult::Succeeded });
+    };
+    let said = |name: &str, lines: &[&str]| {
+        let journal = host.journal(name);
+        for line in lines {
+            assert!(journal.contains(line), "{name}, {line}: {journal}");
+        }
+    };
+    let takes = ["/srv/gha-cache/mine takes", "/srv/gha-cache/ours takes"];
+    run("octo-org/hello", "j0001101", 1);
+    said("j0001101", &takes);
+    said("j0001101", &["filled: head: error writing 'standard output': No space left on device"]);
+    // While the first still runs.
+    run("octo-org/hello", "j0001102", 2);
+    said("j0001102", &takes);
+    said("j0001102", &["mine has: j0001101 of runner", "ours has: j0001101 of runner"]);
+    run("octo-org/other", "j0001103", 3);
+    said("j0001103", &takes);
+    said("j0001103", &["mine has: stat: cannot stat", "ours has: j0001101 of runner j0001102 of runner"]);
+    host.stop("j0001101");
+    for name in ["j0001101", "j0001102", "j0001103"] {
+        assert_eq!(host.ending(name).left_behind, Vec::<String>::new(), "{name}");
+    }
+    // After all are gone, where jobs of forks may run.
+    run("octo-org/hello", "j0001104x", 4);
+    host.ending("j0001104x");
+    said("j0001104x", &["mine has: j0001101 of runner j0001102 of runner", "Read-only file system"]);
+    assert!(!host.journal("j0001104x").contains("takes"));
+    let stores = host.lab.shell("cd /var/lib/gha-runner-stores; find . -type f | sort").unwrap();
+    let expected = ["mine@octo-org+hello", "mine@octo-org+other", "ours"].map(|name| format!("./medium/caches/{name}"));
+    assert_eq!(stores, expected.join("\n"));
+    assert_eq!(host.lab.shell("losetup --all | grep -c gha-runner-stores || true").unwrap(), "0");
+    host.lab.shell("rm -r /var/lib/gha-runner-stores").unwrap();
+    assert_nothing_left(&host, &before);
+}

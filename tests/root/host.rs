@@ -1,0 +1,150 @@
+//! The host fails under a job: killed, stopped, full, too slow, without power. Nothing is left, and it goes on.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::Duration;
+
+use controller::{cause::Cause, phase::Phase};
+use gha_runner_controller::units::SETTINGS_PATH;
+use github_sim::world::{Conclusion, JobId};
+use sandbox::prepare::Step;
+use stage::{SERVICE, Stage, StageConfig, unit};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
+const DROP_IN: &str = "/run/systemd/system/gha-runner-small@.service.d";
+/// A forge that notices a lost runner at once, and a controller that gives it the time to.
+const LOSSES: &str =
+    "poll_interval = \"1s\"\nidle_grace = \"3s\"\nboot_timeout = \"20s\"\nregistration_linger = \"6s\"\n";
+
+fn losing() -> StageConfig {
+    StageConfig { top: LOSSES.into(), simulator: vec!["--hurry".into(), "300".into()], ..StageConfig::default() }
+}
+
+/// A job that runs, and its container.
+fn running(stage: &Stage, name: &str) -> (JobId, String) {
+    let (_, job) = stage.queue_small(name, "echo begun; sleep 100").unwrap();
+    stage.hub.wait_for_job(job, MINUTE, |job| job.output.contains("begun")).unwrap();
+    (job, stage.wait_phase(job, Phase::Running, MINUTE).unwrap().name)
+}
+
+fn assert_next_job_runs(stage: &Stage) {
+    let (_, job) = stage.queue_small("next", "echo fine").unwrap();
+    assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
+    stage.wait_until_clean(MINUTE).unwrap();
+}
+
+#[test]
+fn a_container_that_is_killed_or_stopped_under_its_job_ends_that_job_and_nothing_else() {
+    let Some(stage) = Stage::boot(&losing()).unwrap() else { return };
+    let (killed, name) = running(&stage, "killed");
+    stage.systemctl(&["kill", "--signal=KILL", "--kill-whom=main", &unit("small", &name)]).unwrap();
+    let (stopped, name) = running(&stage, "stopped");
+    stage.systemctl(&["stop", &unit("small", &name)]).unwrap();
+    for job in [killed, stopped] {
+        assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Failure));
+        let ended = stage.wait_finished(job, MINUTE).unwrap();
+        assert_eq!(ended.cause.to_string(), "stopped by operator", "{ended:#?}");
+    }
+    assert_next_job_runs(&stage);
+}
+
+#[test]
+fn whatever_step_of_a_boot_fails_it_is_told_the_class_pauses_and_nothing_is_left() {
+    let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
+    for step in Step::ALL {
+        println!("{}", step.name());
+        let drop_in = format!(
+            "[Service]\nExecStartPre=\nExecStartPre={PROGRAM} sandbox prepare --settings {SETTINGS_PATH} --class small \
+             --fail-after {} %i\n",
+            step.name()
+        );
+        stage.lab.write_host(&format!("{DROP_IN}/fail.conf"), drop_in.as_bytes(), 0o644).unwrap();
+        // A new controller: the pause is its own, and grows with each failure.
+        stage.systemctl(&["daemon-reload"]).unwrap();
+        stage.systemctl(&["restart", SERVICE]).unwrap();
+        let (_, job) = stage.queue_small(step.name(), "echo ran in the end").unwrap();
+        let ended = stage.wait_finished(job, MINUTE).unwrap();
+        assert_eq!(ended.cause.to_string(), "boot failed", "{}: {ended:#?}", step.name());
+        let status = stage.status().unwrap();
+        assert!(status.classes[0].boot_failures >= 1, "{status:#?}");
+        let told = status.problems.iter().any(|problem| problem.contains("class small"));
+        assert!(told, "{:?}", status.problems);
+        stage.wait_until_clean(MINUTE).unwrap();
+        let journal = stage.lab.journal(&unit("small", &ended.name)).unwrap();
+        assert!(journal.contains(step.name()), "{}: {journal}", step.name());
+        if step != Step::Address {
+            stage.hub.cancel_job(job).unwrap();
+            continue;
+        }
+        stage.lab.shell(&format!("rm -r {DROP_IN}; systemctl daemon-reload")).unwrap();
+        let done = stage.hub.wait_completed(job, MINUTE).unwrap();
+        assert_eq!(done.conclusion, Some(Conclusion::Success), "{done:#?}");
+        stage.wait_for("healthy again", MINUTE, |status| status.problems.is_empty()).unwrap();
+        stage.wait_until_clean(MINUTE).unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_fails_the_job_that_filled_it_and_not_the_next() {
+    let mut config = StageConfig { start: false, ..StageConfig::default() };
+    config.top.push_str("max_concurrent = 1\n");
+    let Some(mut stage) = Stage::boot(&config).unwrap() else { return };
+    stage.lab.shell("mount -t tmpfs -o size=24m,mode=0700 small-disk /var/lib/gha-runner-sandbox").unwrap();
+    stage.before = stage.lab.leftovers().unwrap();
+    stage.systemctl(&["start", SERVICE]).unwrap();
+    let script = "cd; dd if=/dev/zero of=fill bs=1M count=100 && exit 0; df -h . ; exit 28";
+    let (_, job) = stage.queue_small("greedy", script).unwrap();
+    let (_, next) = stage.queue_small("modest", "cd; dd if=/dev/zero of=some bs=1M count=4").unwrap();
+    let done = stage.hub.wait_completed(job, MINUTE).unwrap();
+    assert_eq!(done.conclusion, Some(Conclusion::Failure), "{done:#?}");
+    assert!(done.output.contains("No space left on device"), "{}", done.output);
+    assert_eq!(stage.wait_finished(job, MINUTE).unwrap().cause, Cause::JobFailed);
+    let next = stage.hub.wait_completed(next, MINUTE).unwrap();
+    assert_eq!(next.conclusion, Some(Conclusion::Success), "{next:#?}");
+    stage.wait_until_clean(MINUTE).unwrap();
+}
+
+#[test]
+fn a_job_that_takes_too_long_is_ended_also_when_the_controller_is_dead() {
+    let config = StageConfig {
+        classes: "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\ntimeout = \"10s\"\n".into(),
+        ..losing()
+    };
+    let Some(stage) = Stage::boot(&config).unwrap() else { return };
+    let (job, name) = running(&stage, "endless");
+    stage.systemctl(&["kill", "--signal=KILL", SERVICE]).unwrap();
+    stage.systemctl(&["stop", SERVICE]).unwrap();
+    let unit = unit("small", &name);
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while stage.property(&unit, "ActiveState").unwrap() != "inactive" {
+        assert!(std::time::Instant::now() < deadline, "{}", stage.lab.journal(&unit).unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let left = stage.left_over().unwrap().without(|_, what| what.contains("gha-runner-controller/containers/"));
+    assert!(left.is_empty(), "{left}");
+    stage.systemctl(&["start", SERVICE]).unwrap();
+    assert_eq!(stage.wait_finished(job, MINUTE).unwrap().cause.to_string(), "timed out");
+    stage.wait_until_clean(MINUTE).unwrap();
+}
+
+#[test]
+fn a_host_that_loses_power_or_reboots_under_a_job_says_so_and_serves_the_next() {
+    let Some(mut stage) = Stage::boot(&losing()).unwrap() else { return };
+    for plug in [true, false] {
+        let (job, _) = running(&stage, "cut off");
+        if plug {
+            stage.lab.pull_the_plug().unwrap();
+            stage.lab.start_host().unwrap();
+        } else {
+            stage.lab.reboot_host().unwrap();
+        }
+        stage.systemctl(&["start", SERVICE]).unwrap();
+        let ended = stage.wait_finished(job, MINUTE).unwrap();
+        let expected: &[Cause] =
+            if plug { &[Cause::HostRebooted] } else { &[Cause::HostRebooted, Cause::StoppedByOperator] };
+        assert!(expected.contains(&ended.cause), "{ended:#?}");
+        let done = stage.hub.wait_completed(job, MINUTE).unwrap();
+        assert_eq!(done.conclusion, Some(Conclusion::Failure), "{done:#?}");
+        assert_next_job_runs(&stage);
+    }
+}

@@ -1,0 +1,262 @@
+//! Faults of PROTOCOLS I.4 that are worth a story of their own, and the table of them all in docs/testing.md.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use controller::cause::Cause;
+use github_sim::{
+    Call,
+    world::{Fault, Gate, JobSpec, RunnerFault, RunnerWhat, What},
+};
+use tokio::time::sleep;
+
+use crate::{
+    REPOS, Simulation,
+    story::{MINUTE, SECOND, Story, beside},
+};
+
+/// So many there are.
+const FAULTS: usize = 24;
+
+fn inject(story: &Story, count: u32, call: Call, what: What) {
+    story.simulation.hub.borrow_mut().inject(Fault::times(count, call, what));
+}
+
+fn nothing(_: &mut Simulation) {}
+
+#[test]
+fn a_registration_that_is_lost_or_whose_name_is_taken_costs_a_name_and_leaves_no_orphan() {
+    for what in [What::LostAnswer, What::Status { code: 409, message: "Already exists".into(), headers: vec![] }] {
+        beside(1, nothing, async |story| {
+            sleep(2 * MINUTE).await;
+            inject(story, 2, Call::Mint, what.clone());
+            let job = story.queue_polled(REPOS[0]);
+            sleep(15 * MINUTE).await;
+            assert!(story.is_taken(job), "{what:?}");
+            sleep(15 * MINUTE).await;
+            assert_eq!(story.registrations(), 0, "{what:?}");
+            assert_eq!(story.started(), 1, "{what:?}: only what is registered is started");
+        });
+    }
+}
+
+#[test]
+fn a_registration_that_cannot_be_removed_now_is_removed_later() {
+    beside(1, nothing, async |story| {
+        sleep(2 * MINUTE).await;
+        let oops = What::Status { code: 502, message: String::new(), headers: vec![] };
+        inject(story, 3, Call::DeleteRunner, oops);
+        // Nobody takes it, so its runner has to be removed by hand.
+        let job = story.queue_polled(REPOS[0]);
+        while story.started() == 0 {
+            sleep(SECOND / 10).await;
+        }
+        story.simulation.hub.borrow_mut().cancel_job(story.simulation.clock.now(), job).unwrap();
+        sleep(30 * MINUTE).await;
+        assert_eq!((story.registrations(), story.simulation.host.borrow().units.len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_job_that_is_held_back_boots_nothing_until_it_is_queued() {
+    for gate in [Gate::Waiting, Gate::Pending, Gate::Requested] {
+        beside(1, nothing, async |story| {
+            let (now, hub) = (story.simulation.clock.now(), &story.simulation.hub);
+            let held = ["self-hosted", "big"].map(|label| {
+                let spec = JobSpec { gate: Some(gate), ..JobSpec::new("held", &["self-hosted", label], &["true"]) };
+                hub.borrow_mut().queue_job(now, REPOS[0], spec).unwrap().1
+            });
+            sleep(20 * MINUTE).await;
+            assert_eq!(story.started(), 0, "{gate:?}");
+            for job in held {
+                hub.borrow_mut().release_job(story.simulation.clock.now(), job).unwrap();
+            }
+            sleep(10 * MINUTE).await;
+            assert!(held.iter().all(|job| story.is_taken(*job)), "{gate:?}");
+            assert_eq!(story.started(), 2, "{gate:?}");
+        });
+    }
+}
+
+#[test]
+fn a_list_that_is_empty_once_or_has_another_tag_starts_and_stops_nothing() {
+    for (call, what) in [
+        (Call::ListRuns, What::EmptyList),
+        (Call::ListJobs, What::EmptyJobs),
+        (Call::ListRuns, What::StaleEtag),
+        (Call::ListJobs, What::StaleEtag),
+    ] {
+        beside(1, nothing, async |story| {
+            sleep(2 * MINUTE).await;
+            let job = story.queue_polled(REPOS[0]);
+            while story.started() == 0 {
+                sleep(SECOND / 10).await;
+            }
+            // While it boots, and while its job runs.
+            for _ in 0..6 {
+                inject(story, 1, call, what.clone());
+                sleep(10 * SECOND).await;
+            }
+            assert!(story.is_taken(job), "{call:?} {what:?}");
+            sleep(10 * MINUTE).await;
+            assert_eq!(story.started(), 1, "{call:?} {what:?}");
+        });
+    }
+}
+
+#[test]
+fn a_runner_that_never_listens_is_stopped_at_its_deadline_and_its_class_pauses_ever_longer() {
+    beside(1, nothing, async |story| {
+        let never = RunnerFault { count: u32::MAX, ..RunnerFault::once(RunnerWhat::NeverListening) };
+        story.simulation.hub.borrow_mut().inject_runner(never);
+        let job = story.queue_polled(REPOS[0]);
+        let mut by_hour = Vec::new();
+        for _ in 0..2 {
+            let before = story.started();
+            sleep(60 * MINUTE).await;
+            by_hour.push(story.started() - before);
+        }
+        // A minute each until the deadline, with pauses of 5 s, 10 s … 5 min between them; two at once would be more.
+        assert!(by_hour[0] <= 16 && by_hour[1] <= 11, "{by_hour:?}: it is tried ever less");
+        assert!(
+            story.problems().contains("class big: ")
+                && story.problems().contains("in a row ended before they took a job")
+        );
+        assert!(story.registrations() <= 1, "what did not come up is not left registered");
+        story.simulation.hub.borrow_mut().clear_faults();
+        sleep(60 * MINUTE).await;
+        assert!(story.is_taken(job));
+        assert_eq!((story.registrations(), story.problems().as_str()), (0, ""));
+    });
+}
+
+#[test]
+fn a_runner_that_listens_and_then_gives_up_is_tried_one_at_a_time_and_ever_less() {
+    beside(1, nothing, async |story| {
+        let gives_up = RunnerFault { count: u32::MAX, ..RunnerFault::once(RunnerWhat::SessionInvalid) };
+        story.simulation.hub.borrow_mut().inject_runner(gives_up);
+        let job = story.queue_polled(REPOS[0]);
+        let mut by_hour = Vec::new();
+        for _ in 0..2 {
+            let before = story.started();
+            sleep(60 * MINUTE).await;
+            by_hour.push(story.started() - before);
+        }
+        // Pauses of 5 s, 10 s … 5 min.
+        assert!(by_hour[0] <= 18 && by_hour[1] <= 12, "{by_hour:?}: it is tried ever less");
+        assert_eq!(
+            story.simulation.host.borrow().peak,
+            1,
+            "one was started before it was known how the last one ended"
+        );
+        assert!(
+            story.problems().contains("class big: ")
+                && story.problems().contains("in a row ended before they took a job")
+        );
+        let causes: BTreeSet<Cause> = story.status.borrow().finished.iter().map(|ended| ended.cause).collect();
+        assert_eq!(causes, BTreeSet::from([Cause::RunnerFailed]));
+        story.simulation.hub.borrow_mut().clear_faults();
+        sleep(60 * MINUTE).await;
+        assert!(story.is_taken(job));
+        assert_eq!((story.registrations(), story.problems().as_str()), (0, ""));
+    });
+}
+
+#[test]
+fn a_job_that_ends_before_it_begins_is_what_the_forge_says_of_it_and_no_idle_container() {
+    for (what, cause) in
+        [(RunnerWhat::CancelledAtOnce, Cause::JobCancelled), (RunnerWhat::RenewalFails, Cause::Unknown)]
+    {
+        beside(1, nothing, async |story| {
+            sleep(2 * MINUTE).await;
+            story.simulation.hub.borrow_mut().inject_runner(RunnerFault::once(what));
+            story.queue_polled(REPOS[0]);
+            sleep(40 * MINUTE).await;
+            let status = story.status.borrow().clone();
+            let ended: Vec<_> =
+                status.finished.iter().map(|ended| (ended.cause, ended.exit_status.as_deref())).collect();
+            assert_eq!(ended, [(cause, Some("19"))], "{what:?}");
+            assert_eq!((story.registrations(), story.problems().as_str()), (0, ""), "{what:?}");
+        });
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_ten_minutes_either_way_delays_no_job() {
+    beside(1, nothing, async |story| {
+        sleep(2 * MINUTE).await;
+        for skew in [600.0, -600.0, 0.0, -600.0, 600.0] {
+            *story.simulation.clock.skew.borrow_mut() = skew;
+            let jobs = [story.queue(REPOS[0]), story.queue_polled(REPOS[0]), story.queue(REPOS[1])];
+            sleep(2 * MINUTE).await;
+            assert!(jobs.iter().all(|job| story.is_taken(*job)), "{skew}");
+            sleep(10 * MINUTE).await;
+            assert_eq!(story.simulation.host.borrow().units.len(), 0, "{skew}");
+            let told = story.problems();
+            match skew {
+                0.0 => assert_eq!(told, ""),
+                600.0 => assert!(told.starts_with("clock: this host's is more than 30 s ahead of that of "), "{told}"),
+                _ => assert!(told.starts_with("clock: this host's is more than 30 s behind that of "), "{told}"),
+            }
+        }
+    });
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Rows of a Markdown table that begin with a number, by that number; `start` = what stands before each row.
+fn rows(text: &str, start: &str) -> BTreeMap<usize, String> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(start)?.strip_prefix("| "))
+        .filter_map(|row| Some((row.split_once(" |")?.0.parse().ok()?, row.to_owned())))
+        .collect()
+}
+
+#[test]
+fn each_of_the_faults_can_be_injected_and_has_a_test_where_it_can_hurt() {
+    let every: Vec<usize> = (1..=FAULTS).collect();
+    let source = read("testing/github-sim/src/world/faults.rs");
+    assert_eq!(rows(&source, "//! ").into_keys().collect::<Vec<_>>(), every, "the simulator's table");
+    let tested = rows(&read("docs/testing.md"), "");
+    assert_eq!(tested.keys().copied().collect::<Vec<_>>(), every, "the table of tests");
+    for (number, row) in tested {
+        // `path: name`, as often as there are tests.
+        let named: Vec<(&str, &str)> =
+            row.split('`').skip(1).step_by(2).filter_map(|text| text.split_once(": ")).collect();
+        assert!(!named.is_empty(), "fault {number} names no test");
+        for (path, name) in named {
+            assert!(read(path).contains(&format!("fn {name}(")), "fault {number}: {path} has no test {name}");
+        }
+    }
+}
+
+#[test]
+fn every_fault_that_the_simulator_knows_is_in_its_table() {
+    let (faults, hooks) =
+        (read("testing/github-sim/src/world/faults.rs"), read("testing/github-sim/src/world/hooks.rs"));
+    let table: String = faults.lines().filter(|line| line.starts_with("//! | ")).collect();
+    let variants = |source: &str, name: &str| -> Vec<String> {
+        let body =
+            source.split_once(&format!("pub enum {name} {{\n")).unwrap().1.split_once("\n}").unwrap().0.to_owned();
+        let variant = |line: &str| {
+            let word = line.strip_prefix("    ")?;
+            word.starts_with(|c: char| c.is_ascii_uppercase())
+                .then(|| word.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned())
+        };
+        body.lines().filter_map(variant).collect()
+    };
+    for (source, name, at_least) in [(&faults, "What", 20), (&faults, "RunnerWhat", 5)] {
+        let variants = variants(source, name);
+        assert!(variants.len() >= at_least, "{name}: {variants:?}");
+        for variant in variants {
+            assert!(table.contains(&format!("[`{name}::{variant}`]")), "{name}::{variant} is in no row");
+        }
+    }
+    assert_eq!(variants(&hooks, "HookWhat").len(), 5, "the table says that there are five");
+}

@@ -1,0 +1,457 @@
+//! A simulated host: units that live through prepare, boot, runner, job and teardown, and what may go wrong in each.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+use contract::{
+    ContainerName, ContainerRecord, Ending, Grant,
+    event::{Event, GuestExit, JobResult, Trouble, What},
+};
+use controller::{
+    drains::Drains,
+    edges::{EdgeError, Unit, UnitState},
+    record::{Record, Stage},
+};
+use forge::{SetKey, github::scale_set::assignments::Assignments};
+use github_sim::{
+    runner_protocol::CURRENT_VERSION,
+    world::{Beat, JobId, Refusal, RunnerResult, RunnerSession},
+};
+use guest::admit::judge;
+use rand::{Rng, rngs::StdRng};
+use tokio::{
+    sync::Notify,
+    task::spawn_local,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    edges::{Hub, SimClock},
+    history::Written,
+    owner,
+};
+
+/// The host, shared.
+pub type Host = Rc<RefCell<HostState>>;
+
+/// What every container used of its memory, bytes.
+pub const MEMORY_PEAK: u64 = 123 << 20;
+
+/// What the host does wrong next, once each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostFault {
+    /// *prepare* refuses.
+    PrepareFails,
+    /// The container boots and its runner is never started.
+    BootHangs,
+    /// nspawn is killed at a random moment.
+    Killed,
+    /// The job uses up its container's memory.
+    OutOfMemory,
+    /// StartUnit is carried out, its answer is lost.
+    StartAnswerLost,
+    /// StartUnit is refused.
+    StartRefused,
+    /// The next signals are lost.
+    SignalsLost,
+}
+
+/// One unit.
+pub struct SimUnit {
+    pub class: String,
+    pub state: UnitState,
+    pub record: ContainerRecord,
+    stop: Rc<Notify>,
+}
+
+/// The host's state; all but `units`, `stories` and `signals` survives a crash of the controller.
+pub struct HostState {
+    pub hub: Hub,
+    pub clock: SimClock,
+    pub rng: StdRng,
+    pub boot_id: String,
+    pub capacity: usize,
+    pub class_max: BTreeMap<String, usize>,
+    /// Most containers of each target, by owner.
+    pub target_max: BTreeMap<String, usize>,
+    pub units: BTreeMap<ContainerName, SimUnit>,
+    pub stories: BTreeMap<ContainerName, Vec<Event>>,
+    pub records: BTreeMap<ContainerName, Record>,
+    pub handed: BTreeMap<ContainerName, (ContainerRecord, Grant)>,
+    pub endings: BTreeMap<ContainerName, Ending>,
+    pub sets: BTreeMap<SetKey, Assignments>,
+    pub drains: Drains,
+    pub history: Written,
+    /// `None` = "look again".
+    pub signals: VecDeque<Option<Unit>>,
+    pub notice: Rc<Notify>,
+    pub told: Rc<Notify>,
+    pub faults: Vec<HostFault>,
+    pub lose_signals: u32,
+    /// Units ever started.
+    pub started: u32,
+    /// Of these, those whose runner was a scale set's.
+    pub by_set: u32,
+    /// Jobs of forks that a guest refused.
+    pub refused: u32,
+    /// Most units at once.
+    pub peak: usize,
+}
+
+impl HostState {
+    pub fn new(
+        hub: Hub,
+        clock: SimClock,
+        rng: StdRng,
+        capacity: usize,
+        class_max: BTreeMap<String, usize>,
+        target_max: BTreeMap<String, usize>,
+    ) -> Self {
+        Self {
+            hub,
+            clock,
+            rng,
+            boot_id: "boot-1".into(),
+            capacity,
+            class_max,
+            target_max,
+            units: BTreeMap::new(),
+            stories: BTreeMap::new(),
+            records: BTreeMap::new(),
+            handed: BTreeMap::new(),
+            endings: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            drains: Drains::default(),
+            history: Written::default(),
+            signals: VecDeque::new(),
+            notice: Rc::default(),
+            told: Rc::default(),
+            faults: Vec::new(),
+            lose_signals: 0,
+            started: 0,
+            by_set: 0,
+            refused: 0,
+            peak: 0,
+        }
+    }
+
+    pub fn listing(&self) -> Vec<Unit> {
+        self.units
+            .iter()
+            .map(|(name, unit)| Unit { name: name.clone(), class: unit.class.clone(), state: unit.state })
+            .collect()
+    }
+
+    fn fault(&mut self, wanted: HostFault) -> bool {
+        match self.faults.iter().position(|fault| *fault == wanted) {
+            Some(at) => {
+                self.faults.remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn signal(&mut self, unit: Option<Unit>) {
+        if self.fault(HostFault::SignalsLost) {
+            self.lose_signals = 5;
+        }
+        if self.lose_signals > 0 {
+            self.lose_signals -= 1;
+            return;
+        }
+        self.signals.push_back(unit);
+        self.notice.notify_waiters();
+    }
+
+    fn set_state(&mut self, name: &ContainerName, state: UnitState) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.state = state;
+        let unit = Unit { name: name.clone(), class: unit.class.clone(), state };
+        self.signal(Some(unit));
+    }
+
+    fn tell(&mut self, name: &ContainerName, what: What) {
+        let at_ms = self.clock.now().as_millis() as u64;
+        let story = self.stories.entry(name.clone()).or_default();
+        story.push(Event { seq: story.len() as u32, at_ms, what });
+        self.told.notify_waiters();
+    }
+}
+
+/// StartUnit. Here the promises about containers are checked, at the moment that counts.
+pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+    sleep(Duration::from_millis(2)).await;
+    if host.borrow_mut().fault(HostFault::StartRefused) {
+        return Err(EdgeError("org.freedesktop.DBus.Error.AccessDenied".into()));
+    }
+    {
+        let mut state = host.borrow_mut();
+        let (record, _) = state.handed.get(name).expect("a unit is started only after the hand-over").clone();
+        let known = state.records.get(name).expect("a unit is started only after it is recorded");
+        assert_eq!(known.stage, Stage::Started);
+        let by_set = known.set;
+        if let Some(job) = record.job_id {
+            let from_fork = state.hub.borrow().job_view(JobId(job)).is_ok_and(|view| view.name == "fork");
+            assert!(!from_fork, "{name} is booted for a job of a fork");
+        }
+        assert!(!state.units.contains_key(name), "{name} is started twice");
+        for (other, unit) in &state.units {
+            assert_ne!(unit.record.subnet, record.subnet, "{name} and {other} share a subnet");
+        }
+        assert!(state.units.len() < state.capacity, "more than {} containers at once", state.capacity);
+        let same_class = state.units.values().filter(|unit| unit.class == class).count();
+        assert!(same_class < state.class_max[class], "more than {} of class {class}", state.class_max[class]);
+        let target = owner(&record.target);
+        let same_target = state.units.values().filter(|unit| owner(&unit.record.target) == target).count();
+        assert!(same_target < state.target_max[&target], "more than {} for {target}", state.target_max[&target]);
+        let stop = Rc::new(Notify::new());
+        let unit = SimUnit { class: class.to_owned(), state: UnitState::Activating, record, stop: stop.clone() };
+        state.units.insert(name.clone(), unit);
+        state.stories.remove(name);
+        state.endings.remove(name);
+        state.started += 1;
+        state.by_set += u32::from(by_set);
+        state.peak = state.peak.max(state.units.len());
+        state.set_state(name, UnitState::Activating);
+        drop(state);
+        spawn_local(live(host.clone(), name.clone(), stop));
+    }
+    if host.borrow_mut().fault(HostFault::StartAnswerLost) {
+        sleep(Duration::from_secs(20)).await;
+        return Err(EdgeError("no answer within 20 s".into()));
+    }
+    Ok(())
+}
+
+/// StopUnit.
+pub async fn stop(host: &Host, name: &ContainerName) -> Result<(), EdgeError> {
+    sleep(Duration::from_millis(2)).await;
+    if let Some(unit) = host.borrow().units.get(name) {
+        unit.stop.notify_one();
+    }
+    Ok(())
+}
+
+/// How a unit ends: systemd's result, exit status, an error of *prepare*.
+struct End {
+    result: &'static str,
+    status: String,
+    error: Option<String>,
+}
+
+impl End {
+    fn exit(exit: GuestExit) -> Self {
+        let result = if exit == GuestExit::Succeeded { "success" } else { "exit-code" };
+        Self { result, status: exit.code().to_string(), error: None }
+    }
+}
+
+async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
+    let session: Rc<RefCell<Option<RunnerSession>>> = Rc::default();
+    let lifetime = Duration::from_secs(3600);
+    let killed = {
+        let mut state = host.borrow_mut();
+        let doomed = state.fault(HostFault::Killed);
+        let moment = state.rng.random_range(1..30_000);
+        if doomed { Duration::from_millis(moment) } else { Duration::MAX }
+    };
+    let end = tokio::select! {
+        biased;
+        () = stop.notified() => {
+            let (hub, now) = (host.borrow().hub.clone(), host.borrow().clock.now());
+            if let Some(session) = session.borrow().as_ref() {
+                let _ = hub.borrow_mut().runner_stop(now, session);
+            }
+            sleep(Duration::from_millis(120)).await;
+            End { result: "exit-code", status: "255".into(), error: None }
+        }
+        () = sleep(killed.min(Duration::from_secs(86_400 * 30))) => {
+            vanish(&host, &session);
+            End { result: "signal", status: "9".into(), error: None }
+        }
+        end = timeout(lifetime, inside(&host, &name, &session)) => end.unwrap_or_else(|_| {
+            vanish(&host, &session);
+            End { result: "timeout", status: "0".into(), error: None }
+        }),
+    };
+    host.borrow_mut().set_state(&name, UnitState::Deactivating);
+    let teardown = Duration::from_millis(host.borrow_mut().rng.random_range(10..200));
+    sleep(teardown).await;
+    let mut state = host.borrow_mut();
+    let class = state.units[&name].class.clone();
+    let ended_at_ms = state.clock.now().as_millis() as u64;
+    let ending = Ending {
+        name: name.clone(),
+        class,
+        service_result: end.result.into(),
+        exit_code: Some("exited".into()),
+        exit_status: Some(end.status),
+        error: end.error,
+        last_words: None,
+        asked_to_stop: false,
+        memory_peak: Some(MEMORY_PEAK),
+        oom_kills: None,
+        cpu_us: Some(1_500_000),
+        ended_at_ms,
+        teardown_us: teardown.as_micros() as u64,
+        left_behind: vec![],
+    };
+    state.endings.insert(name.clone(), ending);
+    state.units.remove(&name);
+    state.stories.remove(&name);
+    state.signal(None);
+}
+
+fn vanish(host: &Host, session: &Rc<RefCell<Option<RunnerSession>>>) {
+    let (hub, now) = (host.borrow().hub.clone(), host.borrow().clock.now());
+    if let Some(session) = session.borrow().as_ref() {
+        hub.borrow_mut().runner_vanish(now, session);
+    }
+}
+
+/// prepare, boot, runner, job.
+async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<RunnerSession>>>) -> End {
+    let (hub, clock) = (host.borrow().hub.clone(), host.borrow().clock.clone());
+    sleep(Duration::from_millis(15)).await;
+    if host.borrow_mut().fault(HostFault::PrepareFails) {
+        return End { result: "exit-code", status: "1".into(), error: Some("no space left on device".into()) };
+    }
+    let Some((record, Grant::GithubJit { encoded_jit_config })) = host.borrow().handed.get(name).cloned() else {
+        return End { result: "exit-code", status: "1".into(), error: Some("no hand-over".into()) };
+    };
+    host.borrow_mut().set_state(name, UnitState::Active);
+    let boot = host.borrow_mut().rng.random_range(150..900);
+    sleep(Duration::from_millis(boot)).await;
+    let hangs = host.borrow_mut().fault(HostFault::BootHangs);
+    let tell = |what| host.borrow_mut().tell(name, what);
+    let gives_up = |last: &str, kind, status| {
+        tell(What::Trouble { kind, message: last.into() });
+        tell(What::RunnerExited { status });
+        End::exit(match kind {
+            Trouble::VersionRefused => GuestExit::VersionRefused,
+            _ => GuestExit::RunnerFailed,
+        })
+    };
+    tell(What::Booted);
+    if hangs {
+        std::future::pending::<()>().await;
+    }
+    tell(What::NetworkReady);
+    tell(What::RunnerStarted);
+    let connect = host.borrow_mut().rng.random_range(200..3000);
+    sleep(Duration::from_millis(connect)).await;
+    let connected = hub.borrow_mut().runner_connect(clock.now(), &encoded_jit_config);
+    let connection = match connected {
+        Ok(connection) => connection,
+        Err(Refusal::NeverListening) => std::future::pending().await,
+        Err(refusal @ (Refusal::Forbidden | Refusal::ClockSkew)) => {
+            return gives_up(&format!("Failed to create session. {refusal}"), Trouble::RunnerFailed, 1);
+        }
+        Err(Refusal::SessionConflict) => return End::exit(GuestExit::SessionConflict),
+        Err(_) => return End::exit(GuestExit::RegistrationDeleted),
+    };
+    *session.borrow_mut() = Some(connection.clone());
+    tell(What::RunnerVersion { version: CURRENT_VERSION.into() });
+    tell(What::Listening);
+    let order = loop {
+        let now = clock.now();
+        let offered = hub.borrow_mut().runner_offer(now, &connection);
+        let taken = offered.and_then(|offer| {
+            let mut hub = hub.borrow_mut();
+            offer.map(|job| hub.runner_acquire(now, &connection, job)).transpose()
+        });
+        match taken {
+            Ok(Some(order)) => break order,
+            Ok(None) | Err(Refusal::JobGone) => sleep(Duration::from_secs(1)).await,
+            Err(refusal @ Refusal::VersionTooOld(_)) => {
+                let _ = hub.borrow_mut().runner_stop(clock.now(), &connection);
+                return gives_up(&format!("An error occurred: {refusal}"), Trouble::VersionRefused, 7);
+            }
+            Err(Refusal::SessionInvalid) => {
+                let _ = hub.borrow_mut().runner_stop(clock.now(), &connection);
+                let last = "An error occurred: Get next message failed with non-retryable error.";
+                return gives_up(last, Trouble::RunnerFailed, 1);
+            }
+            Err(_) => return End::exit(GuestExit::NoJob),
+        }
+    };
+    tell(What::JobStarted { job: order.name.clone() });
+    // Before the runner starts the job's worker, it renews the job.
+    let kept = hub.borrow_mut().runner_beat(clock.now(), &connection);
+    if kept != Ok(Beat::GoOn) {
+        match kept {
+            Ok(_) => drop(hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Canceled)),
+            Err(_) => hub.borrow_mut().runner_vanish(clock.now(), &connection),
+        }
+        tell(What::Trouble { kind: Trouble::NoResult, message: "no word on how it went".into() });
+        tell(What::RunnerExited { status: 0 });
+        return End::exit(GuestExit::NoResult);
+    }
+    // The hook before its first step, which the forge's runner would run.
+    if !record.allow_forks && judge(Some(&order.event), order.payload.to_string().as_bytes()).is_err() {
+        sleep(Duration::from_secs(2)).await;
+        let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Failed);
+        host.borrow_mut().refused += 1;
+        tell(What::JobEnded { result: JobResult::Failed });
+        tell(What::Trouble { kind: Trouble::ForkRefused, message: "from a fork".into() });
+        tell(What::RunnerExited { status: 0 });
+        return End::exit(GuestExit::ForkRefused);
+    }
+    assert_ne!(order.name, "fork", "a job of a fork is run");
+    let _ = hub.borrow_mut().runner_started(clock.now(), &connection);
+    if host.borrow_mut().fault(HostFault::OutOfMemory) {
+        sleep(Duration::from_secs(2)).await;
+        hub.borrow_mut().runner_vanish(clock.now(), &connection);
+        return End { result: "oom-kill", status: "0".into(), error: None };
+    }
+    let (mut left, fails) = {
+        let mut state = host.borrow_mut();
+        (state.rng.random_range(1..300), state.rng.random_bool(0.2))
+    };
+    while left > 0 {
+        sleep(Duration::from_secs(left.min(5))).await;
+        left = left.saturating_sub(5);
+        let beat = hub.borrow_mut().runner_beat(clock.now(), &connection);
+        match beat {
+            Ok(Beat::GoOn) => {}
+            Ok(Beat::Cancel) => {
+                let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Canceled);
+                tell(What::JobEnded { result: JobResult::Canceled });
+                return End::exit(GuestExit::JobCanceled);
+            }
+            Ok(Beat::Die) => {
+                hub.borrow_mut().runner_vanish(clock.now(), &connection);
+                return End::exit(GuestExit::RunnerFailed);
+            }
+            Err(_) => return End::exit(GuestExit::RunnerFailed),
+        }
+    }
+    let (at_hub, result, exit) = if fails {
+        (RunnerResult::Failed, JobResult::Failed, GuestExit::JobFailed)
+    } else {
+        (RunnerResult::Succeeded, JobResult::Succeeded, GuestExit::Succeeded)
+    };
+    let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, at_hub);
+    tell(What::JobEnded { result });
+    sleep(Duration::from_millis(300)).await;
+    tell(What::RunnerExited { status: 0 });
+    End::exit(exit)
+}
+
+/// The host is restarted: nothing that runs survives, nor anything under `/run`.
+pub fn reboot(host: &Host) {
+    let mut state = host.borrow_mut();
+    let names: Vec<ContainerName> = state.units.keys().cloned().collect();
+    for name in names {
+        if let Some(unit) = state.units.get(&name) {
+            unit.stop.notify_one();
+        }
+    }
+    state.handed.clear();
+    state.boot_id.push('+');
+}

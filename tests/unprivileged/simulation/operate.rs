@@ -1,0 +1,210 @@
+//! What an operator asks of the controller, and what becomes of it.
+
+use std::time::Duration;
+
+use controller::{
+    cause::Cause,
+    daemon::{Command, Daemon},
+    operation::{Denied, Done, Operation, Order},
+    status::{Status, WaitingFor},
+};
+use github_sim::world::JobSpec;
+use settings::Intake;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::sleep,
+};
+
+use crate::{HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One life of a controller, killed when `story` is told.
+async fn life<T>(simulation: &Simulation, story: impl AsyncFnOnce(Operator) -> T) -> T {
+    let mut settings = simulation.settings.clone();
+    for class in settings.classes.values_mut() {
+        class.intake = Intake::Polling;
+    }
+    let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &settings, 1);
+    let (commands, inbox) = mpsc::channel(8);
+    let (outbox, status) = watch::channel(Status::default());
+    let daemon = Daemon::new(&world, settings, HOST_NAME.into(), inbox, outbox);
+    tokio::select! {
+        biased;
+        result = daemon.run() => panic!("the controller ended by itself: {result:?}"),
+        told = async {
+            sleep(15 * SECOND).await;
+            story(Operator { commands, status }).await
+        } => told,
+    }
+}
+
+struct Operator {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+impl Operator {
+    async fn ask(&self, operation: Operation) -> Result<Done, Denied> {
+        let (answer, result) = oneshot::channel();
+        self.commands.send(Command::Operate(Order { operation, by: "uid 0".into(), answer })).await.unwrap();
+        result.await.unwrap()
+    }
+
+    fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+}
+
+fn queue(simulation: &Simulation, labels: &[&str]) {
+    let now = simulation.clock.now();
+    simulation.hub.borrow_mut().queue_job(now, REPOS[0], JobSpec::new("build", labels, &["true"])).unwrap();
+}
+
+#[test]
+fn a_drained_host_boots_nothing_says_so_and_stays_drained_over_a_crash() {
+    simulate(async {
+        let simulation = Simulation::new(1);
+        life(&simulation, async |operator| {
+            operator.ask(Operation::Drain { class: None }).await.unwrap();
+            queue(&simulation, &["self-hosted"]);
+            sleep(60 * SECOND).await;
+            let status = operator.status();
+            assert_eq!(simulation.host.borrow().started, 0);
+            assert_eq!(status.queue[0].waiting, WaitingFor::Drained);
+            assert_eq!(status.queue[0].reason, "the host is drained: resume it to run the job");
+            assert!(!status.intake && status.drained);
+        })
+        .await;
+        life(&simulation, async |operator| {
+            sleep(60 * SECOND).await;
+            assert_eq!(simulation.host.borrow().started, 0, "a new controller forgot it");
+            operator.ask(Operation::Resume { class: None }).await.unwrap();
+            sleep(10 * SECOND).await;
+            assert_eq!(simulation.host.borrow().started, 1);
+            assert!(operator.status().intake);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_drained_class_leaves_the_others_alone() {
+    simulate(async {
+        let simulation = Simulation::new(1);
+        life(&simulation, async |operator| {
+            operator.ask(Operation::Drain { class: Some("big".into()) }).await.unwrap();
+            queue(&simulation, &["big"]);
+            queue(&simulation, &["self-hosted"]);
+            sleep(120 * SECOND).await;
+            let status = operator.status();
+            assert_eq!(simulation.host.borrow().started, 1);
+            assert_eq!(status.queue.len(), 1);
+            assert_eq!(status.queue[0].reason, "class big is drained: resume it to run the job");
+            let refused = operator.ask(Operation::Drain { class: Some("huge".into()) }).await.unwrap_err();
+            assert!(matches!(&refused, Denied::NotFound(why) if why.contains("big, small")), "{refused}");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn draining_sends_idle_containers_away_at_once() {
+    simulate(async {
+        let mut simulation = Simulation::new(1);
+        simulation.settings.idle_grace = 3600 * SECOND;
+        life(&simulation, async |operator| {
+            let provision = Operation::Provision { repo: REPOS[0].into(), class: Some("small".into()) };
+            operator.ask(provision).await.unwrap();
+            sleep(60 * SECOND).await;
+            assert_eq!(operator.status().active_containers.len(), 1);
+            operator.ask(Operation::Drain { class: None }).await.unwrap();
+            sleep(60 * SECOND).await;
+            assert_eq!(operator.status().active_containers, []);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_provisioned_container_takes_the_next_job_and_is_bound_by_the_same_limits() {
+    simulate(async {
+        let simulation = Simulation::new(1);
+        life(&simulation, async |operator| {
+            let provision = |class: &str| Operation::Provision { repo: REPOS[0].into(), class: Some(class.into()) };
+            let done = operator.ask(provision("big")).await.unwrap();
+            let name = done.container.unwrap();
+            sleep(20 * SECOND).await;
+            assert_eq!(operator.status().active_containers[0].name, name);
+            queue(&simulation, &["big"]);
+            sleep(15 * SECOND).await;
+            assert_eq!(simulation.host.borrow().started, 1, "the job found the container that was there");
+            operator.ask(provision("big")).await.unwrap();
+            let full = operator.ask(provision("big")).await.unwrap_err();
+            assert!(matches!(&full, Denied::Conflict(why) if why.contains("full")), "{full}");
+            let nobody = Operation::Provision { repo: "some/body".into(), class: None };
+            assert!(matches!(operator.ask(nobody).await, Err(Denied::NotFound(_))));
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_container_stopped_by_the_operator_is_told_as_such_and_is_in_the_history() {
+    simulate(async {
+        let simulation = Simulation::new(1);
+        life(&simulation, async |operator| {
+            let provision = Operation::Provision { repo: REPOS[0].into(), class: None };
+            let name = operator.ask(provision).await.unwrap().container.unwrap();
+            sleep(20 * SECOND).await;
+            operator.ask(Operation::Stop { container: name.clone() }).await.unwrap();
+            sleep(120 * SECOND).await;
+            let ended = operator.status().finished[0].clone();
+            assert_eq!((ended.name.as_str(), ended.cause), (name.as_str(), Cause::StoppedByOperator));
+            assert_eq!(ended.cpu_us, Some(1_500_000));
+            assert_eq!(simulation.host.borrow().history.of(&ended.runner_name), Some(&*ended));
+            assert!(simulation.host.borrow().records.is_empty());
+            let again = operator.ask(Operation::Stop { container: name }).await;
+            assert!(matches!(again, Err(Denied::NotFound(_))), "{again:?}");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_controller_killed_at_any_moment_writes_an_ended_container_down_exactly_once() {
+    simulate(async {
+        // Around the end of a container that lives for half a minute and settles for about a minute.
+        for milliseconds in (1_000..100_000).step_by(997) {
+            let simulation = Simulation::new(2);
+            queue(&simulation, &["self-hosted"]);
+            life(&simulation, async |_| sleep(Duration::from_millis(milliseconds)).await).await;
+            life(&simulation, async |_| sleep(900 * SECOND).await).await;
+            let host = simulation.host.borrow();
+            assert!(host.records.is_empty(), "killed after {milliseconds} ms: {:?}", host.records);
+            assert_eq!(host.history.count(), 1, "killed after {milliseconds} ms");
+        }
+    });
+}
+
+#[test]
+fn a_broken_history_stops_no_job_and_shows_in_the_health() {
+    simulate(async {
+        let simulation = Simulation::new(1);
+        simulation.host.borrow_mut().history.broken = true;
+        life(&simulation, async |operator| {
+            queue(&simulation, &["self-hosted"]);
+            sleep(900 * SECOND).await;
+            let status = operator.status();
+            assert_eq!(status.finished.len(), 1);
+            assert!(status.problems.iter().any(|problem| problem.contains("history")), "{:?}", status.problems);
+            assert!(simulation.host.borrow().records.is_empty(), "a record is kept for ever");
+            simulation.host.borrow_mut().history.broken = false;
+            queue(&simulation, &["self-hosted"]);
+            sleep(900 * SECOND).await;
+            assert_eq!(operator.status().problems, [""; 0]);
+            assert_eq!(simulation.host.borrow().history.count(), 1);
+        })
+        .await;
+    });
+}
