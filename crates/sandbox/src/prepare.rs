@@ -3,12 +3,13 @@
 //! A step that fails leaves what was made to *teardown*, which systemd runs in every case (`ExecStopPost=`). What an
 //! earlier try of the same name left behind is removed first.
 
-use std::{fmt::Write, os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
+use std::{fmt::Write, os::fd::OwnedFd, path::Path, time::Instant};
 
 use anyhow::{Context, bail, ensure};
 use contract::ContainerName;
 use kernel::netlink::{Netlink, Taken};
 use settings::{IDS, Root, Settings, pool::container_address};
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{
     Paths, Plan, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of,
@@ -17,7 +18,8 @@ use super::{
 };
 
 /// The steps, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = unknown)]
 pub enum Step {
     /// Remove what an earlier try left, make the record directory.
     Record,
@@ -51,51 +53,16 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 14] = [
-        Self::Record,
-        Self::Accept,
-        Self::Claim,
-        Self::Link,
-        Self::Fence,
-        Self::Credentials,
-        Self::Directories,
-        Self::Lower,
-        Self::Overlay,
-        Self::Guest,
-        Self::Stores,
-        Self::Events,
-        Self::Udev,
-        Self::Address,
-    ];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 
     /// Its name in records, messages and arguments.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::Accept => "accept",
-            Self::Claim => "claim",
-            Self::Link => "link",
-            Self::Fence => "fence",
-            Self::Credentials => "credentials",
-            Self::Directories => "directories",
-            Self::Lower => "lower",
-            Self::Overlay => "overlay",
-            Self::Guest => "guest",
-            Self::Stores => "stores",
-            Self::Events => "events",
-            Self::Udev => "udev",
-            Self::Address => "address",
-        }
+        self.into()
     }
 }
 
-impl FromStr for Step {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| format!("the steps are: {}", known()))
-    }
+fn unknown(_: &str) -> String {
+    format!("the steps are: {}", <Step as VariantNames>::VARIANTS.join(", "))
 }
 
 /// What *prepare* works on.
@@ -157,7 +124,7 @@ impl<'a> Work<'a> {
     fn run(&mut self) -> anyhow::Result<Plan> {
         let begun = Instant::now();
         let mut steps = String::new();
-        for step in Step::ALL {
+        for &step in Step::ALL {
             let step_begun = Instant::now();
             if step > Step::Record {
                 self.record.put_step(step.name())?;

@@ -5,18 +5,20 @@ mod discovery;
 mod governed;
 mod governor;
 mod groups;
+mod https;
 mod models;
-mod octocrab;
 mod pages;
 mod permissions;
 mod probe;
 mod refusal;
+mod rest;
 mod routes;
 pub mod scale_set;
 mod session;
 mod sets;
 mod tally;
 pub mod transport;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -32,8 +34,9 @@ use settings::{Settings, Target};
 
 pub use self::{
     app::{App, Installation},
-    octocrab::OctocrabExchange,
+    https::Https,
     probe::{Finding, Reach},
+    rest::Rest,
     routes::Login,
     session::Session,
     sets::ScaleSets,

@@ -133,9 +133,9 @@ impl House {
 
     /// Everything that any stand-in, the host's mount table or a table of neighbours knows.
     fn heard(&self) -> String {
-        let places = Place::ALL.into_iter().filter(|place| *place != Place::Host);
+        let places = Place::ALL.iter().copied().filter(|place| *place != Place::Host);
         let logs = places.clone().map(|place| fs::read_to_string(self.log_of(place)).unwrap_or_default());
-        let neighbours = Place::ALL.into_iter().map(|place| self.lab.exec(place, &["ip", "neigh"]).unwrap().text());
+        let neighbours = Place::ALL.iter().copied().map(|place| self.lab.exec(place, &["ip", "neigh"]).unwrap().text());
         let host =
             format!("cat {HEARD} /proc/1/mountinfo /var/lib/gha-runner-sandbox/{}/root/var/heard", targets::NEIGHBOUR);
         logs.chain(neighbours).chain([self.lab.shell(&host).unwrap()]).collect()
@@ -243,7 +243,7 @@ fn stand_ins(lab: &Lab) -> Vec<Running> {
         let log = shared.join(format!("{place}.heard")).display().to_string();
         lab.spawn_in(place, &[probe().to_str().unwrap(), "serve", &log]).unwrap()
     };
-    let elsewhere = Place::ALL.into_iter().filter(|place| *place != Place::Host).map(serve);
+    let elsewhere = Place::ALL.iter().copied().filter(|place| *place != Place::Host).map(serve);
     elsewhere.chain([lab.spawn_in(Place::Host, &[INSIDE, "host", HEARD]).unwrap()]).collect()
 }
 

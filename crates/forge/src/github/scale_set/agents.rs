@@ -8,9 +8,11 @@ use super::{
     models::{AgentModel, JitModel, Listing, read},
     registry::SETS,
     service::{Service, ServiceCall, refused, type_name},
-    wire::Wire,
 };
-use crate::{Deletion, ErrorKind, ForgeError, Minted, github::transport::Transport};
+use crate::{
+    Deletion, ErrorKind, ForgeError, Minted,
+    github::{transport::Transport, wire::Wire},
+};
 
 const AGENTS: &str = "_apis/distributedtask/pools/0/agents";
 

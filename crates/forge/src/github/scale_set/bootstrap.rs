@@ -14,13 +14,13 @@ use super::{
     models::{Registration, RegistrationToken, read},
     pace,
     service::{exchange, refused},
-    wire::{Request, Wire},
 };
 use crate::{
     ErrorKind, ForgeError,
     github::{
         refusal,
-        transport::{CALL_TIMEOUT, Call, Transport},
+        transport::{Call, Transport},
+        wire::{CALL_TIMEOUT, Request, Wire},
     },
 };
 

@@ -7,7 +7,6 @@
 mod agents;
 pub mod assignments;
 mod bootstrap;
-pub mod https;
 mod models;
 mod pace;
 mod registry;
@@ -15,7 +14,6 @@ mod service;
 mod session;
 #[cfg(test)]
 mod tests;
-pub mod wire;
 
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
@@ -35,9 +33,8 @@ use self::{
     models::{Content, Envelope},
     service::Service,
     session::{Heard, Session},
-    wire::Wire,
 };
-use super::transport::Transport;
+use super::{transport::Transport, wire::Wire};
 use crate::{Deletion, ErrorKind, ForgeError, Minted};
 
 /// Tries of one poll: a refused token, then a lost session, then a lost scale set may come before it.

@@ -10,9 +10,11 @@ use tracing::warn;
 use super::{
     models::{Group, Listing, SetModel, Statistics, read},
     service::{Service, ServiceCall},
-    wire::Wire,
 };
-use crate::{ErrorKind, ForgeError, github::transport::Transport};
+use crate::{
+    ErrorKind, ForgeError,
+    github::{transport::Transport, wire::Wire},
+};
 
 /// Path of all scale sets.
 pub(super) const SETS: &str = "_apis/runtime/runnerscalesets";

@@ -11,18 +11,16 @@ use super::{
     SetSpec,
     bootstrap::{self, Connection},
     models::{Trouble, without_mark},
-    wire::{Answer, Request, Wire},
 };
 use crate::{
     ErrorKind, ForgeError,
     github::{
         refusal,
-        transport::{CALL_TIMEOUT, Transport},
+        transport::Transport,
+        wire::{Answer, CALL_TIMEOUT, PRODUCT, Request, Wire},
     },
 };
 
-/// What calls, to the service.
-const PRODUCT: &str = "gha-runner-controller";
 const API_VERSION: &str = "6.0-preview";
 /// The connection is made anew when less than this is left of its token.
 const LEFT: std::time::Duration = std::time::Duration::from_secs(60);

@@ -17,11 +17,13 @@ use super::{
     pace,
     registry::SETS,
     service::{Service, ServiceCall, exchange, refused},
-    wire::{Answer, Request, Wire},
 };
 use crate::{
     ErrorKind, ForgeError,
-    github::transport::{CALL_TIMEOUT, Transport},
+    github::{
+        transport::Transport,
+        wire::{Answer, CALL_TIMEOUT, Request, Wire},
+    },
 };
 
 /// Longest wait for a poll: the server holds it for 50 s (docs/github.md#polling-for-messages), an older one perhaps
