@@ -157,7 +157,7 @@ fn hand_over(number: u8, class: &str) -> [(String, Source); 2] {
         name: name.parse().unwrap(),
         class: class.into(),
         subnet: format!("192.168.{}.0/24", 100 + number).parse().unwrap(),
-        target: "octo-org/hello".into(),
+        scope: "octo-org/hello".into(),
         job_id: None,
         runner_name: format!("machine-{name}"),
         allow_forks: false,

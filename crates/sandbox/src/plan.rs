@@ -104,7 +104,7 @@ impl Plan {
             user: template.user.clone(),
             dns: class.network.dns.clone(),
             // The controller may be stricter than the settings, not laxer: what forks could write to is not kept.
-            allow_forks: record.allow_forks || settings.target_of(&record.target).is_some_and(|its| its.allow_forks),
+            allow_forks: record.allow_forks || settings.target_of(&record.scope).is_some_and(|its| its.allow_forks),
             gpu: class.gpu,
             caches: class.caches.clone(),
             disk: class.disk,

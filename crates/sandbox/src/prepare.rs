@@ -288,8 +288,8 @@ impl<'a> Work<'a> {
             ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
         }
         if plan.keeps_for_target() {
-            let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
-            let name = file_name_of(target).with_context(|| format!("target {target:?} cannot name a file"))?;
+            let scope = &self.accepted.as_ref().context("nothing was accepted")?.record.scope;
+            let name = file_name_of(scope).with_context(|| format!("scope {scope:?} cannot name a file"))?;
             plan.target = Some(name);
         }
         plan.store = docker::store(&plan, &others);

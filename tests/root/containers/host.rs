@@ -98,14 +98,14 @@ impl Host {
         self.hand_over_for("octo-org/hello", name, subnet);
     }
 
-    /// The same for this target.
-    pub fn hand_over_for(&self, target: &str, name: &str, subnet: u32) {
+    /// The same for this scope.
+    pub fn hand_over_for(&self, scope: &str, name: &str, subnet: u32) {
         let record = ContainerRecord {
             version: VERSION,
             name: name.parse().unwrap(),
             class: CLASS.into(),
             subnet: format!("192.168.{}.0/24", 100 + subnet).parse().unwrap(),
-            target: target.into(),
+            scope: scope.into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
             // By its last letter: containers a test wants to have no trust are j0000000x.

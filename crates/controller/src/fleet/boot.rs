@@ -155,7 +155,7 @@ impl<'w, W: World> Fleet<'w, W> {
             name: name.clone(),
             class: container.record.class.clone(),
             subnet: container.record.subnet,
-            target: scope,
+            scope,
             job_id: container.record.job_id,
             runner_name: container.record.runner_name.clone(),
             allow_forks,

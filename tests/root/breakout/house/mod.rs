@@ -169,7 +169,7 @@ impl House {
             name: name.parse().unwrap(),
             class: class.into(),
             subnet: format!("192.168.{}.0/24", 100 + subnet).parse().unwrap(),
-            target: "octo-org/hello".into(),
+            scope: "octo-org/hello".into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
             allow_forks: false,
