@@ -30,10 +30,13 @@ rustPlatform.buildRustPackage {
   };
   cargoLock.lockFile = ../Cargo.lock;
 
-  cargoBuildFlags = [ "--package=gha-runner-controller" ];
+  cargoBuildFlags = [
+    "--package=gha-runner-controller"
+    "--package=gha-runner-guest"
+  ];
   # The rest of the tests wants root and a machine of its own; see tests/README.md.
   cargoTestFlags = [
-    "--package=gha-runner-controller"
+    "--workspace"
     "--lib"
   ];
 

@@ -1,6 +1,8 @@
 //! The program as its packages install it: completions, manual pages, schemas, exit statuses. Needs no controller.
 #![allow(clippy::unwrap_used)]
 
+mod reference;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -124,7 +126,7 @@ fn every_command_with_json_has_a_sound_schema_of_what_it_prints() {
         }
     }
     assert!(with_json.len() > 10, "{with_json:?}");
-    with_json.insert("history-summary.json".to_owned());
+    with_json.extend(["history-summary.json", "configuration.json"].map(str::to_owned));
     let schemas = MADE.path().join("schemas");
     let made: BTreeSet<String> =
         fs::read_dir(&schemas).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();

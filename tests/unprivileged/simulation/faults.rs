@@ -1,4 +1,4 @@
-//! Faults of PROTOCOLS I.4 that are worth a story of their own, and the list of them all in tests/README.md.
+//! Faults of tests/README.md#faults that are worth a story of their own, and a check of the table there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

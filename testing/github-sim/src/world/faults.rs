@@ -1,6 +1,6 @@
 //! Faults to inject: what goes wrong, where, and how often.
 //!
-//! The faults of PROTOCOLS I.4 by number, and how a test makes each happen. `What` is injected with
+//! The faults of tests/README.md#faults by number, and how a test makes each happen. `What` is injected with
 //! [`World::inject`](super::World::inject), `RunnerWhat` with `inject_runner`, `HookWhat` with `inject_hook`; the
 //! others are calls of [`World`](super::World), each also a [`Command`](crate::Command).
 //!
