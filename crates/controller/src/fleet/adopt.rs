@@ -104,7 +104,7 @@ impl<W: World> Fleet<'_, W> {
         Record {
             name: handed.name,
             class: handed.class,
-            scope: handed.target,
+            scope: handed.scope,
             set: handed.set,
             subnet: handed.subnet,
             job_id: handed.job_id,
