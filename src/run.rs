@@ -24,6 +24,7 @@ use controller::{
     host_name::host_name,
     ledger::Ledger,
     operation::Command,
+    ports::World,
     runner_version,
     status::Status,
     systemd::SystemdBus,

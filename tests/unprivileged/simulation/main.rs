@@ -34,7 +34,6 @@ use github_sim::world::{
 use host::{Host, HostState};
 use mishaps::Undo;
 use ports::{Hub, SimClock, SimWorld, token};
-use ports::{Hub, SimClock, SimWorld, token};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use settings::Settings;
 use tokio::{

@@ -150,7 +150,7 @@ impl<'w, W: World> Fleet<'w, W> {
             Outcome::Deregistered { name, result } => self.deregistered(&name, result, now),
             Outcome::Kept { name, result } => self.kept(&name, result, now),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result, now),
-            Outcome::GhostDeleted { scope, runner, result } => ghost_deleted(&scope, &runner, result),
+            Outcome::GhostDeleted { scope, runner, result } => sweep::ghost_deleted(&scope, &runner, result),
         }
     }
 
@@ -279,13 +279,5 @@ impl<'w, W: World> Fleet<'w, W> {
     pub fn repositories_of_sets(&self) -> impl Iterator<Item = String> {
         let busy = self.live().filter(|container| container.record.set && container.use_() == Use::Busy);
         busy.filter_map(|container| container.record.repository().map(str::to_owned))
-    }
-}
-
-fn ghost_deleted(scope: &str, runner: &str, result: Result<Deletion, ForgeError>) {
-    match result {
-        Ok(Deletion::Deleted | Deletion::AlreadyGone) => {}
-        Ok(Deletion::Busy) => tracing::info!(scope, runner, "not removed: the forge says it has a job"),
-        Err(error) => warn!(scope, runner, %error, "not removed; the next sweep tries again"),
     }
 }

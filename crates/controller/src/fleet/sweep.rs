@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use forge::{Forge, ForgeError, Runner};
+use forge::{Deletion, Forge, ForgeError, Runner};
 use tracing::{info, warn};
 
 use super::{Fleet, Outcome};
@@ -91,5 +91,13 @@ impl<'w, W: World> Fleet<'w, W> {
                 Outcome::GhostDeleted { scope, runner: ghost.name, result }
             });
         }
+    }
+}
+
+pub(super) fn ghost_deleted(scope: &str, runner: &str, result: Result<Deletion, ForgeError>) {
+    match result {
+        Ok(Deletion::Deleted | Deletion::AlreadyGone) => {}
+        Ok(Deletion::Busy) => info!(scope, runner, "not removed: the forge says it has a job"),
+        Err(error) => warn!(scope, runner, %error, "not removed; the next sweep tries again"),
     }
 }

@@ -18,7 +18,7 @@ use settings::Settings;
 use self::{credentials::Credential, places::Place, repositories::Repository, targets::Target};
 use super::{
     effects::Effects,
-    plan::{JobView, ScopeView, TargetView},
+    plan::{Blocked, JobView, ScopeView, TargetView},
     ports::World,
     time::{Mono, Now},
 };
@@ -138,7 +138,7 @@ impl<'w, W: World> Intake<'w, W> {
     pub fn job_views(&self, now: Now) -> Vec<JobView> {
         let jobs = self.repositories.values().flat_map(|repository| &repository.queued);
         jobs.map(|job| {
-            let excluded = || self.excluded(job, now.mono).map(|_| super::plan::Blocked::Excluded);
+            let excluded = || self.excluded(job, now.mono).map(|_| Blocked::Excluded);
             JobView { blocked: job.blocked.or_else(excluded), ..job.clone() }
         })
         .collect()
