@@ -1,5 +1,5 @@
 # The options of `services.gha-runner-controller`: one to one the keys of the configuration file (docs/configuration.md),
-# in this language's spelling; `make test-nix` compares them with what the program reads.
+# in this language's spelling. The command-line suite compares names and defaults with what the program reads.
 { lib, pkgs }:
 let
   inherit (lib)
@@ -9,7 +9,8 @@ let
     types
     ;
 
-  # Left out = the program's own default, so that it is decided in one place.
+  # Left out = the program's own default, so that it is decided in one place: the description only says it, as
+  # `DEFAULT if not set`.
   optional =
     type: description: extra:
     mkOption (
@@ -57,26 +58,26 @@ in
   maxConcurrent = optional types.ints.positive "Most containers at once; 7 if not set." (example 4);
   pollInterval =
     optional duration
-      "Time between two looks at a repository in which something is queued or running; 10 seconds if not set."
+      "Time between two looks at a repository in which something is queued or running; 10s if not set."
       (example "30s");
   idlePollInterval =
     optional duration
-      "Time between two looks at a repository in which nothing happens; a minute if not set."
+      "Time between two looks at a repository in which nothing happens; 60s if not set, or `pollInterval` if that is longer."
       (example "5m");
   jobTimeout =
-    optional duration "Longest life of a container whose class says nothing; 2 hours if not set."
+    optional duration "Longest life of a container whose class says nothing; 2h if not set."
       (example "45m");
   idleGrace =
-    optional duration "How long an idle container that nobody needs may live; a minute if not set."
+    optional duration "How long an idle container that nobody needs may live; 1m if not set."
       (example "5m");
   bootTimeout =
-    optional duration "Time from a unit's start to a listening runner; a minute if not set."
+    optional duration "Time from a unit's start to a listening runner; 1m if not set."
       (example "2m");
   registrationLinger =
     optional duration
-      "How long the registration of a runner that had its job is left to go by itself; 45 seconds if not set."
+      "How long the registration of a runner that had its job is left to go by itself; 45s if not set."
       (example "1m");
-  runnerLabels = optional (types.listOf types.str) "Labels of the class `default`." (example [
+  runnerLabels = optional (types.listOf types.str) "Labels of the class `default`; self-hosted, ci, nix, x64, Linux if not set." (example [
     "self-hosted"
     "linux"
   ]);
@@ -84,7 +85,7 @@ in
     optional types.path
       "The controller's records; /var/lib/gha-runner-controller if not set. A directory elsewhere than in /var/lib must be there and belong to the user gha-runner-controller."
       (example "/persistent/gha-runner-controller");
-  historyKeep = optional duration "How long ended jobs are remembered; 90 days if not set." (
+  historyKeep = optional duration "How long ended jobs are remembered; 90days if not set." (
     example "1year"
   );
   operators =
@@ -120,7 +121,7 @@ in
       );
       share =
         optional (types.numbers.between 0 1)
-          "Part of its hourly rate limit that is used at most; half if not set."
+          "Part of its hourly rate limit that is used at most; 0.5 if not set."
           (example 0.8);
     };
   };
@@ -159,7 +160,7 @@ in
       pushedWithin = optional duration "Only repositories that saw a push within this time." (
         example "90d"
       );
-      rediscover = optional duration "Time between two looks for repositories; 10 minutes if not set." (
+      rediscover = optional duration "Time between two looks for repositories; 10m if not set." (
         example "1h"
       );
       classes = optional (types.listOf types.str) "Classes that serve it; all if not set." (example [
@@ -168,7 +169,7 @@ in
       priority = optional (types.ints.between (-100) 100) "Jobs of a higher priority go first." (
         example 10
       );
-      weight = optional (types.ints.between 1 1000) "Share among targets of one priority." (example 2);
+      weight = optional (types.ints.between 1 1000) "Share among targets of one priority; 1 if not set." (example 2);
       maxConcurrent = optional types.ints.positive "Most containers at once for this target." (example 2);
       forks =
         optional
@@ -176,7 +177,7 @@ in
             "refuse"
             "allow"
           ])
-          "Whether jobs of public repositories that were triggered from forks run; they are refused if not set."
+          "Whether jobs of public repositories that were triggered from forks run; refuse if not set."
           (example "allow");
     });
   };
@@ -211,7 +212,7 @@ in
               "scale-set"
               "auto"
             ])
-            "How its jobs are found: by polling, which is the default; by a runner scale set of each scope; or by a scale set where the credential allows it."
+            "How its jobs are found: by polling; by a runner scale set of each scope; or (`auto`) by a scale set where the credential allows it; `polling` if not set."
             (example "scale-set");
         disk =
           optional size
@@ -237,12 +238,12 @@ in
                   "target"
                   "class"
                 ])
-                "Whether the jobs of each target share one, which is the default, or all of the class."
+                "Whether the jobs of each target share one, or all of the class; `target` if not set."
                 (example "class");
           };
         };
         network = {
-          internet = optional types.bool "Whether public addresses can be reached; they can if not set." (
+          internet = optional types.bool "Whether public addresses can be reached; true if not set." (
             example false
           );
           allow =
@@ -326,11 +327,11 @@ in
   };
 
   network = {
-    pool = optional types.str "`ADDRESS/PREFIX` or `FIRST-LAST`: one subnet of it for each container." (
+    pool = optional types.str "`ADDRESS/PREFIX` or `FIRST-LAST`: one subnet of it for each container; 192.168.100.0-192.168.199.0 if not set." (
       example "10.77.0.0/16"
     );
-    prefix = optional (types.ints.between 8 30) "Size of a container's subnet." (example 28);
-    dns = optional (types.listOf types.str) "Resolvers of containers." (example [ "9.9.9.9" ]);
+    prefix = optional (types.ints.between 8 30) "Size of a container's subnet; 24 if not set." (example 28);
+    dns = optional (types.listOf types.str) "Resolvers of containers; 9.9.9.9, 1.1.1.1 if not set." (example [ "9.9.9.9" ]);
     connections =
       optional types.ints.positive "Most connections of one container at once; 8192 if not set."
         (example 20000);
@@ -360,14 +361,14 @@ in
       (example 1073741824);
 
   http = {
-    address = optional types.str "Where status is served; a loopback address." (example "127.0.0.1");
+    address = optional types.str "Where status is served; 127.0.0.1 if not set. One that other machines reach takes `http.tokenFile`." (example "127.0.0.1");
     port = optional types.port "Port of `/health` and `/status`; 8080 if not set, 0 = not at all." (
       example 9180
     );
     tokenFile = secret "File with the token readers must show; required where other machines reach the address";
   };
 
-  github.apiUrl = optional types.str "API of a GitHub server of your own." (
+  github.apiUrl = optional types.str "API of every credential that names none; https://api.github.com if not set." (
     example "https://github.example.org/api/v3"
   );
 

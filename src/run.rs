@@ -29,7 +29,7 @@ use controller::{
     status::Status,
     systemd::SystemdBus,
 };
-use forge::github::{OctocrabExchange, ScaleSets, Session, scale_set::https::Https};
+use forge::github::{Https, ScaleSets, Session};
 use sd_notify::NotifyState;
 use settings::{Problems, Settings, Template, token_file::SecretFile};
 use tokio::{
@@ -210,7 +210,7 @@ async fn tell_service_manager(mut status: watch::Receiver<Status>) {
 struct RealWorld {
     clock: RealClock,
     forge: Rc<RealForge>,
-    sets: ScaleSets<Session<OctocrabExchange>, Https>,
+    sets: ScaleSets<Session<Https>, Https>,
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
@@ -235,7 +235,7 @@ impl RealWorld {
 impl World for RealWorld {
     type Clock = RealClock;
     type Forge = RealForge;
-    type Sets = ScaleSets<Session<OctocrabExchange>, Https>;
+    type Sets = ScaleSets<Session<Https>, Https>;
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;

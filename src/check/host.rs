@@ -54,11 +54,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::check::{Severity, worst};
-    use settings::{check::check, file::Written};
+    use settings::check::check;
 
     fn settings(max_concurrent: usize) -> Settings {
         let text = "token_file = \"/run/token\"\n[[target]]\nrepo = \"octo-org/hello\"\n";
-        Settings { max_concurrent, ..check(toml::from_str::<Written>(text).unwrap()).unwrap() }
+        Settings { max_concurrent, ..check(toml::from_str(text).unwrap()).unwrap() }
     }
 
     /// A host whose kernel grants these.

@@ -65,11 +65,11 @@ fn labels(class: &Class) -> BTreeSet<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use settings::{check::check, file::Written};
+    use settings::check::check;
 
     fn settings(classes: &str, target: &str) -> Settings {
         let text = format!("token_file = \"/run/token\"\n[[target]]\nrepo = \"o/r\"\n{target}\n{classes}");
-        check(toml::from_str::<Written>(&text).unwrap()).unwrap()
+        check(toml::from_str(&text).unwrap()).unwrap()
     }
 
     fn said(classes: &str, target: &str) -> Vec<String> {

@@ -32,11 +32,11 @@ pub fn left_out(settings: &Settings) -> Vec<Finding> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use settings::{check::check, file::Written};
+    use settings::check::check;
 
     fn said(target: &str) -> Vec<String> {
         let text = format!("token_file = \"/run/token\"\n[[target]]\n{target}\n[class.a]\nlabels = [\"x\"]\n");
-        left_out(&check(toml::from_str::<Written>(&text).unwrap()).unwrap()).iter().map(ToString::to_string).collect()
+        left_out(&check(toml::from_str(&text).unwrap()).unwrap()).iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -50,7 +50,8 @@ fn write(args: &Args) -> anyhow::Result<()> {
         }
         clap_mangen::generate_to(command, &man).with_context(|| format!("cannot write to {}", man.display()))?;
     }
-    for (name, schema) in document::schemas()? {
+    let configuration = ("configuration.json".to_owned(), settings::reference::schema());
+    for (name, schema) in document::schemas()?.into_iter().chain([configuration]) {
         let file = schemas.join(name);
         let text = serde_json::to_string_pretty(&schema)?;
         fs::write(&file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;

@@ -1,6 +1,9 @@
 //! `sandbox …`: the root half.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -78,7 +81,7 @@ pub(super) fn main(command: Command) -> ExitCode {
         Command::Sweep => sweep(),
         Command::Launch { settings } => launcher::serve(&settings),
         Command::Firewall { remove: true, .. } => firewall::remove(),
-        Command::Firewall { settings, .. } => load_firewall(settings),
+        Command::Firewall { settings, .. } => load_firewall(settings.as_deref()),
         Command::HoldUserNamespace => user_namespace::hold().context("cannot make a user namespace"),
     };
     match result {
@@ -107,7 +110,7 @@ fn sweep() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_firewall(settings: Option<PathBuf>) -> anyhow::Result<()> {
-    let settings = settings::load(settings.as_deref(), |_| None).context("settings")?;
+fn load_firewall(settings: Option<&Path>) -> anyhow::Result<()> {
+    let settings = settings::resolved::read(settings.context("--settings is missing")?).context("settings")?;
     firewall::load(&settings, &Paths::default().records)
 }

@@ -76,9 +76,6 @@ refused() {
     [ -n "${said-}" ]
 }
 
-# Every key of the program is an option, whatever else passes through `settings`.
-complete() { jq .full "$place/settings" >"$place/full.json" && python3 tests/nix/keys.py "$program" "$place/full.json"; }
-
 scripts() {
     evaluate drivers >"$place/drivers" || return 1
     local name ok=0
@@ -133,7 +130,6 @@ judge "checks evaluate" derivations checks 'length >= 11 and all(.[]; endswith("
 if [ -x "$program" ]; then
     judge "the program accepts what the module writes" accepted
     judge "a host with a wrong setting is refused in the program's own words" refused
-    judge "there is an option for every key the program reads" complete
 else
     echo "skipped: whether the program accepts what the module writes: it is not built"
 fi

@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
     schemars::JsonSchema,
 )]
 #[schemars(crate = "rmcp::schemars")]
+#[derive(strum::IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Cause {
     /// Its job succeeded.
     Succeeded,
@@ -89,24 +91,7 @@ impl Cause {
 
     /// As documents, the database and metrics have it: `out-of-memory`.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::JobFailed => "job-failed",
-            Self::JobCancelled => "job-cancelled",
-            Self::ForkRefused => "fork-refused",
-            Self::CancelledBeforePickup => "cancelled-before-pickup",
-            Self::TakenByAnotherRunner => "taken-by-another-runner",
-            Self::IdleTooLong => "idle-too-long",
-            Self::TimedOut => "timed-out",
-            Self::OutOfMemory => "out-of-memory",
-            Self::BootFailed => "boot-failed",
-            Self::RegistrationRefused => "registration-refused",
-            Self::RunnerRefused => "runner-refused",
-            Self::RunnerFailed => "runner-failed",
-            Self::StoppedByOperator => "stopped-by-operator",
-            Self::HostRebooted => "host-rebooted",
-            Self::Unknown => "unknown",
-        }
+        self.into()
     }
 }
 

@@ -411,7 +411,7 @@ mod tests {
             name: "j0000001".parse().unwrap(),
             class: "default".into(),
             subnet: "10.0.0.0/24".parse().unwrap(),
-            target: "o/r".into(),
+            scope: "o/r".into(),
             job_id: None,
             runner_name: "h".into(),
             allow_forks: false,

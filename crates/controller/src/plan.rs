@@ -2,7 +2,8 @@
 //!
 //! A forge does not bind a runner to a job: another job with matching labels may take it. So demand and supply are
 //! *counted*, for each class and scope; the job a container is booted for is only the reason it exists
-//! (PROTOCOLS C.3). Where a scale set serves a class in a scope, the forge counts the demand itself (PROTOCOLS D.6).
+//! (docs/github.md#counting-demand). Where a scale set serves a class in a scope, the forge counts the demand itself
+//! (docs/github.md#messages-and-statistics).
 
 mod room;
 mod snapshot;

@@ -105,7 +105,7 @@ fn allowed(order: Order, settings: &Path) -> Result<Order, String> {
         return Err(format!("{:?} cannot be a class", order.class));
     }
     if order.verb == Verb::Start {
-        let settings = settings::load(Some(settings), |_| None).map_err(|problems| problems.to_string())?;
+        let settings = settings::resolved::read(settings).map_err(|problems| problems.to_string())?;
         if !settings.classes.contains_key(&order.class) {
             return Err(format!("the settings have no class {}", order.class));
         }
@@ -119,9 +119,10 @@ mod tests {
     use super::*;
 
     fn settings() -> tempfile::NamedTempFile {
-        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-        let text = "token_file = \"/t\"\n[[target]]\nrepo = \"o/h\"\n[class.small]\n";
-        std::fs::write(file.path(), text).unwrap();
+        let written = toml::from_str("token_file = \"/t\"\n[[target]]\nrepo = \"o/h\"\n[class.small]\n").unwrap();
+        let settings = settings::check::check(written).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), settings::resolved::text(&settings).unwrap()).unwrap();
         file
     }
 

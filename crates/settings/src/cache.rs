@@ -3,15 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    check::Found,
-    file::{CacheWritten, Size},
-    limits,
-    settings::{Cache, Sharing},
+    check::Checker,
+    file::{CACHES, CacheWritten},
+    settings::Cache,
 };
 
-const DEFAULT_SIZE: u64 = 10 << 30;
-/// An empty file system needs some of it.
-const LEAST_SIZE: u64 = 32 << 20;
 /// Each is a mount of its own.
 const MOST: usize = 16;
 /// What a container has already, of its template or mounted when it starts.
@@ -31,7 +27,7 @@ const TAKEN: [&str; 11] = [
 
 /// Checks one class's tables.
 pub(super) fn check(
-    found: &mut Found,
+    found: &mut Checker,
     key: &dyn Fn(&str) -> String,
     written: BTreeMap<String, CacheWritten>,
 ) -> Vec<Cache> {
@@ -46,7 +42,8 @@ pub(super) fn check(
         let table = key(&format!("cache.{name}"));
         let key = |field: &str| format!("{table}.{field}");
         found.name(&table, &name);
-        let at = found.absolute(&key("at"), cache.at, &format!("/srv/gha-cache/{name}"));
+        let at = cache.at.unwrap_or_else(|| Path::new(CACHES).join(&name));
+        found.absolute(&key("at"), &at);
         let taken = |other: &Path| at.starts_with(other) || other.starts_with(&at);
         found.unless(
             !TAKEN.iter().map(Path::new).any(taken) && !caches.iter().any(|other| taken(&other.at)),
@@ -54,15 +51,7 @@ pub(super) fn check(
             format!("{} is, lies in or holds something that a container has already", at.display()),
             "name a directory of its own, e.g. below /srv or /home",
         );
-        let size = limits::size(found, &key("size"), cache.size.or(Some(Size::Bytes(DEFAULT_SIZE))), LEAST_SIZE);
-        let per = cache.per.unwrap_or(Sharing::Target);
-        caches.push(Cache { name, at, size: size.unwrap_or(DEFAULT_SIZE), per });
+        caches.push(Cache { name, at, size: cache.size.bytes().unwrap_or_default(), per: cache.per });
     }
     caches
-}
-
-impl From<&Cache> for CacheWritten {
-    fn from(cache: &Cache) -> Self {
-        Self { at: Some(cache.at.clone()), size: Some(Size::Bytes(cache.size)), per: Some(cache.per) }
-    }
 }

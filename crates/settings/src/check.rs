@@ -1,32 +1,27 @@
 //! From what is written to [`Settings`], or to everything that is wrong with it.
 
+mod checker;
 mod classes;
 mod credentials;
-mod found;
+mod ranges;
 mod targets;
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    time::Duration,
 };
 
-pub(crate) use self::found::Found;
-pub use self::found::is_name;
+pub(crate) use self::checker::Checker;
+pub use self::checker::is_name;
 use super::{
-    Github, Http, IDS, Ids, Network, Problems, Settings, Webhook,
-    file::{IdsWritten, NetworkWritten, WebhookWritten, Written},
-    limits,
+    GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook, class_network,
+    file::{IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
-    reach, token_file,
+    token_file,
 };
 
 /// The class and the template there are when the file names none.
 pub const DEFAULT: &str = "default";
-const DEFAULT_LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
-/// An empty file system needs some of it.
-const LEAST_DISK: u64 = 32 << 20;
-const DEFAULT_POOL: &str = "192.168.100.0-192.168.199.0";
 /// Where Docker makes networks unless told otherwise (moby, `default-address-pools`), on the host and in containers. Its
 /// last resort, 192.168.0.0/16, is left out: what it made there shows as a route.
 const DOCKERS: [(Ipv4Addr, u8); 4] = [
@@ -35,54 +30,40 @@ const DOCKERS: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(172, 20, 0, 0), 14),
     (Ipv4Addr::new(172, 24, 0, 0), 13),
 ];
-/// Idle repositories are looked at this often.
-const DEFAULT_IDLE_POLL: Duration = Duration::from_secs(60);
-const DEFAULT_API: &str = "https://api.github.com";
-const DEFAULT_DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)];
 
 /// Checks everything that can be known without looking at files.
-pub fn check(written: Written) -> Result<Settings, Problems> {
-    let mut found = Found::default();
-    let job_timeout = found.duration("job_timeout", written.job_timeout, 7200, 10..=5 * 86_400);
-    let max_concurrent = found.count("max_concurrent", written.max_concurrent, 7, 1..=1000);
-    let poll_interval = found.duration("poll_interval", written.poll_interval, 10, 1..=3600);
-    let api_url = found.api_url("github.api_url", written.github.api_url.as_deref().unwrap_or(DEFAULT_API));
+pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
+    let mut found = Checker::default();
+    ranges::check(&mut found, &written);
+    found.absolute("state_dir", &written.state_dir);
+    let api_url = found.api_url("github.api_url", &written.github.api_url);
     let mut credentials = credentials::written(&mut found, &written.credentials, &api_url);
     let network = network(&mut found, &written.network);
-    let classes = classes::classes(&mut found, &written, &network, job_timeout, max_concurrent);
+    let classes = classes::classes(&mut found, &written, &network);
     let settings = Settings {
-        targets: targets::targets(&mut found, &written, &mut credentials, &classes, max_concurrent),
+        targets: targets::targets(&mut found, &written, &mut credentials, &classes),
         credentials: credentials.in_use(&mut found),
         templates: classes::templates(&mut found, &written.templates),
         classes,
-        max_concurrent,
-        poll_interval,
-        idle_poll_interval: match written.idle_poll_interval {
-            Some(written) => found.duration("idle_poll_interval", Some(written), 0, 1..=3600),
-            None => poll_interval.max(DEFAULT_IDLE_POLL),
-        },
-        job_timeout,
-        idle_grace: found.duration("idle_grace", written.idle_grace, 60, 1..=86_400),
-        boot_timeout: found.duration("boot_timeout", written.boot_timeout, 60, 1..=3600),
-        registration_linger: found.duration("registration_linger", written.registration_linger, 45, 1..=3600),
-        history_keep: found.duration("history_keep", written.history_keep, 90 * 86_400, 3600..=3650 * 86_400),
+        max_concurrent: written.max_concurrent,
+        poll_interval: written.poll_interval,
+        idle_poll_interval: written.idle_poll_interval.unwrap_or(written.poll_interval.max(IDLE_POLL)),
+        job_timeout: written.job_timeout,
+        idle_grace: written.idle_grace,
+        boot_timeout: written.boot_timeout,
+        registration_linger: written.registration_linger,
+        history_keep: written.history_keep,
         operators: operators(&mut found, written.operators),
-        state_dir: found.absolute("state_dir", written.state_dir, "/var/lib/gha-runner-controller"),
+        state_dir: written.state_dir,
         host_name: written.host_name.inspect(|name| {
             found.unless(is_host_name(name), "host_name", format!("{name:?} is no host name"), HOST_NAME_REMEDY);
         }),
-        http: Http {
-            address: written.http.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            port: written.http.port.unwrap_or(8080),
-            token_file: written.http.token_file.inspect(|path| {
-                found.problems.extend(token_file::check_path("http.token_file", path));
-            }),
-        },
-        limits: limits::check(&mut found, &|field| format!("limits.{field}"), written.limits),
-        ids: ids(&mut found, &written.ids, network.pool),
+        http: http(&mut found, written.http),
+        limits: limits(&written.limits),
+        ids: ids(&mut found, written.ids, network.pool),
         network,
-        github: Github { api_url },
-        webhook: written.webhook.map(|written| webhook(&mut found, written)),
+        github: GithubApi { api_url },
+        webhook: written.webhook.inspect(|written| webhook(&mut found, written)),
     };
     found.unless(
         settings.idle_poll_interval >= settings.poll_interval,
@@ -137,11 +118,7 @@ fn names<T>(map: &BTreeMap<String, T>) -> String {
     map.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Group of those who may operate, unless the file names another.
-pub const OPERATORS: &str = "gha-runner-operators";
-
-fn operators(found: &mut Found, written: Option<String>) -> String {
-    let group = written.unwrap_or_else(|| OPERATORS.to_owned());
+fn operators(found: &mut Checker, group: String) -> String {
     found.unless(
         is_group_name(&group),
         "operators",
@@ -158,46 +135,50 @@ fn is_group_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
-fn webhook(found: &mut Found, written: WebhookWritten) -> Webhook {
+fn http(found: &mut Checker, http: Http) -> Http {
+    if let Some(path) = &http.token_file {
+        found.problems.extend(token_file::check_path("http.token_file", path));
+    }
+    http
+}
+
+fn webhook(found: &mut Checker, webhook: &Webhook) {
     let key = "webhook.secret_file";
-    match &written.secret_file {
-        Some(path) => found.problems.extend(token_file::check_path(key, path)),
-        None => found.push(
+    if webhook.secret_file.as_os_str().is_empty() {
+        found.push(
             key,
             "deliveries could come from anybody",
             "write the secret given to the forge into a file and name it here",
-        ),
-    }
-    let port = written.port.unwrap_or(8081);
-    found.unless(port != 0, "webhook.port", "0 is no port", "write a number from 1 to 65535, or leave [webhook] out");
-    Webhook {
-        address: written.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        port,
-        secret_file: written.secret_file.unwrap_or_default(),
+        );
+    } else {
+        found.problems.extend(token_file::check_path(key, &webhook.secret_file));
     }
 }
 
-fn network(found: &mut Found, written: &NetworkWritten) -> Network {
-    for denied in written.deny.iter().flatten().filter(|denied| denied.prefix() == 0) {
+fn network(found: &mut Checker, written: &NetworkWritten) -> Network {
+    for denied in written.deny.iter().filter(|denied| denied.prefix() == 0) {
         let remedy = "write class.NAME.network.internet = false for classes without internet";
         found.push("network.deny", format!("{denied} is everything"), remedy);
     }
-    let connections = found.count("network.connections", written.connections, 8192, 64..=1_000_000);
     Network {
-        pool: found.pool(written.pool.as_deref().unwrap_or(DEFAULT_POOL), written.prefix),
-        dns: written.dns.clone().unwrap_or_else(|| DEFAULT_DNS.to_vec()),
-        connections: u32::try_from(connections).unwrap_or(u32::MAX),
-        deny: written.deny.clone().unwrap_or_default(),
-        shared: reach::shared(found, &written.shared),
+        pool: found.pool(&written.pool, written.prefix),
+        dns: written.dns.clone(),
+        connections: written.connections,
+        deny: written.deny.clone(),
+        shared: class_network::shared_networks(found, &written.shared),
     }
+}
+
+fn limits(written: &LimitsWritten) -> Limits {
+    let LimitsWritten { cpus, memory, tasks, io_weight } = written;
+    Limits { cpus: *cpus, memory: memory.as_ref().and_then(Size::bytes), tasks: *tasks, io_weight: *io_weight }
 }
 
 /// The range systemd keeps for containers (its UIDS-GIDS document): nothing of a host should have any of these.
 const CONTAINER_IDS: std::ops::RangeInclusive<u32> = 524_288..=1_879_048_191;
 
-fn ids(found: &mut Found, written: &IdsWritten, pool: Pool) -> Ids {
-    // Above what login tools hand out for rootless containers.
-    let first = written.first.unwrap_or(1 << 29);
+fn ids(found: &mut Checker, ids: Ids, pool: Pool) -> Ids {
+    let first = ids.first;
     let last = u64::from(first) + u64::from(pool.len()) * u64::from(IDS) - 1;
     found.unless(
         first.is_multiple_of(IDS) && CONTAINER_IDS.contains(&first) && last <= u64::from(*CONTAINER_IDS.end()),
@@ -210,7 +191,7 @@ fn ids(found: &mut Found, written: &IdsWritten, pool: Pool) -> Ids {
             pool.len()
         ),
     );
-    Ids { first }
+    ids
 }
 
 const HOST_NAME_REMEDY: &str = "use 1 to 20 lower-case letters, digits and hyphens, starting with a letter or digit";

@@ -4,21 +4,14 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 
-use super::{
-    check::Found,
-    file::{DockerWritten, Size},
-    pool::Pool,
-    settings::Docker,
-};
+use super::{check::Checker, file::DockerWritten, pool::Pool, settings::Docker};
 
 /// Docker's networks get subnets of this size, whatever their pool.
 pub const SUBNET_PREFIX: u8 = 24;
 /// Pools to choose from: the first that no container's subnet lies in. One of a private block each, so one is left
 /// whatever the pool of containers, which lies in a single block.
-const CANDIDATES: [Ipv4Network; 2] =
+pub(super) const CANDIDATES: [Ipv4Network; 2] =
     [network(Ipv4Addr::new(172, 20, 0, 0), 14), network(Ipv4Addr::new(10, 244, 0, 0), 14)];
-const KEEP_SIZE: u64 = 20 << 30;
-const KEEP_LEAST: u64 = 64 << 20;
 
 const fn network(address: Ipv4Addr, prefix: u8) -> Ipv4Network {
     match Ipv4Network::new_checked(address, prefix) {
@@ -29,20 +22,19 @@ const fn network(address: Ipv4Addr, prefix: u8) -> Ipv4Network {
 
 /// Checks one class's table.
 pub(super) fn check(
-    found: &mut Found,
+    found: &mut Checker,
     key: &dyn Fn(&str) -> String,
     written: DockerWritten,
     containers: &Pool,
 ) -> Option<Docker> {
-    let enabled = written.enable.unwrap_or(false);
-    let others = DockerWritten { enable: None, ..written.clone() };
+    let unset = DockerWritten::default();
     found.unless(
-        enabled || others == DockerWritten::default(),
+        written.enable || written == unset,
         key("enable"),
         "Docker is not enabled, and something about it is set",
         "write enable = true, or remove the rest",
     );
-    if !enabled {
+    if !written.enable {
         return None;
     }
     if let Some(mirror) = &written.mirror {
@@ -77,32 +69,13 @@ pub(super) fn check(
         None => CANDIDATES.into_iter().find(free).unwrap_or(CANDIDATES[0]),
     };
     found.unless(
-        written.keep_size.is_none() || written.keep == Some(true),
+        written.keep || written.keep_size == unset.keep_size,
         key("keep_size"),
         "image stores are not kept",
         "write keep = true as well",
     );
-    let size = written.keep_size.as_ref().map_or(Some(KEEP_SIZE), Size::bytes).filter(|size| *size >= KEEP_LEAST);
-    found.unless(
-        size.is_some(),
-        key("keep_size"),
-        format!("{:?} is not a size of at least 64M", written.keep_size),
-        "write bytes or a size such as 20G",
-    );
-    let keep = size.filter(|_| written.keep == Some(true));
+    let keep = written.keep_size.bytes().filter(|_| written.keep);
     Some(Docker { mirror: written.mirror, pool, keep })
-}
-
-impl From<&Docker> for DockerWritten {
-    fn from(docker: &Docker) -> Self {
-        Self {
-            enable: Some(true),
-            mirror: docker.mirror.clone(),
-            pool: Some(docker.pool),
-            keep: Some(docker.keep.is_some()),
-            keep_size: docker.keep.map(Size::Bytes),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -114,8 +87,8 @@ mod tests {
     fn dockers_subnets_are_never_those_of_containers() {
         for pool in ["192.168.100.0-192.168.199.0", "172.16.0.0/12", "10.0.0.0/8", "172.23.255.0/24", "100.64.0.0/16"] {
             let containers = Pool::parse(pool, 28).unwrap();
-            let mut found = Found::default();
-            let written = DockerWritten { enable: Some(true), ..DockerWritten::default() };
+            let mut found = Checker::default();
+            let written = DockerWritten { enable: true, ..DockerWritten::default() };
             let docker = check(&mut found, &str::to_owned, written, &containers).unwrap();
             assert!(!containers.touches(docker.pool), "{pool}: {}", docker.pool);
         }

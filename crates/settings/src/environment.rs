@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
     Problem, Problems,
-    file::{TargetWritten, Written},
+    file::{SettingsWritten, TargetWritten},
 };
 
 /// Every variable read, with what it sets; the README's table is checked against this.
@@ -20,7 +20,7 @@ pub const VARIABLES: [(&str, &str); 8] = [
 ];
 
 /// Overrides what the file says with what `env` says. An empty variable counts as not set.
-pub fn apply(written: &mut Written, env: impl Fn(&str) -> Option<String>) -> Result<(), Problems> {
+pub fn apply(written: &mut SettingsWritten, env: impl Fn(&str) -> Option<String>) -> Result<(), Problems> {
     let mut problems = Vec::new();
     let var = |key: &str| env(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
 
@@ -38,19 +38,19 @@ pub fn apply(written: &mut Written, env: impl Fn(&str) -> Option<String>) -> Res
         written.runner_labels = Some(list(&labels));
     }
     if let Some(dir) = var("STATE_DIR").or_else(|| var("STATE_DIRECTORY")) {
-        written.state_dir = Some(PathBuf::from(dir));
+        written.state_dir = PathBuf::from(dir);
     }
     if let Some(value) = var("MAX_CONCURRENT") {
-        written.max_concurrent = number("MAX_CONCURRENT", &value, &mut problems).or(written.max_concurrent);
+        written.max_concurrent = number("MAX_CONCURRENT", &value, &mut problems).unwrap_or(written.max_concurrent);
     }
     if let Some(value) = var("HTTP_PORT") {
-        written.http.port = number("HTTP_PORT", &value, &mut problems).or(written.http.port);
+        written.http.port = number("HTTP_PORT", &value, &mut problems).unwrap_or(written.http.port);
     }
     if let Some(value) = var("POLL_INTERVAL") {
-        written.poll_interval = duration("POLL_INTERVAL", &value, &mut problems).or(written.poll_interval);
+        written.poll_interval = duration("POLL_INTERVAL", &value, &mut problems).unwrap_or(written.poll_interval);
     }
     if let Some(value) = var("JOB_TIMEOUT") {
-        written.job_timeout = duration("JOB_TIMEOUT", &value, &mut problems).or(written.job_timeout);
+        written.job_timeout = duration("JOB_TIMEOUT", &value, &mut problems).unwrap_or(written.job_timeout);
     }
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }

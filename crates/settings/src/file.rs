@@ -1,165 +1,294 @@
-//! The configuration file as people write it: every key optional, unknown keys refused.
+//! The configuration file as people write it: its keys, each with its default, its range and what it means.
+//!
+//! This is the only place that says so. [`super::reference`] makes docs/configuration.md from it, `check` holds every
+//! value against the range that stands here, and a test compares the NixOS options.
+//!
+//! What stands at a key: its description; `default` for one that is a value, `x-default` in words for one that depends
+//! on something else; `range`, or for durations and sizes `x-from` and `x-to`.
 
-use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, path::Path, path::PathBuf, time::Duration};
-
-use ipnetwork::Ipv4Network;
-use serde::{Deserialize, Serialize};
-
-use super::{
-    Intake, Problem, Problems,
-    reach::{ReachWritten, SharedWritten},
-    settings::Sharing,
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-/// The whole file, before checking. Durations are humantime (`90s`, `2h 30m`); sizes are bytes or `4G`, `512M`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+use ipnetwork::Ipv4Network;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use smart_default::SmartDefault;
+
+use super::{Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
+
+/// Labels of the class `default` unless something else is written.
+pub(super) const LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
+/// Subnets of containers unless something else is written.
+pub(super) const POOL: &str = "192.168.100.0-192.168.199.0";
+/// Time between looks at an idle repository unless something else is written, or active ones are looked at less often.
+pub(super) const IDLE_POLL: Duration = seconds(60);
+/// Where containers see caches that do not say where.
+pub(super) const CACHES: &str = "/srv/gha-cache";
+/// The tree of a template that names neither a tree nor a system.
+pub(super) const TREE: &str = "/var/lib/machines/gha-runner";
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Durations are humantime (`90s`, `2h 30m`), sizes are bytes or `512M`, `4G`.
+#[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct Written {
+pub struct SettingsWritten {
+    /// File with the token of every target that names neither a token nor a credential.
     pub token_file: Option<PathBuf>,
-    pub max_concurrent: Option<usize>,
+    /// Most containers at once.
+    #[default = 7]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent: usize,
+    /// Time between two looks at a repository in which something is queued or running.
+    #[default(seconds(10))]
     #[serde(with = "humantime_serde")]
-    pub poll_interval: Option<Duration>,
+    #[schemars(with = "String", extend("x-from" = "1s", "x-to" = "1h"))]
+    pub poll_interval: Duration,
+    /// Time between two looks at a repository in which nothing happens; at least `poll_interval`.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>", extend("x-from" = "1s", "x-to" = "1h"))]
+    #[schemars(extend("x-default" = format!("{}s, or `poll_interval` if that is longer", IDLE_POLL.as_secs())))]
     pub idle_poll_interval: Option<Duration>,
+    /// Longest life of a container whose class says nothing; kept by systemd, also when the controller is dead.
+    #[default(seconds(2 * 3600))]
     #[serde(with = "humantime_serde")]
-    pub job_timeout: Option<Duration>,
+    #[schemars(with = "String", extend("x-from" = "10s", "x-to" = "5days"))]
+    pub job_timeout: Duration,
+    /// How long an idle container that nobody needs may live.
+    #[default(seconds(60))]
     #[serde(with = "humantime_serde")]
-    pub idle_grace: Option<Duration>,
+    #[schemars(with = "String", extend("x-from" = "1s", "x-to" = "1day"))]
+    pub idle_grace: Duration,
+    /// Time from a unit's start to a listening runner.
+    #[default(seconds(60))]
     #[serde(with = "humantime_serde")]
-    pub boot_timeout: Option<Duration>,
+    #[schemars(with = "String", extend("x-from" = "1s", "x-to" = "1h"))]
+    pub boot_timeout: Duration,
+    /// How long the registration of a runner that had its job is left to go by itself.
+    #[default(seconds(45))]
     #[serde(with = "humantime_serde")]
-    pub registration_linger: Option<Duration>,
+    #[schemars(with = "String", extend("x-from" = "1s", "x-to" = "1h"))]
+    pub registration_linger: Duration,
+    /// How long ended jobs are remembered, in `history.sqlite` in the state directory.
+    #[default(seconds(90 * 86_400))]
     #[serde(with = "humantime_serde")]
-    pub history_keep: Option<Duration>,
-    pub operators: Option<String>,
+    #[schemars(with = "String", extend("x-from" = "1h", "x-to" = "3650days"))]
+    pub history_keep: Duration,
+    /// Group of the host whose members may operate the controller over its local socket, besides root.
+    #[default = "gha-runner-operators"]
+    pub operators: String,
+    /// Labels of the class `default`.
+    #[schemars(extend("default" = LABELS))]
     pub runner_labels: Option<Vec<String>>,
-    pub state_dir: Option<PathBuf>,
+    /// The controller's records.
+    #[default = "/var/lib/gha-runner-controller"]
+    pub state_dir: PathBuf,
+    /// This host's part of runner names; must differ between hosts that share a repository.
+    #[schemars(extend("x-default" = "the kernel's"))]
     pub host_name: Option<String>,
-    pub http: HttpWritten,
+    #[allow(missing_docs)]
+    pub http: Http,
+    #[allow(missing_docs)]
     pub network: NetworkWritten,
+    #[allow(missing_docs)]
     pub limits: LimitsWritten,
-    pub ids: IdsWritten,
-    pub github: GithubWritten,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<WebhookWritten>,
-    #[serde(rename = "credential", skip_serializing_if = "BTreeMap::is_empty")]
+    #[allow(missing_docs)]
+    pub ids: Ids,
+    #[allow(missing_docs)]
+    pub github: GithubApi,
+    #[allow(missing_docs)]
+    pub webhook: Option<Webhook>,
+    /// By name.
+    #[serde(rename = "credential")]
     pub credentials: BTreeMap<String, CredentialWritten>,
-    #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
+    #[allow(missing_docs)]
+    #[serde(rename = "target")]
     pub targets: Vec<TargetWritten>,
-    #[serde(rename = "class", skip_serializing_if = "BTreeMap::is_empty")]
+    /// By name.
+    #[serde(rename = "class")]
     pub classes: BTreeMap<String, ClassWritten>,
-    #[serde(rename = "template", skip_serializing_if = "BTreeMap::is_empty")]
+    /// By name.
+    #[serde(rename = "template")]
     pub templates: BTreeMap<String, TemplateWritten>,
 }
 
-/// `[http]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the dashboard's data, `/health`, `/status`, `/metrics` and `/api/v1` are served, for reading alone.
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct HttpWritten {
-    pub address: Option<IpAddr>,
-    pub port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+pub struct Http {
+    /// Address to listen on; one that other machines reach requires `token_file`.
+    #[default(Ipv4Addr::LOCALHOST.into())]
+    pub address: IpAddr,
+    /// Port to listen on; 0 = not at all.
+    #[default = 8080]
+    pub port: u16,
+    /// File with the token that readers must show (`Authorization: Bearer TOKEN`); required when `address` can be
+    /// reached from other machines. A token over plain HTTP can be overheard: put TLS in front of it.
     pub token_file: Option<PathBuf>,
 }
 
-/// `[network]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Subnets and resolvers of containers.
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct NetworkWritten {
-    pub pool: Option<String>,
-    pub prefix: Option<u8>,
-    pub dns: Option<Vec<Ipv4Addr>>,
-    pub connections: Option<usize>,
-    pub deny: Option<Vec<Ipv4Network>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub shared: BTreeMap<String, SharedWritten>,
+    /// `ADDRESS/PREFIX`, or `FIRST-LAST`: every subnet whose network address lies between. At most 20,000 are used, one
+    /// for each container.
+    #[default(POOL.to_owned())]
+    pub pool: String,
+    /// Size of a container's subnet.
+    #[default = 24]
+    #[schemars(range(min = 8, max = 30))]
+    pub prefix: u8,
+    /// Resolvers of containers; `[]` = the template's own `/etc/resolv.conf`.
+    #[default([Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)].to_vec())]
+    pub dns: Vec<Ipv4Addr>,
+    /// Most connections of one container at once, so that it cannot fill the host's table of them.
+    #[default = 8192]
+    #[schemars(range(min = 64, max = 1_000_000))]
+    pub connections: u32,
+    /// Networks beyond the private and special ones that containers may not reach, e.g. a LAN with public addresses.
+    #[schemars(with = "Vec<String>")]
+    pub deny: Vec<Ipv4Network>,
+    /// By name.
+    pub shared: BTreeMap<String, SharedNetworkWritten>,
 }
 
-/// `[ids]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A network of services that jobs share, e.g. a test database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct IdsWritten {
-    pub first: Option<u32>,
+pub struct SharedNetworkWritten {
+    /// Where the services are: `ADDRESS[/PREFIX][:PORTS]`.
+    #[schemars(extend("x-default" = ""))]
+    pub destination: String,
+    /// The host's link that leads there; on another one the destination stays out of reach.
+    #[schemars(extend("x-default" = "any"))]
+    pub interface: Option<String>,
 }
 
-/// `[github]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// User and group ids of containers: 65,536 for each subnet of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct GithubWritten {
-    pub api_url: Option<String>,
+pub struct Ids {
+    /// The lowest, a multiple of 65,536. None may belong to a user or group of the host or to a range in `/etc/subuid`,
+    /// `/etc/subgid`.
+    // Above what login tools hand out for rootless containers.
+    #[default(1 << 29)]
+    pub first: u32,
 }
 
-/// `[webhook]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The GitHub that jobs come from.
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct WebhookWritten {
-    pub address: Option<IpAddr>,
-    pub port: Option<u16>,
-    pub secret_file: Option<PathBuf>,
+pub struct GithubApi {
+    /// API of every credential that names none: `https://HOST/api/v3` for a server of your own,
+    /// `https://api.NAME.ghe.com`.
+    #[default = "https://api.github.com"]
+    pub api_url: String,
 }
 
-/// `[credential.NAME]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Where webhook deliveries arrive; may be reached from elsewhere, that is its purpose.
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
+pub struct Webhook {
+    /// Address to listen on.
+    #[default(Ipv4Addr::LOCALHOST.into())]
+    pub address: IpAddr,
+    /// Port to listen on.
+    #[default = 8081]
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// File with the secret shared with the forge; without it there is no webhook.
+    #[schemars(extend("x-default" = ""))]
+    pub secret_file: PathBuf,
+}
+
+/// What opens a forge's API: a token, or a GitHub App.
+#[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct CredentialWritten {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// File with a personal access token, fine-grained or classic.
     pub token_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A GitHub App instead: the number its settings page calls App ID.
     pub app_id: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub installation_id: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// File with the App's private key, PEM.
     pub private_key_file: Option<PathBuf>,
+    /// The App's installation.
+    #[schemars(extend("x-default" = "looked up for each target"))]
+    pub installation_id: Option<u64>,
+    /// API it is for.
+    #[schemars(extend("x-default" = "`github.api_url`"))]
     pub api_url: Option<String>,
-    pub share: Option<f64>,
+    /// Part of its hourly rate limit that is used at most.
+    #[default = 0.5]
+    #[serde(serialize_with = "number")]
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub share: f64,
 }
 
-/// `[[target]]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Whom to serve: exactly one of `repo`, `org`, `user`, `enterprise`.
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct TargetWritten {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// One repository, `owner/repository`.
     pub repo: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An organisation: its repositories are discovered.
     pub org: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A personal account: its repositories are discovered, its runners are each repository's.
     pub user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An enterprise: by scale sets only, since its repositories cannot be listed.
     pub enterprise: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Which credential.
+    #[schemars(extend("x-default" = "see above"))]
     pub credential: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Or a token of its own.
+    #[schemars(extend("x-default" = "top-level `token_file`"))]
     pub token_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `repository`: register an organisation's runners with each repository, which needs no permission on the
+    /// organisation.
+    #[schemars(extend("x-default" = "organisation"))]
     pub register: Option<Register>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Group its runners join; organisation and enterprise only.
+    #[schemars(extend("x-default" = "the default group"))]
     pub runner_group: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub include: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exclude: Option<Vec<String>>,
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    /// Patterns of repository names, without owner, that are served; `*` any characters, `?` one; without case.
+    #[schemars(extend("x-default" = "all"))]
+    pub include: Vec<String>,
+    /// Patterns of repository names that are not served though included.
+    pub exclude: Vec<String>,
+    /// Serve only repositories pushed to within this time.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>", extend("x-from" = "1h", "x-to" = "3650days", "x-default" = "no limit"))]
     pub pushed_within: Option<Duration>,
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
-    pub rediscover: Option<Duration>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub classes: Option<Vec<String>>,
-    pub priority: Option<i32>,
-    pub weight: Option<u32>,
+    /// Time between two discoveries.
+    #[default(seconds(600))]
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-from" = "1m", "x-to" = "1day"))]
+    pub rediscover: Duration,
+    /// Classes that serve it.
+    #[schemars(extend("x-default" = "all"))]
+    pub classes: Vec<String>,
+    /// Jobs of a higher priority go first.
+    #[schemars(range(min = -100, max = 100))]
+    pub priority: i32,
+    /// Share of the host against other targets of the same priority.
+    #[default = 1]
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: u32,
+    /// Most containers for it at once.
+    #[schemars(range(min = 1, max = 1000), extend("x-default" = "top-level `max_concurrent`"))]
     pub max_concurrent: Option<usize>,
-    pub forks: Option<Forks>,
+    /// `allow`: run jobs of public repositories that were triggered from forks.
+    pub forks: Forks,
 }
 
 /// `[[target]]` `register`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum Register {
@@ -168,88 +297,168 @@ pub enum Register {
 }
 
 /// `[[target]]` `forks`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum Forks {
+    #[default]
     Refuse,
     Allow,
 }
 
-/// `[class.NAME]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// A kind of runner; a job goes to the smallest class that has all its labels. Without any there is one, `default`.
+#[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct ClassWritten {
+    /// Labels it offers.
+    #[schemars(extend("x-default" = "as `runner_labels`"))]
     pub labels: Option<Vec<String>>,
-    pub template: Option<String>,
+    /// What it boots.
+    #[default = "default"]
+    pub template: String,
+    /// CPUs one container may use.
+    #[serde(serialize_with = "number")]
+    #[schemars(range(min = 0.01, max = 4096), extend("x-default" = "no limit"))]
     pub cpus: Option<f64>,
+    /// Memory one container may use, without swap.
+    #[schemars(extend("x-from" = "16M", "x-to" = "1024T", "x-default" = "no limit"))]
     pub memory: Option<Size>,
+    /// Tasks (threads) one container may have.
+    #[schemars(range(min = 32, max = 4_194_304), extend("x-default" = "16384"))]
     pub tasks: Option<u64>,
+    /// Longest life of a container.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>", extend("x-from" = "10s", "x-to" = "5days", "x-default" = "`job_timeout`"))]
     pub timeout: Option<Duration>,
+    /// Most containers of the class at once.
+    #[schemars(range(min = 1, max = 1000), extend("x-default" = "`max_concurrent`"))]
     pub max_concurrent: Option<usize>,
-    pub min_idle: Option<usize>,
-    pub intake: Option<Intake>,
+    /// Idle containers kept ready for each place its runners are registered with.
+    #[schemars(range(min = 0, max = 100))]
+    pub min_idle: usize,
+    /// How its jobs are found: `polling`; `scale-set`: at once, by [a runner scale set](scale-sets.md) of each scope,
+    /// which is a preview of GitHub's; `auto`: a scale set where the credential allows it, else polling.
+    pub intake: Intake,
+    /// A container's share of disk bandwidth against others (needs a scheduler that knows weights, e.g. bfq, or
+    /// io.cost).
+    #[schemars(range(min = 1, max = 10_000), extend("default" = 100))]
     pub io_weight: Option<u64>,
+    /// Disk space and inodes one container may use for all it writes, Docker's images included; see [Limits](#limits).
+    #[schemars(extend("x-from" = "32M", "x-to" = "1024T", "x-default" = "no limit"))]
     pub disk: Option<Size>,
-    pub gpu: Option<bool>,
-    #[serde(rename = "cache", skip_serializing_if = "BTreeMap::is_empty")]
+    /// Containers get the host's graphics processors: device nodes (NVIDIA, DRM render nodes and cards, KFD) and the
+    /// libraries of NVIDIA's driver, or `/run/opengl-driver` of NixOS; refused where the host has none.
+    pub gpu: bool,
+    /// By name.
+    #[serde(rename = "cache")]
     pub caches: BTreeMap<String, CacheWritten>,
-    pub network: ReachWritten,
-    pub privileged: Option<bool>,
+    #[allow(missing_docs)]
+    pub network: ClassNetworkWritten,
+    /// `true` = no user namespace: root inside is root of the host. What that costs is in [security.md](security.md).
+    pub privileged: bool,
+    #[allow(missing_docs)]
     pub docker: DockerWritten,
 }
 
-/// `[class.NAME.cache.NAME]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A directory that outlives containers; see [Caches](#caches).
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct CacheWritten {
+    /// Where containers see it.
+    #[schemars(extend("x-default" = format!("{CACHES}/NAME")))]
     pub at: Option<PathBuf>,
-    pub size: Option<Size>,
-    pub per: Option<Sharing>,
+    /// The most it holds.
+    #[default(Size::Text("10G".to_owned()))]
+    // An empty file system needs some of it.
+    #[schemars(extend("x-from" = "32M", "x-to" = "1024T"))]
+    pub size: Size,
+    /// Whether the jobs of each `target` or of the whole `class` share one.
+    #[default(Sharing::Target)]
+    pub per: Sharing,
 }
 
-/// `[limits]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// What containers of a class may reach.
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
+pub struct ClassNetworkWritten {
+    /// Whether public addresses can be reached; `false` = only what the other keys name.
+    #[default = true]
+    pub internet: bool,
+    /// Destinations that are reached beyond that, also on the host or in the LAN: `192.168.1.20:5432`,
+    /// `10.8.0.0/16:80,8000-8010` (TCP and UDP), `10.9.0.1` (everything).
+    pub allow: Vec<String>,
+    /// Names of shared networks (`[network.shared.NAME]`) that are reached.
+    pub shared: Vec<String>,
+    /// Resolvers; ports 53 and 853 of any other address are refused; `[]` = the template's own, wherever they are.
+    #[schemars(extend("x-default" = "`network.dns`"))]
+    pub dns: Option<Vec<Ipv4Addr>>,
+}
+
+/// Docker inside containers; the template has it ([templates.md](templates.md#docker)).
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerWritten {
+    /// Jobs may use Docker.
+    pub enable: bool,
+    /// Root of a registry that is asked before Docker Hub, `https://HOST` or `http://HOST:PORT`.
+    pub mirror: Option<String>,
+    /// Where Docker's networks inside get their /24 subnets; never overlaps `network.pool`.
+    #[schemars(with = "Option<String>", extend("x-default" = CANDIDATES.map(|pool| pool.to_string()).join(", or ")))]
+    pub pool: Option<Ipv4Network>,
+    /// Whether image stores outlive containers.
+    pub keep: bool,
+    /// The most each image store holds.
+    #[default(Size::Text("20G".to_owned()))]
+    #[schemars(extend("x-from" = "64M", "x-to" = "1024T"))]
+    pub keep_size: Size,
+}
+
+/// What all containers may use together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct LimitsWritten {
+    /// CPUs.
+    #[serde(serialize_with = "number")]
+    #[schemars(range(min = 0.01, max = 4096), extend("x-default" = "no limit"))]
     pub cpus: Option<f64>,
+    /// Memory, without swap.
+    // Below this not even an init runs.
+    #[schemars(extend("x-from" = "16M", "x-to" = "1024T", "x-default" = "no limit"))]
     pub memory: Option<Size>,
+    /// Tasks (threads).
+    #[schemars(range(min = 32, max = 4_194_304), extend("x-default" = "no limit"))]
     pub tasks: Option<u64>,
+    /// Share of disk bandwidth against everything else on the host.
+    #[schemars(range(min = 1, max = 10_000), extend("default" = 100))]
     pub io_weight: Option<u64>,
 }
 
-/// `[class.NAME.docker]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a container boots; see [templates.md](templates.md). There is always one called `default`.
+#[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct DockerWritten {
-    pub enable: Option<bool>,
-    pub mirror: Option<String>,
-    pub pool: Option<Ipv4Network>,
-    pub keep: Option<bool>,
-    pub keep_size: Option<Size>,
-}
-
-/// `[template.NAME]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
 pub struct TemplateWritten {
+    /// A directory tree on the host.
+    #[schemars(extend("x-default" = TREE))]
     pub path: Option<PathBuf>,
+    /// In place of `path`: a NixOS system in the Nix store.
     pub system: Option<PathBuf>,
+    /// A system's runner: directory on the host with an unpacked release of it.
     pub runner_dir: Option<PathBuf>,
+    /// A Nix store of the host's that a tree sees at `/nix/store`, through a throw-away overlay; a system always does.
     pub nix_store: Option<PathBuf>,
-    pub runner: Option<PathBuf>,
+    /// The runner program inside.
+    #[default = "/opt/actions-runner/bin/Runner.Listener"]
+    pub runner: PathBuf,
+    /// Version of the runner program, e.g. `2.336.0`.
+    #[schemars(extend("x-default" = "read from the template"))]
     pub runner_version: Option<String>,
-    pub user: Option<String>,
+    /// User inside who runs the job; not root.
+    #[default = "runner"]
+    pub user: String,
 }
 
 /// Bytes, or text with a suffix K, M, G or T (powers of 1024), as systemd writes sizes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[allow(missing_docs)]
 pub enum Size {
@@ -278,11 +487,19 @@ impl Size {
     }
 }
 
+/// TOML has numbers that JSON has not (`nan`, `inf`): as text, so that they are found to be out of range.
+fn number<N: Copy + Into<Option<f64>>, S: Serializer>(number: &N, serializer: S) -> Result<S::Ok, S::Error> {
+    match (*number).into() {
+        Some(number) if !number.is_finite() => serializer.collect_str(&number),
+        number => number.serialize(serializer),
+    }
+}
+
 /// Largest file read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// Reads a file: JSON when its name ends in `.json`, TOML otherwise.
-pub fn read(path: &Path) -> Result<Written, Problems> {
+pub fn read(path: &Path) -> Result<SettingsWritten, Problems> {
     let key = path.display().to_string();
     let refused = |problem: String, remedy: &str| Problems::from(Problem::new(&key, problem, remedy));
     let length = std::fs::metadata(path)

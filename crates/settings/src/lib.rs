@@ -1,20 +1,33 @@
 //! What people write, merged with the environment, checked into [`Settings`].
 //!
-//! Three steps that never mix: [`file`] parses a TOML or JSON file into optional fields, [`environment`] lays the
-//! environment over it, [`check`] turns the result into [`Settings`] or a list of [`Problem`]s, each naming the key,
-//! what is wrong with its value and the remedy. Secrets are never part of the settings; only the paths of their files.
+//! Three steps that never mix: [`file`] parses a TOML or JSON file, [`environment`] lays the environment over it,
+//! [`check`] turns the result into [`Settings`] or a list of [`Problem`]s, each naming the key, what is wrong with its
+//! value and the remedy. Secrets are never part of the settings; only the paths of their files.
+//!
+//! The checked settings are also a file: `units` writes them as root, and every process that works for a container or
+//! with the forge reads them back by [`resolved`], without a second check.
+//!
+//! # Where to add a key
+//!
+//! 1. `file.rs`: a field of its table, with description, default and range. This is where a key is defined. A table in
+//!    which every key is kept as it is written (`Http`, `Ids`, `GithubApi`, `Webhook`) needs no more of this crate.
+//! 2. `settings.rs` (`class_network.rs` for a class's network): the field of what the table is checked into; then the
+//!    compiler names the line in `check/` that fills it. Only a rule beyond a range (a name, another key) takes more.
+//! 3. `nix/options.nix`: the option; the command-line suite refuses a key without one, and another default.
+//! 4. `UPDATE_REFERENCE=1 make command-line` writes docs/configuration.md anew, `make nix-options` docs/options.md.
 
 mod cache;
 pub mod check;
+mod class_network;
 pub mod docker;
 pub mod environment;
 pub mod file;
-mod limits;
 mod pattern;
 pub mod pool;
 mod problem;
-pub mod reach;
-mod resolved;
+mod range;
+pub mod reference;
+pub mod resolved;
 mod settings;
 pub mod token_file;
 
@@ -23,20 +36,23 @@ mod tests;
 
 use std::path::Path;
 
+pub use class_network::{ClassNetwork, Destination, SharedNetwork};
+pub use file::{GithubApi, Http, Ids, Webhook};
 pub use problem::{Problem, Problems};
-pub use reach::{Destination, Reach, Shared};
 pub use settings::{
-    Cache, Class, Credential, CredentialKind, Docker, Github, Http, IDS, Ids, Intake, Limits, NIX_STORE, Network,
-    PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, Webhook, is_store_path,
+    Cache, Class, Credential, CredentialKind, Docker, IDS, Intake, Limits, NIX_STORE, Network, PRIVILEGED_COST,
+    RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,
 };
 
-/// Reads `path` (if given), lays the environment over it and checks the result.
+/// Reads `path` (if given), lays the environment over it and checks the result. Settings that were checked before
+/// ([`resolved`]) are returned as they are.
 ///
 /// `env` looks a variable up; the real one is `|key| std::env::var(key).ok()`.
 pub fn load(path: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Settings, Problems> {
     let mut written = match path {
+        Some(path) if resolved::is_resolved(path) => return resolved::read(path),
         Some(path) => file::read(path)?,
-        None => file::Written::default(),
+        None => file::SettingsWritten::default(),
     };
     environment::apply(&mut written, env)?;
     check::check(written)

@@ -3,25 +3,49 @@
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
 
 /// Every container needs three addresses: network, host end, container end; a /30 is the smallest with room.
 pub const LONGEST_PREFIX: u8 = 30;
 /// A pool offers at most this many subnets: each comes with its own range of 65,536 user ids, and
-/// systemd-nspawn's ids (524,288 to 1,879,048,191) hold no more.
+/// systemd-nspawn's ids hold no more (docs/nspawn.md#id-ranges).
 pub const MOST_SUBNETS: u32 = 20_000;
 
 /// Equal-sized subnets in ascending order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "SpanAndPrefix", into = "SpanAndPrefix")]
 pub struct Pool {
     first: u32,
     count: u32,
     prefix: u8,
     /// As written, to write it back.
-    span: Span,
+    span: Extent,
+}
+
+/// What makes it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpanAndPrefix {
+    span: String,
+    prefix: u8,
+}
+
+impl From<Pool> for SpanAndPrefix {
+    fn from(pool: Pool) -> Self {
+        Self { span: pool.to_string(), prefix: pool.prefix }
+    }
+}
+
+impl TryFrom<SpanAndPrefix> for Pool {
+    type Error = InvalidPool;
+
+    fn try_from(written: SpanAndPrefix) -> Result<Self, InvalidPool> {
+        Self::parse(&written.span, written.prefix)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Span {
+enum Extent {
     Network(Ipv4Network),
     Range(Ipv4Addr, Ipv4Addr),
 }
@@ -53,15 +77,15 @@ impl Pool {
         let syntax = || InvalidPool::Syntax(span.to_owned());
         let address = |text: &str| Ipv4Addr::from_str(text.trim()).map_err(|_| syntax());
         let parsed = match span.split_once('-') {
-            Some((first, last)) => Span::Range(address(first)?, address(last)?),
-            None => Span::Network(span.trim().parse::<Ipv4Network>().map_err(|_| syntax())?),
+            Some((first, last)) => Extent::Range(address(first)?, address(last)?),
+            None => Extent::Network(span.trim().parse::<Ipv4Network>().map_err(|_| syntax())?),
         };
         let size = 1u64 << (32 - prefix);
         // Both bounds in subnets: from the first whose start lies inside to the last whose start (and, for a network,
         // whose end) does.
         let (low, high) = match parsed {
-            Span::Range(first, last) => (u64::from(u32::from(first)), u64::from(u32::from(last))),
-            Span::Network(net) => {
+            Extent::Range(first, last) => (u64::from(u32::from(first)), u64::from(u32::from(last))),
+            Extent::Network(net) => {
                 let start = u64::from(u32::from(net.network()));
                 let end = u64::from(u32::from(net.broadcast()));
                 (start, (end + 1).saturating_sub(size))
@@ -70,8 +94,8 @@ impl Pool {
         let first = low.div_ceil(size);
         let last = high / size;
         let fits = match parsed {
-            Span::Network(net) => net.prefix() <= prefix,
-            Span::Range(..) => low <= high,
+            Extent::Network(net) => net.prefix() <= prefix,
+            Extent::Range(..) => low <= high,
         };
         if !fits || last < first {
             return Err(InvalidPool::Empty(prefix));
@@ -136,8 +160,8 @@ impl Pool {
 impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.span {
-            Span::Network(net) => write!(f, "{net}"),
-            Span::Range(first, last) => write!(f, "{first}-{last}"),
+            Extent::Network(net) => write!(f, "{net}"),
+            Extent::Range(first, last) => write!(f, "{first}-{last}"),
         }
     }
 }

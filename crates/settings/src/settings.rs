@@ -1,23 +1,29 @@
-//! The checked settings: what the rest of the program works with.
+//! The checked settings: what the rest of the program works with, and what [`super::resolved`] writes and reads.
+//!
+//! A field without a description means what the key of the same name means ([`super::file`]).
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use ipnetwork::Ipv4Network;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    class_network::{ClassNetwork, SharedNetwork},
+    file::{GithubApi, Http, Ids, Webhook},
     pattern,
     pool::Pool,
-    reach::{Reach, Shared},
 };
 
 /// Everything the operator decided. Free of secrets; printing it is safe.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
 pub struct Settings {
     /// What opens forges, by name; every one is used by a target.
     pub credentials: BTreeMap<String, Credential>,
@@ -27,39 +33,31 @@ pub struct Settings {
     pub classes: BTreeMap<String, Class>,
     /// Container templates by name.
     pub templates: BTreeMap<String, Template>,
-    /// Most containers at once on this host.
     pub max_concurrent: usize,
-    /// Time between two looks at a repository in which something is queued or running.
+    #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
-    /// Time between two looks at a repository in which nothing has been queued for a while; at least `poll_interval`.
+    #[serde(with = "humantime_serde")]
     pub idle_poll_interval: Duration,
-    /// Longest life of a container whose class does not say otherwise.
+    #[serde(with = "humantime_serde")]
     pub job_timeout: Duration,
-    /// How long an idle container that nobody needs may live.
+    #[serde(with = "humantime_serde")]
     pub idle_grace: Duration,
-    /// How long a container may take from unit start to a listening runner.
+    #[serde(with = "humantime_serde")]
     pub boot_timeout: Duration,
-    /// How long the registration of a runner that had its job is left to go by itself before it is deleted.
+    #[serde(with = "humantime_serde")]
     pub registration_linger: Duration,
-    /// How long ended jobs are remembered.
+    #[serde(with = "humantime_serde")]
     pub history_keep: Duration,
-    /// Group of the host whose members may operate the controller over its local socket, besides root.
     pub operators: String,
-    /// The controller's own state.
     pub state_dir: PathBuf,
     /// Name of this host in runner names at the forge: lower-case letters, digits, hyphens, at most 20 characters.
     /// None = derived from the kernel's host name when the controller starts.
     pub host_name: Option<String>,
-    /// Status over HTTP.
     pub http: Http,
-    /// Subnets and resolvers of containers.
     pub network: Network,
-    /// What all containers together may use.
     pub limits: Limits,
-    /// User and group ids of containers.
     pub ids: Ids,
-    /// GitHub.
-    pub github: Github,
+    pub github: GithubApi,
     /// Webhook deliveries that hasten looks; none = not listened for.
     pub webhook: Option<Webhook>,
 }
@@ -82,19 +80,10 @@ impl Settings {
 pub const PRIVILEGED_COST: &str = "privileged: root in its containers is root of this host, held back by dropped \
      capabilities alone; a job that breaks out owns the host";
 
-/// Where webhook deliveries arrive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Webhook {
-    /// Address to listen on.
-    pub address: IpAddr,
-    /// Port to listen on.
-    pub port: u16,
-    /// File that holds the secret shared with the forge.
-    pub secret_file: PathBuf,
-}
-
 /// What opens a forge.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
 pub struct Credential {
     /// Its name: as a class's.
     pub name: String,
@@ -102,12 +91,12 @@ pub struct Credential {
     pub kind: CredentialKind,
     /// API root it is for: `https://api.github.com`, `https://HOST/api/v3`, `https://api.NAME.ghe.com`.
     pub api_url: String,
-    /// Share of its rate limit the controller uses at most; more than 0, at most 1.
     pub share: f64,
 }
 
 /// Kinds of credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CredentialKind {
     /// A personal access token, fine-grained or classic.
     Token {
@@ -126,7 +115,9 @@ pub enum CredentialKind {
 }
 
 /// Something to serve: a repository, or all repositories of somebody.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
 pub struct Target {
     /// Its name: `owner/repository`, `organisation`, `account`, `enterprises/name`.
     pub name: String,
@@ -138,21 +129,16 @@ pub struct Target {
     pub register_per_repository: bool,
     /// Runner group its runners join; none = the default group. Only where runners are the organisation's or enterprise's.
     pub runner_group: Option<String>,
-    /// Repositories served, by patterns of their name with `*` and `?`; empty = all.
     pub include: Vec<String>,
-    /// Repositories not served though included.
     pub exclude: Vec<String>,
-    /// Serve only repositories pushed to within this time.
+    #[serde(with = "humantime_serde")]
     pub pushed_within: Option<Duration>,
-    /// Time between two discoveries of its repositories.
+    #[serde(with = "humantime_serde")]
     pub rediscover: Duration,
     /// Classes that serve it; empty = all.
     pub classes: Vec<String>,
-    /// Jobs of a target with a higher priority are served first.
     pub priority: i32,
-    /// Its share of the host against the other targets of the same priority; at least 1.
     pub weight: u32,
-    /// Most containers for it at once.
     pub max_concurrent: usize,
     /// Jobs of public repositories triggered from forks are run as well.
     pub allow_forks: bool,
@@ -202,7 +188,8 @@ impl Settings {
 }
 
 /// Kinds of targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TargetKind {
     /// One repository.
     Repository,
@@ -215,13 +202,14 @@ pub enum TargetKind {
 }
 
 /// A kind of runner: what it can do and what it may use.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
 pub struct Class {
     /// Its name: lower-case letters, digits, hyphens; starts with a letter; at most 24 characters.
     pub name: String,
     /// Labels it offers, as written; compared without case.
     pub labels: Vec<String>,
-    /// Name of the template it boots.
     pub template: String,
     /// CPUs a container may use (1.5 = one and a half); none = all.
     pub cpus: Option<f64>,
@@ -233,19 +221,13 @@ pub struct Class {
     pub io_weight: Option<u64>,
     /// Disk space a container may use, in bytes; none = all there is.
     pub disk: Option<u64>,
-    /// Longest life of a container.
+    #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Most containers of this class at once.
     pub max_concurrent: usize,
-    /// Idle containers to keep ready for each scope.
     pub min_idle: usize,
-    /// How its jobs are found.
     pub intake: Intake,
-    /// What containers may reach.
-    pub network: Reach,
-    /// Whether containers have no user namespace: root inside is root of the host.
+    pub network: ClassNetwork,
     pub privileged: bool,
-    /// The host's graphics processors.
     pub gpu: bool,
     /// Directories that outlive containers.
     pub caches: Vec<Cache>,
@@ -254,7 +236,7 @@ pub struct Class {
 }
 
 /// How a class's jobs are found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intake {
     /// By a scale set where the credential allows it, by polling elsewhere.
@@ -280,7 +262,8 @@ impl Class {
 }
 
 /// What a control group may use; each is kept by the kernel.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// CPUs (1.5 = one and a half); none = all.
     pub cpus: Option<f64>,
@@ -306,7 +289,7 @@ pub struct Cache {
 }
 
 /// Who shares something within a class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sharing {
     /// The jobs of one target.
@@ -328,17 +311,17 @@ pub struct Docker {
 }
 
 /// What a container boots.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
 pub struct Template {
     /// What its root file system starts from.
     pub root: Root,
     /// Nix store on the host that a tree sees at [`NIX_STORE`] through an overlay of its own; a system always has one.
     pub nix_store: Option<PathBuf>,
-    /// Path inside the container of the forge's runner program.
     pub runner: PathBuf,
     /// Version of that program, where it cannot be read from the tree.
     pub runner_version: Option<String>,
-    /// User inside the container who runs the job.
     pub user: String,
 }
 
@@ -367,47 +350,21 @@ pub fn is_store_path(path: &Path) -> bool {
     path.parent() == Some(Path::new(NIX_STORE))
 }
 
-/// Where status is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Http {
-    /// Address to listen on.
-    pub address: IpAddr,
-    /// Port to listen on; 0 = none.
-    pub port: u16,
-    /// File with the token that readers must show; none = whoever can connect may read. Always there where other
-    /// machines can connect.
-    pub token_file: Option<PathBuf>,
-}
-
 /// Subnets and resolvers of containers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
 pub struct Network {
     /// One subnet of this pool for each container.
     pub pool: Pool,
     /// Resolvers written into the container's `/etc/resolv.conf`; none = the template's own file is left alone. A class
     /// may name others.
     pub dns: Vec<Ipv4Addr>,
-    /// Most connections a container may have at once, so that it cannot fill the host's table of them.
     pub connections: u32,
-    /// Further networks no container may reach unless its class allows it.
     pub deny: Vec<Ipv4Network>,
     /// Networks of services that jobs share, by name.
-    pub shared: BTreeMap<String, Shared>,
+    pub shared: BTreeMap<String, SharedNetwork>,
 }
 
 /// How many user and group ids a container has.
 pub const IDS: u32 = 65_536;
-
-/// User and group ids of containers: [`IDS`] for each subnet of the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ids {
-    /// The lowest.
-    pub first: u32,
-}
-
-/// GitHub's address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Github {
-    /// API root of every credential that names none: `https://api.github.com`, or `https://HOST/api/v3`.
-    pub api_url: String,
-}

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, io::Write, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{io::Write, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use super::{token_file::Holds, *};
 
@@ -161,9 +161,9 @@ const FULL: &str = r#"
 fn the_resolved_settings_read_back_the_same() {
     let file = written(FULL, ".toml");
     let settings = load(Some(file.path()), |_| None).unwrap();
-    let resolved = serde_json::to_string(&file::Written::from(&settings)).unwrap();
-    let again = load(Some(written(&resolved, ".json").path()), |_| None).unwrap();
-    assert_eq!(settings, again);
+    let resolved = written(&resolved::text(&settings).unwrap(), ".json");
+    assert_eq!(resolved::read(resolved.path()).unwrap(), settings);
+    assert_eq!(load(Some(resolved.path()), env(&[("MAX_CONCURRENT", "99")])).unwrap(), settings);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
         ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),
         ("[limits]\ntasks = 1", "limits.tasks", "1 is out of range"),
-        ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "not a number of CPUs"),
+        ("[class.a]\nlabels = [\"x\"]\ncpus = -1.0", "class.a.cpus", "out of range"),
         ("[class.a]\nlabels = [\"x\"]\ntemplate = \"none\"", "class.a.template", "no template"),
         ("[class.a.docker]\nkeep = true", "class.a.docker.enable", "not enabled"),
         ("[class.a.docker]\nenable = true\nmirror = \"hub\"", "class.a.docker.mirror", "not the root of a registry"),
@@ -270,7 +270,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[webhook]\nport = 1", "webhook.secret_file", "could come from anybody"),
         ("[webhook]\nsecret_file = \"relative\"", "webhook.secret_file", "not an absolute path"),
         ("[webhook]\nsecret_file = \"/s\"\nport = 8080", "webhook.port", "http.port as well"),
-        ("[webhook]\nsecret_file = \"/s\"\nport = 0", "webhook.port", "no port"),
+        ("[webhook]\nsecret_file = \"/s\"\nport = 0", "webhook.port", "out of range"),
         ("[template.default]\nrunner_version = \"new\"", "template.default.runner_version", "not the version"),
         ("[class.a]\nintake = \"guess\"", "intake", "unknown variant"),
     ] {
@@ -297,8 +297,8 @@ fn each_mistake_in_a_credential_is_refused() {
         ),
         ("[credential.a]\napp_id = 1\nprivate_key_file = \"/nix/store/k\"", "a.private_key_file", "Nix store"),
         ("[credential.a]\ntoken_file = \"t\"", "credential.a.token_file", "not an absolute path"),
-        ("[credential.a]\ntoken_file = \"/t\"\nshare = 0.0", "credential.a.share", "no share"),
-        ("[credential.a]\ntoken_file = \"/t\"\nshare = 1.5", "credential.a.share", "no share"),
+        ("[credential.a]\ntoken_file = \"/t\"\nshare = 0.0", "credential.a.share", "out of range"),
+        ("[credential.a]\ntoken_file = \"/t\"\nshare = 1.5", "credential.a.share", "out of range"),
         ("[credential.a]\ntoken_file = \"/t\"\napi_url = \"x\"", "credential.a.api_url", "not the root of an API"),
         ("[credential.a]\ntoken_file = \"/t\"\n[credential.b]\ntoken_file = \"/u\"", "credential.b", "no target"),
         ("[credential.b]\ntoken_file = \"/u\"", "target[0].credential", "no credential \"a\""),
@@ -354,43 +354,57 @@ fn each_mistake_in_a_target_is_refused() {
 }
 
 #[test]
-fn every_key_and_variable_is_documented() {
-    let docs = include_str!("../../../docs/configuration.md");
+fn resolved_settings_are_read_strictly() {
+    let text = resolved::text(&load(None, env(&LEAST)).unwrap()).unwrap();
+    for (text, mode, problem) in [
+        (text.replacen("\"http\"", "\"htp\"", 1), 0o644, "unknown field `htp`"),
+        (text.replacen("\"max_concurrent\"", "\"most\"", 1), 0o644, "unknown field `most`"),
+        (text.replacen("\"version\": 1", "\"version\": 2", 1), 0o644, "has version 2"),
+        ("{}".to_owned(), 0o644, "missing field `version`"),
+        (text.clone(), 0o664, "can be written by others"),
+        (text.clone(), 0o646, "can be written by others"),
+    ] {
+        let file = written(&text, ".json");
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let said = resolved::read(file.path()).unwrap_err().to_string();
+        assert!(said.contains(problem) && said.contains("Remedy: "), "{problem}: {said}");
+    }
+    if rustix::process::geteuid().is_root() {
+        let file = written(&text, ".json");
+        std::os::unix::fs::chown(file.path(), Some(4242), None).unwrap();
+        let said = resolved::read(file.path()).unwrap_err().to_string();
+        assert!(said.contains("belongs to user 4242"), "{said}");
+    }
+}
+
+#[test]
+fn numbers_that_json_lacks_are_out_of_range() {
+    for number in ["nan", "inf", "-inf"] {
+        let said = refused(&format!("[limits]\ncpus = {number}"));
+        assert!(said.contains("limits.cpus") && said.contains("is out of range"), "{said}");
+    }
+}
+
+#[test]
+fn every_variable_is_documented() {
     let readme = include_str!("../../../README.md");
-    let file = written(FULL, ".toml");
-    let written = file::read(file.path()).unwrap();
-    let resolved = file::Written::from(&load(Some(file.path()), |_| None).unwrap());
-    let mut keys = Vec::new();
-    for value in [serde_json::to_value(written).unwrap(), serde_json::to_value(resolved).unwrap()] {
-        collect_keys(&value, &mut keys);
-    }
-    // What stands between backticks, word by word.
-    let code: BTreeSet<&str> = docs
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .flat_map(|span| span.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
-        .collect();
-    let names =
-        ["default", "big", "bare", "main", "classic", "token-1", "token-2", "db", "ccache", "other", "debian", "nixos"];
-    for key in keys.iter().map(String::as_str).filter(|key| !names.contains(key)) {
-        assert!(code.contains(key), "{key} is not in docs/configuration.md");
-    }
     for (variable, _) in environment::VARIABLES {
         assert!(readme.contains(variable), "{variable} is not in README.md");
     }
 }
 
-fn collect_keys(value: &serde_json::Value, keys: &mut Vec<String>) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (key, value) in fields {
-                keys.push(key.clone());
-                collect_keys(value, keys);
+#[test]
+fn a_default_is_in_its_range_and_every_range_is_one() {
+    let schema = reference::schema();
+    for (path, table) in reference::tables(&schema) {
+        for (name, key) in reference::keys(table) {
+            assert!(key["description"].as_str().is_some_and(|text| !text.is_empty()), "{path}.{name} is not described");
+            if let Some(range) = range::Range::of(key) {
+                let default = &key["default"];
+                assert!(default.is_null() || range.holds(default), "{path}.{name}: {default} is not {range}");
+                assert!(!range.holds(&"no".into()) && !range.to_string().contains("null"), "{path}.{name}: {range}");
             }
         }
-        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
-        _ => {}
     }
 }
 

@@ -206,8 +206,8 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         assert!(state.units.len() < state.capacity, "more than {} containers at once", state.capacity);
         let same_class = state.units.values().filter(|unit| unit.class == class).count();
         assert!(same_class < state.class_max[class], "more than {} of class {class}", state.class_max[class]);
-        let target = owner(&record.target);
-        let same_target = state.units.values().filter(|unit| owner(&unit.record.target) == target).count();
+        let target = owner(&record.scope);
+        let same_target = state.units.values().filter(|unit| owner(&unit.record.scope) == target).count();
         assert!(same_target < state.target_max[&target], "more than {} for {target}", state.target_max[&target]);
         let stop = Rc::new(Notify::new());
         let unit = SimUnit { class: class.to_owned(), state: UnitState::Activating, record, stop: stop.clone() };

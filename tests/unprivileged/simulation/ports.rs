@@ -18,9 +18,9 @@ use forge::{
     Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation, RunnerGroup,
     SetKey, SetRequest, Sets, Traffic,
     github::{
-        Github, Login, ScaleSets,
-        scale_set::{self, Tidings, assignments::Assignments},
-        transport::{Answer, Call, NoAnswer, Transport},
+        Github, Login, Rest, ScaleSets, Session,
+        scale_set::{Tidings, assignments::Assignments},
+        wire::{self, Answer, NoAnswer, Request},
     },
 };
 use github_sim::{
@@ -28,7 +28,7 @@ use github_sim::{
     world::{JobStatus, JobView},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use settings::{Settings, Template};
+use settings::{Settings, Template, token_file::Token};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -93,7 +93,6 @@ pub struct Wire {
     pub hub: Hub,
     pub clock: SimClock,
     pub rng: Rc<RefCell<StdRng>>,
-    pub token: String,
 }
 
 impl Wire {
@@ -111,13 +110,11 @@ impl Wire {
         match reply {
             Reply::Answer(response) => {
                 sleep(Duration::from_millis(back)).await;
-                let (parts, body) = response.into_parts();
-                Ok(Answer { status: parts.status, headers: parts.headers, body })
+                Ok(response.into())
             }
             Reply::Slow(delay, response) => {
                 sleep(delay).await;
-                let (parts, body) = response.into_parts();
-                Ok(Answer { status: parts.status, headers: parts.headers, body })
+                Ok(response.into())
             }
             Reply::Reset | Reply::Held(_) => Err(NoAnswer("connection reset".into())),
             Reply::Hang => {
@@ -128,36 +125,13 @@ impl Wire {
     }
 }
 
-impl Transport for Wire {
-    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
-        let mut request = http::Request::builder()
-            .method(call.method)
-            .uri(call.path)
-            .header("authorization", format!("Bearer {}", self.token))
-            .header("user-agent", "simulation");
-        if let Some(etag) = call.if_none_match {
-            request = request.header("if-none-match", etag);
-        }
-        let body = call.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        self.exchange(request.body(body).expect("a request")).await
-    }
-
-    fn now(&self) -> Duration {
-        self.clock.wall().since_epoch()
-    }
-}
-
-impl scale_set::wire::Wire for Wire {
-    async fn send(&self, request: scale_set::wire::Request) -> Result<Answer, NoAnswer> {
-        let mut built = http::Request::builder()
-            .method(request.method)
-            .uri(request.url.as_str())
-            .body(request.body.unwrap_or_default())
-            .expect("a request");
-        *built.headers_mut() = request.headers;
+impl wire::Wire for Wire {
+    async fn send(&self, request: Request) -> Result<Answer, NoAnswer> {
+        let most = request.timeout;
         let host = request.url.host_str().unwrap_or_default().parse().expect("a host");
-        built.headers_mut().insert("host", host);
-        timeout(request.timeout, self.exchange(built)).await.unwrap_or_else(|_| Err(NoAnswer("too slow".into())))
+        let mut request = request.into_http()?;
+        request.headers_mut().insert("host", host);
+        timeout(most, self.exchange(request)).await.unwrap_or_else(|_| Err(NoAnswer("too slow".into())))
     }
 
     fn now(&self) -> Duration {
@@ -171,7 +145,7 @@ impl scale_set::wire::Wire for Wire {
 
 /// The real client of scale sets, watched.
 pub struct WatchedSets {
-    sets: ScaleSets<Wire, Wire>,
+    sets: ScaleSets<Session<Wire>, Wire>,
     host: Host,
 }
 
@@ -215,7 +189,7 @@ impl Sets for WatchedSets {
 
 /// The real GitHub client, watched: nothing may be registered before it is recorded.
 pub struct WatchedForge {
-    pub github: Rc<Github<Wire>>,
+    pub github: Rc<Github<Session<Wire>>>,
     pub host: Host,
 }
 
@@ -427,12 +401,13 @@ pub struct SimWorld {
 impl SimWorld {
     pub fn new(hub: &Hub, host: &Host, clock: &SimClock, settings: &Settings, seed: u64) -> Self {
         let rng = Rc::new(RefCell::new(StdRng::seed_from_u64(seed)));
-        let with = |token| Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone(), token };
-        let wire = |login: &Login| Ok::<_, Infallible>(with(token(&login.credential.name)));
-        let Ok(github) = Github::open(settings, wire);
+        let wire = Wire { hub: hub.clone(), clock: clock.clone(), rng };
+        let session = |login: &Login| {
+            let rest = Rest::new(wire.clone(), &login.credential.api_url);
+            Ok::<_, Infallible>(Session::with_token(rest, Token::new(token(&login.credential.name))))
+        };
+        let Ok(github) = Github::open(settings, session);
         let github = Rc::new(github);
-        // Requests of scale sets carry their own tokens.
-        let wire = with(String::new());
         Self {
             clock: clock.clone(),
             sets: WatchedSets { sets: ScaleSets::new(github.clone(), wire, "sim"), host: host.clone() },

@@ -59,7 +59,8 @@ impl<'w, W: World> Fleet<'w, W> {
         };
         let (job_id, repository) = (job.as_ref().map(|(_, id)| *id), job.as_ref().map(|(repository, _)| repository));
         let record = Record {
-            // Unique to the attempt: a leftover of an earlier one can never answer 409 to this (PROTOCOLS B.6).
+            // Unique to the attempt: a leftover of an earlier one can never answer 409 to this
+            // (docs/github.md#jit-configuration).
             runner_name: runner_name(&self.host, class, &name, random),
             name: name.clone(),
             class: class.clone(),
@@ -154,7 +155,7 @@ impl<'w, W: World> Fleet<'w, W> {
             name: name.clone(),
             class: container.record.class.clone(),
             subnet: container.record.subnet,
-            target: scope,
+            scope,
             job_id: container.record.job_id,
             runner_name: container.record.runner_name.clone(),
             allow_forks,

@@ -41,7 +41,7 @@ impl<'w, W: World> Fleet<'w, W> {
         match &mut container.settling {
             Settling::Asking { .. } => self.ask_how_it_ended(name, sets, now),
             Settling::Deregistering { tries: 0, .. } if had_job && now.mono < lingers_until => {
-                // The registration of a runner that had its job goes by itself, but not at once (PROTOCOLS B.3).
+                // The registration of a runner that had its job goes by itself, but not at once (docs/github.md#deleting-a-registration).
                 container.not_before = lingers_until;
             }
             Settling::Deregistering { tries, .. } => {

@@ -75,7 +75,7 @@ impl<'w, W: World> Fleet<'w, W> {
     }
 
     /// Ends an idle container in the safe order: delete the registration; only if the forge agrees, stop the container
-    /// (PROTOCOLS B.3).
+    /// (docs/github.md#deleting-a-registration).
     pub fn retire(&mut self, name: &ContainerName, now: Now) {
         let Some(container) = self.containers.get_mut(name) else { return };
         if container.in_flight || now.mono < container.not_before {

@@ -1,5 +1,5 @@
 //! Ghosts: registrations with our name pattern that no container claims, left when an answer or a state directory was
-//! lost. Others' runners are never touched (PROTOCOLS B.6).
+//! lost. Others' runners are never touched (docs/github.md#orphaned-registrations).
 
 use std::{collections::BTreeSet, time::Duration};
 

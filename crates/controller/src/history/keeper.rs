@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{Semaphore, oneshot};
 use tracing::warn;
 
-use super::{Filter, Row, Store};
+use super::{ClassMemory, Filter, Store, Summary, Window};
 use crate::{
     ports::{self, PortError},
     status::Finished,
@@ -107,12 +107,12 @@ impl Reader {
         self.ask(move |store| store.find(&filter)).await
     }
 
-    /// What sums are made of, of what ended since then, and whether there was more.
-    pub async fn rows(&self, since_ms: u64) -> Result<(Vec<Row>, bool), PortError> {
-        self.ask(move |store| store.rows(since_ms)).await
+    /// Sums of what ended in the window.
+    pub async fn summarise(&self, window: Window, classes: Vec<ClassMemory>) -> Result<Summary, PortError> {
+        self.ask(move |store| store.summarise(window, &classes)).await
     }
 
-    async fn ask<T: Default + Send + 'static>(
+    async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Store) -> Result<T, PortError> + Send + 'static,
     ) -> Result<T, PortError> {
@@ -122,7 +122,7 @@ impl Reader {
             let state_dir = self.state_dir.clone();
             let asked = tokio::task::spawn_blocking(move || {
                 let _place = place;
-                Store::open_to_read(&state_dir)?.map_or_else(|| Ok(T::default()), |store| question(&store))
+                question(&Store::open_to_read(&state_dir)?)
             });
             asked.await.map_err(|error| PortError(error.to_string()))?
         };

@@ -14,7 +14,8 @@ use crate::{
     time::Mono,
 };
 
-/// Calls of a look besides those for what is queued or running: one for each status asked for (PROTOCOLS A.2).
+/// Calls of a look besides those for what is queued or running: one for each status asked for
+/// (docs/github.md#workflow-runs).
 const CALLS: f64 = 2.0;
 
 /// A repository as the controller knows it.

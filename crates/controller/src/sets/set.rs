@@ -38,7 +38,7 @@ pub(super) fn after_failure(error: &ForgeError, failures: u32) -> (Mode, Duratio
     }
 }
 
-/// REST's word for how a job ended, from that of a set's messages; both are not known in full (PROTOCOLS J).
+/// REST's word for how a job ended, from that of a set's messages; both are not known in full (docs/github.md#messages-and-statistics).
 pub(super) fn conclusion(result: &str) -> Option<&'static str> {
     match result.to_ascii_lowercase().as_str() {
         "succeeded" => Some("success"),

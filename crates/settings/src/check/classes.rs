@@ -1,18 +1,21 @@
 //! Classes and the templates they boot.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     super::{
-        Class, Network, Root, Template, cache, docker,
-        file::{ClassWritten, LimitsWritten, TemplateWritten, Written},
-        is_store_path, limits, reach,
+        Class, Network, Root, Template, cache, class_network, docker,
+        file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
+        is_store_path,
     },
-    DEFAULT, DEFAULT_LABELS, LEAST_DISK,
-    found::Found,
+    DEFAULT,
+    checker::Checker,
 };
 
-pub(super) fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWritten>) -> BTreeMap<String, Template> {
+pub(super) fn templates(
+    found: &mut Checker,
+    written: &BTreeMap<String, TemplateWritten>,
+) -> BTreeMap<String, Template> {
     let mut templates: BTreeMap<String, TemplateWritten> = written.clone();
     templates.entry(DEFAULT.to_owned()).or_default();
     templates
@@ -20,7 +23,7 @@ pub(super) fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWr
         .map(|(name, template)| {
             found.name(&format!("template.{name}"), &name);
             let key = |field: &str| format!("template.{name}.{field}");
-            let user = template.user.unwrap_or_else(|| "runner".to_owned());
+            let user = template.user;
             found.unless(
                 is_user(&user),
                 key("user"),
@@ -33,9 +36,9 @@ pub(super) fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWr
                 "there is a system, which brings the host's store with it",
                 "remove it",
             );
-            let nix_store = template.nix_store.map(|store| found.absolute(&key("nix_store"), Some(store), ""));
+            let nix_store = template.nix_store.inspect(|store| found.absolute(&key("nix_store"), store));
             let root = root(found, &key, template.path, template.system, template.runner_dir);
-            let runner = found.absolute(&key("runner"), template.runner, "/opt/actions-runner/bin/Runner.Listener");
+            found.absolute(&key("runner"), &template.runner);
             let runner_version = template.runner_version.inspect(|version| {
                 let numbers = version.split('.').collect::<Vec<_>>();
                 found.unless(
@@ -45,13 +48,13 @@ pub(super) fn templates(found: &mut Found, written: &BTreeMap<String, TemplateWr
                     "write three numbers, e.g. 2.336.0, or leave it out where the template's tree tells it",
                 );
             });
-            (name, Template { root, nix_store, runner, runner_version, user })
+            (name, Template { root, nix_store, runner: template.runner, runner_version, user })
         })
         .collect()
 }
 
 fn root(
-    found: &mut Found,
+    found: &mut Checker,
     key: &impl Fn(&str) -> String,
     path: Option<PathBuf>,
     system: Option<PathBuf>,
@@ -64,7 +67,9 @@ fn root(
             "only a system has it",
             "put the runner into the tree, or name a system instead of a path",
         );
-        return Root::Tree(found.absolute(&key("path"), path, "/var/lib/machines/gha-runner"));
+        let path = path.unwrap_or_else(|| PathBuf::from(TREE));
+        found.absolute(&key("path"), &path);
+        return Root::Tree(path);
     };
     found.unless(
         path.is_none(),
@@ -72,25 +77,19 @@ fn root(
         "there is a system as well",
         "name either the path of a directory tree or a NixOS system",
     );
-    let closure = found.absolute(&key("system"), Some(system), "");
+    found.absolute(&key("system"), &system);
     found.unless(
-        is_store_path(&closure),
+        is_store_path(&system),
         key("system"),
-        format!("{} is not a path of the Nix store", closure.display()),
+        format!("{} is not a path of the Nix store", system.display()),
         "name what config.system.build.toplevel of a NixOS configuration was built to, \
          /nix/store/HASH-nixos-system-NAME",
     );
-    let runner_dir = runner_dir.map(|directory| found.absolute(&key("runner_dir"), Some(directory), ""));
-    Root::System { closure, runner_dir }
+    let runner_dir = runner_dir.inspect(|directory| found.absolute(&key("runner_dir"), directory));
+    Root::System { closure: system, runner_dir }
 }
 
-pub(super) fn classes(
-    found: &mut Found,
-    written: &Written,
-    network: &Network,
-    job_timeout: Duration,
-    max_concurrent: usize,
-) -> BTreeMap<String, Class> {
+pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &Network) -> BTreeMap<String, Class> {
     let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
     if classes.is_empty() {
         classes.insert(DEFAULT.to_owned(), ClassWritten::default());
@@ -112,36 +111,24 @@ pub(super) fn classes(
             } else {
                 class.labels
             };
-            let labels = labels.unwrap_or_else(|| DEFAULT_LABELS.map(str::to_owned).to_vec());
+            let labels = labels.unwrap_or_else(|| LABELS.map(str::to_owned).to_vec());
             found.labels(&key("labels"), &labels);
-            let limits = LimitsWritten {
-                cpus: class.cpus,
-                memory: class.memory,
-                tasks: class.tasks,
-                io_weight: class.io_weight,
-            };
-            let limits = limits::check(found, &key, limits);
-            let caches = cache::check(found, &key, class.caches);
-            let disk = limits::size(found, &key("disk"), class.disk, LEAST_DISK);
             let class = Class {
                 labels,
-                template: class.template.unwrap_or_else(|| DEFAULT.to_owned()),
-                cpus: limits.cpus,
-                memory: limits.memory,
-                tasks: limits.tasks,
-                io_weight: limits.io_weight,
-                disk,
-                caches,
-                gpu: class.gpu.unwrap_or(false),
-                timeout: match class.timeout {
-                    Some(timeout) => found.duration(&key("timeout"), Some(timeout), 0, 10..=5 * 86_400),
-                    None => job_timeout,
-                },
-                max_concurrent: found.count(&key("max_concurrent"), class.max_concurrent, max_concurrent, 1..=1000),
-                min_idle: found.count(&key("min_idle"), class.min_idle, 0, 0..=100),
-                intake: class.intake.unwrap_or_default(),
-                privileged: class.privileged.unwrap_or(false),
-                network: reach::reach(found, &name, class.network, &network.shared, &network.dns),
+                template: class.template,
+                cpus: class.cpus,
+                memory: class.memory.as_ref().and_then(Size::bytes),
+                tasks: class.tasks,
+                io_weight: class.io_weight,
+                disk: class.disk.as_ref().and_then(Size::bytes),
+                caches: cache::check(found, &key, class.caches),
+                gpu: class.gpu,
+                timeout: class.timeout.unwrap_or(written.job_timeout),
+                max_concurrent: class.max_concurrent.unwrap_or(written.max_concurrent),
+                min_idle: class.min_idle,
+                intake: class.intake,
+                privileged: class.privileged,
+                network: class_network::class_network(found, &name, class.network, &network.shared, &network.dns),
                 docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
                 name: name.clone(),
             };

@@ -7,12 +7,9 @@ use std::{
 
 use super::{
     super::{Credential, CredentialKind, file::CredentialWritten, token_file},
-    found::Found,
+    checker::Checker,
     names,
 };
-
-/// Share of a credential's rate limit that is used when nothing is written.
-const DEFAULT_SHARE: f64 = 0.5;
 
 /// The credentials there are, and which of them a target uses.
 pub(super) struct Credentials {
@@ -24,7 +21,7 @@ pub(super) struct Credentials {
 
 /// Takes the written ones.
 pub(super) fn written(
-    found: &mut Found,
+    found: &mut Checker,
     credentials: &BTreeMap<String, CredentialWritten>,
     api_url: &str,
 ) -> Credentials {
@@ -33,13 +30,6 @@ pub(super) fn written(
         .map(|(name, written)| {
             let key = |field: &str| format!("credential.{name}.{field}");
             found.name(&format!("credential.{name}"), name);
-            let share = written.share.unwrap_or(DEFAULT_SHARE);
-            found.unless(
-                share > 0.0 && share <= 1.0,
-                key("share"),
-                format!("{share} is no share of a rate limit"),
-                "write a number above 0, at most 1, e.g. 0.5 for half of it",
-            );
             let credential = Credential {
                 name: name.clone(),
                 kind: kind(found, name, written),
@@ -47,7 +37,7 @@ pub(super) fn written(
                     Some(url) => found.api_url(&key("api_url"), url),
                     None => api_url.to_owned(),
                 },
-                share,
+                share: written.share,
             };
             (name.clone(), credential)
         })
@@ -55,7 +45,7 @@ pub(super) fn written(
     Credentials { all, used: BTreeSet::new(), api_url: api_url.to_owned() }
 }
 
-fn kind(found: &mut Found, name: &str, written: &CredentialWritten) -> CredentialKind {
+fn kind(found: &mut Checker, name: &str, written: &CredentialWritten) -> CredentialKind {
     let whole = format!("credential.{name}");
     let key = |field: &str| format!("{whole}.{field}");
     let app = written.app_id.is_some() || written.installation_id.is_some() || written.private_key_file.is_some();
@@ -102,7 +92,7 @@ fn kind(found: &mut Found, name: &str, written: &CredentialWritten) -> Credentia
 
 impl Credentials {
     /// Marks the one called `name` as used.
-    pub fn named(&mut self, found: &mut Found, key: &str, name: &str) -> String {
+    pub fn named(&mut self, found: &mut Checker, key: &str, name: &str) -> String {
         found.unless(
             self.all.contains_key(name),
             key,
@@ -117,7 +107,7 @@ impl Credentials {
     }
 
     /// The one that stands for this token file; the same for every target that names the file.
-    pub fn of_file(&mut self, found: &mut Found, key: &str, file: &Path) -> String {
+    pub fn of_file(&mut self, found: &mut Checker, key: &str, file: &Path) -> String {
         let kind = CredentialKind::Token { file: file.to_owned() };
         if let Some(known) = self.all.values().find(|known| known.kind == kind && known.api_url == self.api_url) {
             self.used.insert(known.name.clone());
@@ -127,7 +117,8 @@ impl Credentials {
         // One more number than there are names: one of them is free.
         let name = (1..=self.all.len() + 1).map(|number| format!("token-{number}"));
         let name = name.into_iter().find(|name| !self.all.contains_key(name)).unwrap_or_default();
-        let credential = Credential { name: name.clone(), kind, api_url: self.api_url.clone(), share: DEFAULT_SHARE };
+        let share = CredentialWritten::default().share;
+        let credential = Credential { name: name.clone(), kind, api_url: self.api_url.clone(), share };
         self.all.insert(name.clone(), credential);
         self.used.insert(name.clone());
         name
@@ -146,7 +137,7 @@ impl Credentials {
     }
 
     /// All of them; each must be used.
-    pub fn in_use(self, found: &mut Found) -> BTreeMap<String, Credential> {
+    pub fn in_use(self, found: &mut Checker) -> BTreeMap<String, Credential> {
         for name in self.all.keys().filter(|name| !self.used.contains(*name)) {
             found.push(
                 format!("credential.{name}"),

@@ -5,20 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     super::{
         Class, CredentialKind, Intake, Target, TargetKind,
-        file::{Forks, Register, TargetWritten, Written},
+        file::{Forks, Register, SettingsWritten, TargetWritten},
     },
+    checker::Checker,
     credentials::Credentials,
-    found::Found,
     names,
 };
 
 /// Takes the targets, and with them the credentials their token files stand for.
 pub(super) fn targets(
-    found: &mut Found,
-    written: &Written,
+    found: &mut Checker,
+    written: &SettingsWritten,
     credentials: &mut Credentials,
     classes: &BTreeMap<String, Class>,
-    max_concurrent: usize,
 ) -> Vec<Target> {
     found.unless(
         !written.targets.is_empty(),
@@ -50,45 +49,32 @@ pub(super) fn targets(
             format!("{credential} is a GitHub App, which cannot register an enterprise's runners"),
             "name a credential with a classic token that has manage_runners:enterprise",
         );
-        let rediscover_written = target.rediscover.is_some();
         let target = Target {
             name,
             kind,
             credential,
             register_per_repository: register(found, &key("register"), kind, target.register),
             runner_group: target.runner_group.clone(),
-            include: target.include.clone().unwrap_or_default(),
-            exclude: target.exclude.clone().unwrap_or_default(),
+            include: target.include.clone(),
+            exclude: target.exclude.clone(),
             pushed_within: target.pushed_within,
-            rediscover: found.duration(&key("rediscover"), target.rediscover, 600, 60..=86_400),
-            classes: target.classes.clone().unwrap_or_default(),
-            priority: target.priority.unwrap_or_default(),
-            weight: target.weight.unwrap_or(1),
-            max_concurrent: found.count(&key("max_concurrent"), target.max_concurrent, max_concurrent, 1..=1000),
-            allow_forks: target.forks == Some(Forks::Allow),
+            rediscover: target.rediscover,
+            classes: target.classes.clone(),
+            priority: target.priority,
+            weight: target.weight,
+            max_concurrent: target.max_concurrent.unwrap_or(written.max_concurrent),
+            allow_forks: target.forks == Forks::Allow,
         };
-        discovery(found, &whole, &target, rediscover_written);
+        discovery(found, &whole, &target);
         runner_group(found, &key("runner_group"), &target);
         serving(found, &key("classes"), &target, classes);
-        found.unless(
-            (-100..=100).contains(&target.priority),
-            key("priority"),
-            format!("{} is out of range", target.priority),
-            "write a whole number from -100 to 100; higher is served first",
-        );
-        found.unless(
-            (1..=1000).contains(&target.weight),
-            key("weight"),
-            format!("{} is out of range", target.weight),
-            "write a whole number from 1 to 1000",
-        );
         targets.push(target);
     }
     targets
 }
 
 /// What the target is, and its name.
-fn what(found: &mut Found, whole: &str, target: &TargetWritten) -> Option<(TargetKind, String)> {
+fn what(found: &mut Checker, whole: &str, target: &TargetWritten) -> Option<(TargetKind, String)> {
     let written = [
         ("repo", TargetKind::Repository, &target.repo),
         ("org", TargetKind::Organisation, &target.org),
@@ -131,13 +117,13 @@ fn what(found: &mut Found, whole: &str, target: &TargetWritten) -> Option<(Targe
 
 /// The credential it names, or the one its token file stands for, or the only one there is.
 fn credential(
-    found: &mut Found,
+    found: &mut Checker,
     whole: &str,
     target: &TargetWritten,
-    written: &Written,
+    written: &SettingsWritten,
     credentials: &mut Credentials,
 ) -> Option<String> {
-    let file = |found: &mut Found, path, credentials: &mut Credentials| {
+    let file = |found: &mut Checker, path, credentials: &mut Credentials| {
         Some(credentials.of_file(found, &format!("{whole}.token_file"), path))
     };
     match (&target.credential, &target.token_file, &written.token_file) {
@@ -167,7 +153,7 @@ fn credential(
     }
 }
 
-fn register(found: &mut Found, key: &str, kind: TargetKind, written: Option<Register>) -> bool {
+fn register(found: &mut Checker, key: &str, kind: TargetKind, written: Option<Register>) -> bool {
     match (kind, written) {
         (_, None) | (TargetKind::Organisation, Some(Register::Organisation)) => false,
         (TargetKind::Organisation, Some(Register::Repository)) => true,
@@ -179,7 +165,7 @@ fn register(found: &mut Found, key: &str, kind: TargetKind, written: Option<Regi
 }
 
 /// Filters, which need repositories that are discovered.
-fn discovery(found: &mut Found, whole: &str, target: &Target, rediscover_written: bool) {
+fn discovery(found: &mut Checker, whole: &str, target: &Target) {
     let discovers = matches!(target.kind, TargetKind::Organisation | TargetKind::User);
     for (field, patterns) in [("include", &target.include), ("exclude", &target.exclude)] {
         let key = format!("{whole}.{field}");
@@ -196,7 +182,7 @@ fn discovery(found: &mut Found, whole: &str, target: &Target, rediscover_written
         ("include", !target.include.is_empty()),
         ("exclude", !target.exclude.is_empty()),
         ("pushed_within", target.pushed_within.is_some()),
-        ("rediscover", rediscover_written),
+        ("rediscover", target.rediscover != TargetWritten::default().rediscover),
     ] {
         found.unless(
             discovers || !written,
@@ -205,12 +191,9 @@ fn discovery(found: &mut Found, whole: &str, target: &Target, rediscover_written
             "leave it out; it is for org and user",
         );
     }
-    if let Some(pushed_within) = target.pushed_within {
-        found.duration(&format!("{whole}.pushed_within"), Some(pushed_within), 0, 3600..=3650 * 86_400);
-    }
 }
 
-fn runner_group(found: &mut Found, key: &str, target: &Target) {
+fn runner_group(found: &mut Checker, key: &str, target: &Target) {
     let Some(group) = &target.runner_group else { return };
     found.unless(
         !target.registers_with_repositories(),
@@ -227,7 +210,7 @@ fn runner_group(found: &mut Found, key: &str, target: &Target) {
 }
 
 /// The classes it is served by exist and can serve it.
-fn serving(found: &mut Found, key: &str, target: &Target, classes: &BTreeMap<String, Class>) {
+fn serving(found: &mut Checker, key: &str, target: &Target, classes: &BTreeMap<String, Class>) {
     let mut seen = BTreeSet::new();
     for name in &target.classes {
         found.unless(

@@ -1,4 +1,8 @@
-//! The real wire: HTTP/1.1 over TLS with the host's root certificates, the same stack octocrab stands on.
+//! The real wire: octocrab for raw calls, nothing else of it (docs/github.md#octocrab), over HTTP/1.1 and TLS with the
+//! host's root certificates.
+//!
+//! Its retries (which repeat POSTs), redirect following, authentication and typed models are left out: the models break
+//! on real data, and it renews a token seconds before it expires, by a clock of its own.
 
 use std::{
     sync::Arc,
@@ -6,32 +10,34 @@ use std::{
 };
 
 use anyhow::Context;
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
 use rustls::crypto::ring;
 
 use super::wire::{Answer, NoAnswer, Request, Wire};
-use crate::github::octocrab::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A poll is silent for most of a minute; this finds out sooner than its timeout that nobody is there any more.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_TRIES: u32 = 3;
 const IDLE: Duration = Duration::from_secs(90);
+/// What to do where the server has a certificate of an authority of one's own.
+const UNKNOWN_ISSUER: &str = ". Remedy: add the authority that signed the server's certificate to those this host \
+                              trusts, then restart the controller";
 
-/// The wire to the Actions service.
+/// The wire to GitHub: its REST API and its Actions service. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Https {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Octocrab,
 }
 
 impl Https {
-    /// A client that trusts the host's root certificates. Plain `http://` URLs work as well: a GitHub in a lab.
+    /// A client that trusts the host's root certificates. Must be called inside a tokio runtime, where octocrab queues
+    /// calls. Plain `http://` URLs work as well: a GitHub in a lab.
     pub fn new() -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -46,22 +52,18 @@ impl Https {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
+        let client: Client<_, OctoBody> = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             // A request that was not carried out because an idle connection had closed is sent once more.
             .retry_canceled_requests(true)
             .build(tls);
+        let client = OctocrabBuilder::new_empty().with_service(client).with_auth(AuthState::None).build()?;
         Ok(Self { client })
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, NoAnswer> {
-        let no_answer = |error: &dyn std::error::Error| NoAnswer(chain(error));
-        let mut built = http::Request::new(Full::from(request.body.unwrap_or_default()));
-        *built.method_mut() = request.method;
-        *built.uri_mut() = request.url.as_str().parse().map_err(|error| no_answer(&error))?;
-        *built.headers_mut() = request.headers;
-        let response = self.client.request(built).await.map_err(|error| no_answer(&error))?;
+        let response = self.client.execute(request.into_http()?).await.map_err(|error| NoAnswer(chain(&error)))?;
         Answer::read(response).await
     }
 }
@@ -84,4 +86,21 @@ impl Wire for Https {
         let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
         u64::from_ne_bytes(bytes)
     }
+}
+
+/// An error with its causes, without repeating what a cause already said.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    if text.contains("UnknownIssuer") {
+        text.push_str(UNKNOWN_ISSUER);
+    }
+    text
 }

@@ -1,4 +1,4 @@
-//! `guest admit` as the runner meets it: a process started by the runner's worker before the first step of a job.
+//! `gha-runner-guest admit` as the runner meets it: a process started by the runner's worker before the first step of a job.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -16,7 +16,7 @@ fn ask(event: &str, payload: &str, worker: bool) -> Output {
     let place = tempfile::tempdir().unwrap();
     let (file, hook) = (place.path().join("event.json"), place.path().join("hook.sh"));
     fs::write(&file, payload).unwrap();
-    fs::write(&hook, format!("'{}' guest admit || exit 1\n", env!("CARGO_BIN_EXE_gha-runner-controller"))).unwrap();
+    fs::write(&hook, format!("'{}' admit || exit 1\n", env!("CARGO_BIN_EXE_gha-runner-guest"))).unwrap();
     let mut command = Command::new("bash");
     match worker {
         true => {

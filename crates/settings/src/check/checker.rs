@@ -2,24 +2,27 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Component, Path, PathBuf},
-    time::Duration,
+    path::{Component, Path},
 };
 
 use ipnetwork::Ipv4Network;
 
 use super::{
-    super::{Problem, pool::Pool},
-    DEFAULT_POOL, DOCKERS,
+    super::{
+        Problem,
+        file::POOL,
+        pool::{InvalidPool, Pool},
+    },
+    DOCKERS,
 };
 
 /// Collects problems while values are taken.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct Checker {
     pub problems: Vec<Problem>,
 }
 
-impl Found {
+impl Checker {
     pub fn push(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(Problem::new(key, problem, remedy));
     }
@@ -36,54 +39,13 @@ impl Found {
         }
     }
 
-    pub fn duration(
-        &mut self,
-        key: &str,
-        written: Option<Duration>,
-        default_secs: u64,
-        seconds: std::ops::RangeInclusive<u64>,
-    ) -> Duration {
-        let value = written.unwrap_or(Duration::from_secs(default_secs));
-        let (low, high) = (Duration::from_secs(*seconds.start()), Duration::from_secs(*seconds.end()));
+    pub fn absolute(&mut self, key: &str, path: &Path) {
         self.unless(
-            (low..=high).contains(&value),
-            key,
-            format!("{} is out of range", humantime::format_duration(value)),
-            format!(
-                "write a duration from {} to {}",
-                humantime::format_duration(low),
-                humantime::format_duration(high)
-            ),
-        );
-        value
-    }
-
-    pub fn count(
-        &mut self,
-        key: &str,
-        written: Option<usize>,
-        default: usize,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> usize {
-        let value = written.unwrap_or(default);
-        self.unless(
-            range.contains(&value),
-            key,
-            format!("{value} is out of range"),
-            format!("write a whole number from {} to {}", range.start(), range.end()),
-        );
-        value
-    }
-
-    pub fn absolute(&mut self, key: &str, written: Option<PathBuf>, default: &str) -> PathBuf {
-        let path = written.unwrap_or_else(|| PathBuf::from(default));
-        self.unless(
-            is_plain_absolute(&path),
+            is_plain_absolute(path),
             key,
             format!("{} is not an absolute path", path.display()),
             "write a path that starts with / and has no .., white space, colon, % or control character",
         );
-        path
     }
 
     pub fn name(&mut self, key: &str, name: &str) {
@@ -118,9 +80,8 @@ impl Found {
         }
     }
 
-    pub fn pool(&mut self, span: &str, prefix: Option<u8>) -> Pool {
-        let parsed = Pool::parse(span, prefix.unwrap_or(24));
-        match parsed {
+    pub fn pool(&mut self, span: &str, prefix: u8) -> Pool {
+        match Pool::parse(span, prefix) {
             Ok(pool) => {
                 self.unless(
                     !DOCKERS.iter().any(|(address, prefix)| {
@@ -133,11 +94,14 @@ impl Found {
                 pool
             }
             Err(error) => {
-                let remedy = "write a private network such as 10.77.0.0/16 or a range such as \
-                              192.168.100.0-192.168.199.0, and network.prefix from 8 to 30";
-                self.push("network.pool", error.to_string(), remedy);
+                // What is wrong with the prefix is found at its own key.
+                if !matches!(error, InvalidPool::Prefix(_)) {
+                    let remedy = "write a private network such as 10.77.0.0/16 or a range such as \
+                                  192.168.100.0-192.168.199.0, which holds subnets of network.prefix";
+                    self.push("network.pool", error.to_string(), remedy);
+                }
                 // Only to go on looking for problems; the settings are not returned.
-                Pool::parse(DEFAULT_POOL, 24).unwrap_or_else(|_| unreachable!("the default pool is a pool"))
+                Pool::parse(POOL, 24).unwrap_or_else(|_| unreachable!("the default pool is a pool"))
             }
         }
     }

@@ -5,60 +5,56 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use super::check::Found;
+use super::{
+    check::Checker,
+    file::{ClassNetworkWritten, SharedNetworkWritten},
+};
 
 /// Most entries of an allow-list.
 const MOST_DESTINATIONS: usize = 256;
 
-/// `[class.NAME.network]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What containers of a class may reach: the keys of [`ClassNetworkWritten`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct ReachWritten {
-    pub internet: Option<bool>,
-    pub allow: Option<Vec<String>>,
-    pub shared: Option<Vec<String>>,
-    pub dns: Option<Vec<Ipv4Addr>>,
-}
-
-/// `[network.shared.NAME]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct SharedWritten {
-    pub destination: String,
-    pub interface: Option<String>,
-}
-
-/// What containers of a class may reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
-    /// Whether public addresses can be reached; without it, only what is named here.
+pub struct ClassNetwork {
     pub internet: bool,
-    /// Further destinations, also ones that are refused otherwise: on the host, in the LAN.
     pub allow: Vec<Destination>,
-    /// Names of shared networks.
     pub shared: Vec<String>,
-    /// Resolvers. No other one can be asked; none = the template's own, wherever they are.
     pub dns: Vec<Ipv4Addr>,
 }
 
-/// A network of services that jobs share, such as a test database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shared {
-    /// Where the services are.
+/// A network of services that jobs share: the keys of [`SharedNetworkWritten`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SharedNetwork {
     pub destination: Destination,
-    /// The host's link that leads there; on another one the destination stays out of reach.
     pub interface: Option<String>,
 }
 
 /// Addresses, and ports of them: `ADDRESS[/PREFIX][:PORT[-PORT][,…]]`, TCP and UDP; without ports, every protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Destination {
     /// The addresses.
     pub network: Ipv4Network,
     /// First and last port of each range, ascending and apart; empty = everything.
     pub ports: Vec<(u16, u16)>,
+}
+
+impl TryFrom<String> for Destination {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Destination> for String {
+    fn from(destination: Destination) -> Self {
+        destination.to_string()
+    }
 }
 
 impl FromStr for Destination {
@@ -113,28 +109,14 @@ impl fmt::Display for Destination {
     }
 }
 
-impl From<&Reach> for ReachWritten {
-    fn from(reach: &Reach) -> Self {
-        Self {
-            internet: Some(reach.internet),
-            allow: Some(reach.allow.iter().map(Destination::to_string).collect()),
-            shared: Some(reach.shared.clone()),
-            dns: Some(reach.dns.clone()),
-        }
-    }
-}
-
-impl From<&Shared> for SharedWritten {
-    fn from(shared: &Shared) -> Self {
-        Self { destination: shared.destination.to_string(), interface: shared.interface.clone() }
-    }
-}
-
 const REMEDY: &str =
     "write ADDRESS, ADDRESS/PREFIX, or one of them with ports, e.g. 192.168.1.20:5432 or 10.8.0.0/16:80,8000-8010";
 
 /// Checks the shared networks.
-pub(super) fn shared(found: &mut Found, written: &BTreeMap<String, SharedWritten>) -> BTreeMap<String, Shared> {
+pub(super) fn shared_networks(
+    found: &mut Checker,
+    written: &BTreeMap<String, SharedNetworkWritten>,
+) -> BTreeMap<String, SharedNetwork> {
     written
         .iter()
         .filter_map(|(name, shared)| {
@@ -147,39 +129,37 @@ pub(super) fn shared(found: &mut Found, written: &BTreeMap<String, SharedWritten
                 found.unless(plain, format!("{key}.interface"), problem, "name a link of the host, e.g. br-services");
             }
             let destination = destination(found, &format!("{key}.destination"), &shared.destination)?;
-            Some((name.clone(), Shared { destination, interface: shared.interface.clone() }))
+            Some((name.clone(), SharedNetwork { destination, interface: shared.interface.clone() }))
         })
         .collect()
 }
 
 /// Checks what a class may reach.
-pub(super) fn reach(
-    found: &mut Found,
+pub(super) fn class_network(
+    found: &mut Checker,
     class: &str,
-    written: ReachWritten,
-    shared: &BTreeMap<String, Shared>,
+    written: ClassNetworkWritten,
+    shared: &BTreeMap<String, SharedNetwork>,
     dns: &[Ipv4Addr],
-) -> Reach {
+) -> ClassNetwork {
     let key = |field: &str| format!("class.{class}.network.{field}");
-    let allow = written.allow.unwrap_or_default();
     found.unless(
-        allow.len() <= MOST_DESTINATIONS,
+        written.allow.len() <= MOST_DESTINATIONS,
         key("allow"),
-        format!("{} destinations", allow.len()),
+        format!("{} destinations", written.allow.len()),
         format!("name at most {MOST_DESTINATIONS}; networks and ranges of ports count once"),
     );
-    let allow = allow.iter().filter_map(|text| destination(found, &key("allow"), text)).collect();
-    let names = written.shared.unwrap_or_default();
-    for name in &names {
+    let allow = written.allow.iter().filter_map(|text| destination(found, &key("allow"), text)).collect();
+    for name in &written.shared {
         let problem = format!("there is no shared network {name:?}");
         let remedy = format!("define [network.shared.{name}]");
         found.unless(shared.contains_key(name), key("shared"), problem, remedy);
     }
     let dns = written.dns.unwrap_or_else(|| dns.to_vec());
-    Reach { internet: written.internet.unwrap_or(true), allow, shared: names, dns }
+    ClassNetwork { internet: written.internet, allow, shared: written.shared, dns }
 }
 
-fn destination(found: &mut Found, key: &str, text: &str) -> Option<Destination> {
+fn destination(found: &mut Checker, key: &str, text: &str) -> Option<Destination> {
     text.parse().inspect_err(|problem: &String| found.push(key, format!("{text:?}: {problem}"), REMEDY)).ok()
 }
 
