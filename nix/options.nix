@@ -70,17 +70,20 @@ in
   idleGrace =
     optional duration "How long an idle container that nobody needs may live; 1m if not set."
       (example "5m");
-  bootTimeout =
-    optional duration "Time from a unit's start to a listening runner; 1m if not set."
-      (example "2m");
+  bootTimeout = optional duration "Time from a unit's start to a listening runner; 1m if not set." (
+    example "2m"
+  );
   registrationLinger =
     optional duration
       "How long the registration of a runner that had its job is left to go by itself; 45s if not set."
       (example "1m");
-  runnerLabels = optional (types.listOf types.str) "Labels of the class `default`; self-hosted, ci, nix, x64, Linux if not set." (example [
-    "self-hosted"
-    "linux"
-  ]);
+  runnerLabels =
+    optional (types.listOf types.str)
+      "Labels of the class `default`; self-hosted, ci, nix, x64, Linux if not set."
+      (example [
+        "self-hosted"
+        "linux"
+      ]);
   stateDir =
     optional types.path
       "The controller's records; /var/lib/gha-runner-controller if not set. A directory elsewhere than in /var/lib must be there and belong to the user gha-runner-controller."
@@ -169,7 +172,9 @@ in
       priority = optional (types.ints.between (-100) 100) "Jobs of a higher priority go first." (
         example 10
       );
-      weight = optional (types.ints.between 1 1000) "Share among targets of one priority; 1 if not set." (example 2);
+      weight = optional (types.ints.between 1 1000) "Share among targets of one priority; 1 if not set." (
+        example 2
+      );
       maxConcurrent = optional types.ints.positive "Most containers at once for this target." (example 2);
       forks =
         optional
@@ -327,11 +332,16 @@ in
   };
 
   network = {
-    pool = optional types.str "`ADDRESS/PREFIX` or `FIRST-LAST`: one subnet of it for each container; 192.168.100.0-192.168.199.0 if not set." (
-      example "10.77.0.0/16"
+    pool =
+      optional types.str
+        "`ADDRESS/PREFIX` or `FIRST-LAST`: one subnet of it for each container; 192.168.100.0-192.168.199.0 if not set."
+        (example "10.77.0.0/16");
+    prefix = optional (types.ints.between 8 30) "Size of a container's subnet; 24 if not set." (
+      example 28
     );
-    prefix = optional (types.ints.between 8 30) "Size of a container's subnet; 24 if not set." (example 28);
-    dns = optional (types.listOf types.str) "Resolvers of containers; 9.9.9.9, 1.1.1.1 if not set." (example [ "9.9.9.9" ]);
+    dns =
+      optional (types.listOf types.str) "Resolvers of containers; 9.9.9.9, 1.1.1.1 if not set."
+        (example [ "9.9.9.9" ]);
     connections =
       optional types.ints.positive "Most connections of one container at once; 8192 if not set."
         (example 20000);
@@ -361,16 +371,19 @@ in
       (example 1073741824);
 
   http = {
-    address = optional types.str "Where status is served; 127.0.0.1 if not set. One that other machines reach takes `http.tokenFile`." (example "127.0.0.1");
+    address =
+      optional types.str
+        "Where status is served; 127.0.0.1 if not set. One that other machines reach takes `http.tokenFile`."
+        (example "127.0.0.1");
     port = optional types.port "Port of `/health` and `/status`; 8080 if not set, 0 = not at all." (
       example 9180
     );
     tokenFile = secret "File with the token readers must show; required where other machines reach the address";
   };
 
-  github.apiUrl = optional types.str "API of every credential that names none; https://api.github.com if not set." (
-    example "https://github.example.org/api/v3"
-  );
+  github.apiUrl =
+    optional types.str "API of every credential that names none; https://api.github.com if not set."
+      (example "https://github.example.org/api/v3");
 
   webhook = {
     address = optional types.str "Where webhook deliveries arrive; 127.0.0.1 if not set." (
