@@ -19,15 +19,22 @@ help: ## what there is
 setup: ## install what tests and the demonstration need from Debian (root)
 	@tests/setup.sh
 
-build: ## the program, the simulator, the demonstration
-	$(CARGO) build --release --locked --workspace --bins
+build: ## the program, its guest (static, small), the simulator, the demonstration
+	$(CARGO) build --release --locked --workspace --exclude gha-runner-guest --bins
+	$(CARGO) rustc --profile guest --locked --package gha-runner-guest --bin gha-runner-guest -- -C target-feature=+crt-static
+	@install -C $(or $(CARGO_TARGET_DIR),target)/guest/gha-runner-guest $(dir $(PROGRAM))
 
 test: setup style build nix unit command-line simulation simulator conformance lab containers breakout limits end-to-end newer-host ## everything that is checked
 	@echo "all checks passed"
 
-style: ## formatting and lints
+style: ## formatting, lints, spelling, and what is linked: licences, duplicates, sources, advisories
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@tests/style.sh
+
+.PHONY: quick
+quick: style unit command-line ## what needs no root, in under 3 minutes where dependencies are compiled already
+	SIMULATION_SEEDS=4 $(TEST) --test simulation
 
 nix: build ## the Nix code as far as it goes without nixpkgs
 	@tests/nix/everywhere.sh
@@ -42,8 +49,8 @@ nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 unit: ## unit and property tests
 	$(TEST) --lib --bins
 
-command-line: ## the program's commands without a host: completions, schemas, exit statuses, check, the guest's hook, the reference of keys (UPDATE_REFERENCE=1 writes docs/configuration.md)
-	$(TEST) --test command_line --test check --test guest_admit
+command-line: ## the program's commands without a host: completions, schemas, check, the guest's hook, the reference of keys (UPDATE_REFERENCE=1 writes docs/configuration.md), citations, walls
+	$(TEST) --test command_line --test check --test admit --test citations --test walls
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
 	$(TEST) --test simulation

@@ -61,10 +61,18 @@ in
   shell = pkgs.mkShell {
     inputsFrom = [ package ];
     packages = with pkgs; [
+      cargo-deny
       clippy
       deadnix
       nixfmt
       rustfmt
+      typos
     ];
+    # Formatting and spelling before each commit, in a clone of this repository that has no hooks of its own.
+    shellHook = ''
+      if [ -x .githooks/pre-commit ] && [ -e nix/job-container.nix ] && ! git config core.hooksPath >/dev/null; then
+        git config core.hooksPath .githooks
+      fi
+    '';
   };
 }

@@ -30,6 +30,26 @@ in
     cargo "clippy" pkgs.clippy
       "cargo clippy --release --offline --workspace --all-targets -- -D warnings";
   fmt = cargo "fmt" pkgs.rustfmt "cargo fmt --all --check";
+  # What the hook before a commit looks at, of everything.
+  hook =
+    pkgs.runCommand "gha-runner-controller-hook"
+      {
+        nativeBuildInputs = [
+          pkgs.nixfmt
+          pkgs.typos
+        ];
+      }
+      ''
+        cd ${
+          lib.fileset.toSource {
+            root = ../.;
+            fileset = lib.fileset.difference ../. (lib.fileset.maybeMissing ../target);
+          }
+        }
+        typos
+        find . -name '*.nix' -exec nixfmt --check {} +
+        touch $out
+      '';
   module = module.all;
   nixos-wrong = import ./tests/wrong.nix { inherit pkgs module; };
 }

@@ -15,11 +15,11 @@ let
     mkOption
     types
     ;
-  program = "${cfg.package}/bin/gha-runner-controller";
+  program = "${cfg.package}/bin/gha-runner-guest";
 
   guestUnit = pkgs.runCommand "gha-runner-guest-unit" { } ''
     mkdir -p "$out/lib/systemd/system"
-    ${program} units --guest-unit --binary ${program} >"$out/lib/systemd/system/gha-runner-guest.service"
+    ${cfg.package}/bin/gha-runner-controller units --guest-unit --binary ${program} >"$out/lib/systemd/system/gha-runner-guest.service"
   '';
 
   # What Nix in the container knows to be complete: the programs a job finds, with all they depend on, and whatever is

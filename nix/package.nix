@@ -20,18 +20,23 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../rustfmt.toml
       ../README.md
+      ../crates
       ../docs
       ../monitoring
       ../src
+      ../testing
       ../tests
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;
 
-  cargoBuildFlags = [ "--package=gha-runner-controller" ];
-  # The rest of the tests wants root and a machine of its own; see docs/testing.md.
-  cargoTestFlags = [
+  cargoBuildFlags = [
     "--package=gha-runner-controller"
+    "--package=gha-runner-guest"
+  ];
+  # The rest of the tests wants root and a machine of its own; see tests/README.md.
+  cargoTestFlags = [
+    "--workspace"
     "--lib"
   ];
 

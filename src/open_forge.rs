@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use forge::github::{App, Github, OctocrabExchange, Session};
+use forge::github::{App, Github, Https, Rest, Session};
 use settings::{CredentialKind, Problem, Problems, Settings, token_file::SecretFile};
 
 /// GitHub over HTTPS, with a token or as an App.
-pub type RealForge = Github<Session<OctocrabExchange>>;
+pub type RealForge = Github<Session<Https>>;
 
-/// Reads every credential and opens a client for all targets; asks nothing yet. Must be called inside a tokio runtime.
+/// Reads every credential and opens a client for all targets; asks nothing yet.
 ///
 /// Credentials that cannot be read are told together, as [`Problems`].
 pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
@@ -26,9 +26,10 @@ pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
     if !problems.is_empty() {
         return Err(Problems(problems).into());
     }
+    let https = Https::new()?;
     Github::open(settings, |login| {
         let credential = &login.credential;
-        let exchange = OctocrabExchange::new(&credential.api_url)?;
+        let rest = Rest::new(https.clone(), &credential.api_url);
         let secret = secrets.get(credential.name.as_str()).context("a credential that was not read")?.clone();
         Ok::<_, anyhow::Error>(match (&credential.kind, &login.installation) {
             (CredentialKind::App { id, .. }, Some(installation)) => {
@@ -39,9 +40,9 @@ pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
                         "generate a new private key on the App's settings page",
                     ))
                 })?;
-                Session::with_app(exchange, app, installation.clone())
+                Session::with_app(rest, app, installation.clone())
             }
-            _ => Session::with_token(exchange, secret),
+            _ => Session::with_token(rest, secret),
         })
     })
 }

@@ -1,4 +1,4 @@
-//! The real controller: real edges around the loop, HTTP beside it, the service manager told how it goes.
+//! The real controller: real ports around the loop, HTTP beside it, the service manager told how it goes.
 
 use std::{
     fs,
@@ -18,17 +18,18 @@ use api::{
 };
 use controller::{
     clock::RealClock,
-    daemon::{Command, Daemon},
-    edges::World,
+    daemon::Daemon,
     guests::GuestSockets,
     history::{History, Reader},
     host_name::host_name,
     ledger::Ledger,
+    operation::Command,
+    ports::World,
     runner_version,
     status::Status,
     systemd::SystemdBus,
 };
-use forge::github::{OctocrabExchange, ScaleSets, Session, scale_set::https::Https};
+use forge::github::{Https, ScaleSets, Session};
 use sd_notify::NotifyState;
 use settings::{Problems, Settings, Template, token_file::SecretFile};
 use tokio::{
@@ -209,7 +210,7 @@ async fn tell_service_manager(mut status: watch::Receiver<Status>) {
 struct RealWorld {
     clock: RealClock,
     forge: Rc<RealForge>,
-    sets: ScaleSets<Session<OctocrabExchange>, Https>,
+    sets: ScaleSets<Session<Https>, Https>,
     systemd: SystemdBus,
     guests: GuestSockets,
     records: Ledger,
@@ -234,7 +235,7 @@ impl RealWorld {
 impl World for RealWorld {
     type Clock = RealClock;
     type Forge = RealForge;
-    type Sets = ScaleSets<Session<OctocrabExchange>, Https>;
+    type Sets = ScaleSets<Session<Https>, Https>;
     type Systemd = SystemdBus;
     type Guests = GuestSockets;
     type Records = Ledger;

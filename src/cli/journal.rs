@@ -1,46 +1,42 @@
-//! Reads systemd's journal, through systemd's own library (sd-journal(3)): the format is its business alone.
-//!
-//! The library is loaded when a journal is read and at no other time. The same program also runs inside containers, where
-//! nobody reads a journal and the library need not be.
-#![allow(unsafe_code)]
+//! Reads systemd's journal through journalctl(1), which alone knows the files' format.
 
-use std::{
-    ffi::{CStr, c_char, c_int, c_void},
-    ptr,
-    time::Duration,
+use std::{io::ErrorKind, process::Stdio, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, ChildStdout, Command},
 };
 
-use anyhow::{Context, ensure};
-use libloading::Library;
+/// Longest line of journalctl's that is read, in bytes: systemd-journald cuts what a unit writes at 48 KiB, and a byte
+/// that is not text takes up to four.
+const LONGEST: u64 = 1 << 20;
+/// Longest silence of a journalctl that does not follow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where it is looked for: as the loader finds it, and where NixOS has it.
-const PLACES: [&str; 2] = ["libsystemd.so.0", "/run/current-system/sw/lib/libsystemd.so.0"];
-/// Only this machine's own journal (`SD_JOURNAL_LOCAL_ONLY`).
-const LOCAL_ONLY: c_int = 1;
-
-type Handle = *mut c_void;
-
-/// The functions used, by their names in the library.
-struct Functions {
-    add_match: unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int,
-    add_disjunction: unsafe extern "C" fn(Handle) -> c_int,
-    seek_realtime_usec: unsafe extern "C" fn(Handle, u64) -> c_int,
-    next: unsafe extern "C" fn(Handle) -> c_int,
-    get_realtime_usec: unsafe extern "C" fn(Handle, *mut u64) -> c_int,
-    get_data: unsafe extern "C" fn(Handle, *const c_char, *mut *const c_void, *mut usize) -> c_int,
-    wait: unsafe extern "C" fn(Handle, u64) -> c_int,
-    close: unsafe extern "C" fn(Handle),
+/// Which lines.
+#[derive(Debug)]
+pub(super) struct Query {
+    /// One of these fields has its value (`FIELD=value`), or both.
+    pub either: [String; 2],
+    /// Written at this time or later, in microseconds since the Unix epoch.
+    pub since_us: u64,
+    /// Written at this time or earlier.
+    pub until_us: Option<u64>,
+    /// Go on with what is written from now on.
+    pub follow: bool,
 }
 
-/// The journal of this host.
+/// The lines of this host's journal that a query asks for.
 pub(super) struct Journal {
-    handle: Handle,
-    functions: Functions,
-    /// Kept for as long as its functions are.
-    _library: Library,
+    child: Child,
+    output: BufReader<ChildStdout>,
+    follow: bool,
 }
 
 /// A line of it.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     /// When it was written, in microseconds since the Unix epoch.
     pub at_us: u64,
@@ -50,99 +46,135 @@ pub(super) struct Line {
     pub message: String,
 }
 
+/// A line of `journalctl --output=json` (systemd.journal-fields(7)).
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "__REALTIME_TIMESTAMP")]
+    at_us: String,
+    #[serde(rename = "SYSLOG_IDENTIFIER", default)]
+    identifier: Option<Field>,
+    #[serde(rename = "_COMM", default)]
+    program: Option<Field>,
+    #[serde(rename = "MESSAGE", default)]
+    message: Option<Field>,
+}
+
+/// A field's value: as text, as bytes where it is none that can be printed, or several where it is there several times.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Field {
+    Text(String),
+    Bytes(Vec<u8>),
+    Several(Vec<Option<Field>>),
+}
+
+impl Field {
+    /// The first value.
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Self::Several(all) => all.into_iter().flatten().next()?.text(),
+        }
+    }
+}
+
+impl Query {
+    fn arguments(&self) -> Vec<String> {
+        let time = |us: u64| format!("@{}.{:06}", us / 1_000_000, us % 1_000_000);
+        let mut arguments: Vec<String> =
+            ["--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_COMM", "--all", "--quiet", "--no-pager"]
+                .map(str::to_owned)
+                .into();
+        arguments.push(format!("--since={}", time(self.since_us)));
+        arguments.extend(self.until_us.map(|until| format!("--until={}", time(until))));
+        if self.follow {
+            arguments.extend(["--follow", "--no-tail"].map(str::to_owned));
+        }
+        let [one, other] = self.either.clone();
+        arguments.extend([one, "+".to_owned(), other]);
+        arguments
+    }
+}
+
 impl Journal {
-    /// Opens what this user may read: for anything of the system's, as root or in the group `systemd-journal`.
-    pub fn open() -> anyhow::Result<Self> {
-        // SAFETY: systemd's library runs no code of note when it is loaded, and each symbol has the type that
-        // sd-journal(3) gives it; the library is kept in the value that holds the functions.
-        unsafe {
-            let library = PLACES.iter().find_map(|place| Library::new(*place).ok());
-            let library =
-                library.context("systemd's library is not there. Remedy: install libsystemd (libsystemd0)")?;
-            let open: unsafe extern "C" fn(*mut Handle, c_int) -> c_int = *library.get(b"sd_journal_open\0")?;
-            let functions = Functions {
-                add_match: *library.get(b"sd_journal_add_match\0")?,
-                add_disjunction: *library.get(b"sd_journal_add_disjunction\0")?,
-                seek_realtime_usec: *library.get(b"sd_journal_seek_realtime_usec\0")?,
-                next: *library.get(b"sd_journal_next\0")?,
-                get_realtime_usec: *library.get(b"sd_journal_get_realtime_usec\0")?,
-                get_data: *library.get(b"sd_journal_get_data\0")?,
-                wait: *library.get(b"sd_journal_wait\0")?,
-                close: *library.get(b"sd_journal_close\0")?,
-            };
-            let mut handle = ptr::null_mut();
-            check(open(&mut handle, LOCAL_ONLY)).context("the journal cannot be opened")?;
-            Ok(Self { handle, functions, _library: library })
-        }
+    /// Asks for what this user may read: for anything of the system's, as root or in the group `systemd-journal`. Must
+    /// be called inside a tokio runtime.
+    pub fn open(query: &Query) -> anyhow::Result<Self> {
+        let mut command = Command::new("journalctl");
+        // What it complains of goes to our own standard error.
+        command.args(query.arguments()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow::anyhow!("journalctl is not there. Remedy: install systemd's journalctl"),
+            _ => anyhow::Error::new(error).context("journalctl cannot be started"),
+        })?;
+        let output = BufReader::new(child.stdout.take().context("journalctl has no output")?);
+        Ok(Self { child, output, follow: query.follow })
     }
 
-    /// Only lines in which one of these fields has its value (`FIELD=value`).
-    pub fn only(&mut self, any_of: &[String]) -> anyhow::Result<()> {
-        for field in any_of {
-            // SAFETY: the handle is open; the bytes are read during the call alone.
-            unsafe {
-                check((self.functions.add_match)(self.handle, field.as_ptr().cast(), field.len()))?;
-                check((self.functions.add_disjunction)(self.handle))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The next line is the first at this time or after.
-    pub fn seek(&mut self, at_us: u64) -> anyhow::Result<()> {
-        // SAFETY: the handle is open.
-        check(unsafe { (self.functions.seek_realtime_usec)(self.handle, at_us) }).map(drop)
-    }
-
-    /// The next line; none = that was the last for now.
-    pub fn line(&mut self) -> anyhow::Result<Option<Line>> {
-        // SAFETY: the handle is open; `at_us` outlives the call.
-        let (moved, at_us) = unsafe {
-            let moved = check((self.functions.next)(self.handle))?;
-            let mut at_us = 0;
-            if moved > 0 {
-                check((self.functions.get_realtime_usec)(self.handle, &mut at_us))?;
-            }
-            (moved, at_us)
+    /// The next line; none = that was the last.
+    pub async fn line(&mut self) -> anyhow::Result<Option<Line>> {
+        let silence = if self.follow { Duration::MAX } else { PATIENCE };
+        let Ok(line) = tokio::time::timeout(silence, self.read()).await else {
+            bail!(
+                "journalctl did not answer within {} s. Remedy: try again, or journalctl --verify",
+                PATIENCE.as_secs()
+            )
         };
-        if moved == 0 {
-            return Ok(None);
+        if let Some(line) = line? {
+            return parsed(&line).map(Some);
         }
-        let by = self.field(c"SYSLOG_IDENTIFIER").or_else(|| self.field(c"_COMM")).unwrap_or_default();
-        Ok(Some(Line { at_us, by, message: self.field(c"MESSAGE").unwrap_or_default() }))
+        let status = self.child.wait().await.context("journalctl")?;
+        let remedy = "Remedy: run this as root or as a member of the group systemd-journal";
+        ensure!(status.success(), "the journal cannot be read: journalctl ended with {status}. {remedy}");
+        Ok(None)
     }
 
-    fn field(&mut self, name: &CStr) -> Option<String> {
-        let (mut data, mut length) = (ptr::null(), 0);
-        // SAFETY: the handle is open and stands on a line. What is given back is valid until the next call, and is
-        // copied before that.
-        let bytes = unsafe {
-            if (self.functions.get_data)(self.handle, name.as_ptr(), &mut data, &mut length) < 0 || data.is_null() {
-                return None;
-            }
-            std::slice::from_raw_parts(data.cast::<u8>(), length)
-        };
-        let value = bytes.get(name.count_bytes() + 1..)?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    }
-
-    /// Waits until there may be more, for so long at most.
-    pub fn wait(&mut self, most: Duration) -> anyhow::Result<()> {
-        // SAFETY: the handle is open.
-        check(unsafe { (self.functions.wait)(self.handle, u64::try_from(most.as_micros()).unwrap_or(u64::MAX)) })
-            .map(drop)
+    async fn read(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        (&mut self.output).take(LONGEST).read_until(b'\n', &mut line).await.context("journalctl")?;
+        ensure!((line.len() as u64) < LONGEST, "a line of the journal has more than {LONGEST} bytes");
+        Ok(Some(line).filter(|line| !line.is_empty()))
     }
 }
 
-impl Drop for Journal {
-    fn drop(&mut self) {
-        // SAFETY: opened once, closed once, and used by nobody after.
-        unsafe { (self.functions.close)(self.handle) }
-    }
+fn parsed(line: &[u8]) -> anyhow::Result<Line> {
+    let entry: Entry = serde_json::from_slice(line).context("journalctl's output is not understood")?;
+    let text = |field: Option<Field>| field.and_then(Field::text);
+    Ok(Line {
+        at_us: entry.at_us.parse().context("journalctl's output has no time")?,
+        by: text(entry.identifier).or_else(|| text(entry.program)).unwrap_or_default(),
+        message: text(entry.message).unwrap_or_default(),
+    })
 }
 
-/// Its functions give a negative error number for a failure.
-fn check(result: c_int) -> anyhow::Result<c_int> {
-    ensure!(result >= 0, "the journal: {}", std::io::Error::from_raw_os_error(-result));
-    Ok(result)
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn fields_are_text_bytes_several_or_nothing() {
+        let read = |fields: &str| {
+            parsed(format!(r#"{{"__REALTIME_TIMESTAMP":"7","_PID":"1",{fields}}}"#).as_bytes())
+                .map(|line| (line.at_us, line.by, line.message))
+                .unwrap()
+        };
+        let is = |by: &str, message: &str| (7, by.to_owned(), message.to_owned());
+        assert_eq!(read(r#""SYSLOG_IDENTIFIER":"a","_COMM":"b","MESSAGE":"hello""#), is("a", "hello"));
+        assert_eq!(read(r#""_COMM":"b","MESSAGE":[104,105,255]"#), is("b", "hi\u{fffd}"));
+        assert_eq!(read(r#""SYSLOG_IDENTIFIER":null,"_COMM":"b","MESSAGE":null"#), is("b", ""));
+        assert_eq!(read(r#""SYSLOG_IDENTIFIER":["a","b"],"MESSAGE":[[104,105],null,"x"]"#), is("a", "hi"));
+        assert!(parsed(b"{\"MESSAGE\":\"no time\"}").is_err() && parsed(b"-- No entries --").is_err());
+    }
+
+    #[test]
+    fn a_query_is_arguments_of_journalctl() {
+        let query =
+            Query { either: ["A=x y".into(), "B=$(z)".into()], since_us: 1_500_000, until_us: Some(7), follow: true };
+        let arguments = query.arguments();
+        let at = arguments.iter().position(|argument| argument.starts_with("--since")).unwrap();
+        let told = ["--since=@1.500000", "--until=@0.000007", "--follow", "--no-tail", "A=x y", "+", "B=$(z)"];
+        assert_eq!(arguments[at..], told);
+    }
 }

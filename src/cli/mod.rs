@@ -6,7 +6,6 @@ mod client;
 mod containers;
 mod document;
 mod generate;
-mod guest;
 mod history;
 mod jobs;
 mod journal;
@@ -69,8 +68,6 @@ enum Command {
     /// The root half, run by systemd for one container at a time.
     #[command(subcommand)]
     Sandbox(sandbox::Command),
-    /// The half inside the container, run by the container's own systemd.
-    Guest(guest::Args),
     /// Try everything that serving jobs needs, and name what is missing.
     Check(check::Args),
     /// Show what would be started now for what is queued now, and why not for the rest. Starts nothing.
@@ -102,7 +99,6 @@ pub fn main() -> ExitCode {
         Command::Stop(args) => operate::stop(args),
         Command::Provision(args) => operate::provision(args),
         Command::Sandbox(command) => sandbox::main(command),
-        Command::Guest(args) => guest::main(args),
         Command::Check(args) => check::main(args),
         Command::Plan(args) => plan::main(args),
         Command::Cleanup(command) => cleanup::main(command),

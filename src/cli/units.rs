@@ -4,6 +4,7 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args as Arguments;
+use contract::guest_settings::PROGRAM;
 use settings::PRIVILEGED_COST;
 
 use super::conclude;
@@ -27,7 +28,7 @@ pub(super) struct Args {
     /// Look at no file but the configuration: for building on another machine.
     #[arg(long = "static")]
     is_static: bool,
-    /// Only print the unit that a container's template needs; `--binary` is its path in the template.
+    /// Only print the guest's unit, for a NixOS system; `--binary` is the path of gha-runner-guest in it.
     #[arg(long)]
     guest_unit: bool,
 }
@@ -38,9 +39,9 @@ pub(super) fn main(args: Args) -> ExitCode {
 
 fn write(args: Args) -> anyhow::Result<()> {
     if args.guest_unit {
-        let binary = args.binary.unwrap_or_else(|| units::guest::PROGRAM.into());
+        let binary = args.binary.unwrap_or_else(|| PROGRAM.into());
         units::check_places(&Places { binary: binary.clone(), settings: args.settings_path })?;
-        print!("{}", units::guest::unit(&binary));
+        print!("{}", sandbox::guest::unit(&binary));
         return Ok(());
     }
     let binary = match args.binary {
@@ -49,13 +50,14 @@ fn write(args: Args) -> anyhow::Result<()> {
     };
     let output = args.output.context("--output is missing")?;
     let settings = settings::load(args.config.as_deref(), |key| env::var(key).ok())?;
+    let places = Places { binary, settings: args.settings_path };
     if !args.is_static {
         units::check_host(&settings)?;
+        units::check_guest(&places)?;
     }
     for class in settings.classes.values().filter(|class| class.privileged) {
         println!("class {} is {PRIVILEGED_COST}", class.name);
     }
-    let places = Places { binary, settings: args.settings_path };
     units::check_places(&places)?;
     for change in units::install(&output, &units::render(&settings, &places)?)? {
         println!("{change}");

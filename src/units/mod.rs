@@ -5,7 +5,6 @@
 
 pub mod container;
 pub mod controller;
-pub mod guest;
 mod install;
 pub mod launcher;
 mod limits;
@@ -22,7 +21,7 @@ use std::{
 
 use anyhow::Context;
 use contract::unit_name;
-use sandbox::{gpu, ids};
+use sandbox::{gpu, guest, ids};
 use settings::{Problem, Problems, Root, Settings, resolved, token_file};
 
 pub use install::install;
@@ -71,7 +70,6 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(sysctl::FILE.into(), sysctl::conf(settings));
     let resolved = resolved::text(settings).context("cannot write the settings")?;
     put("gha-runner-controller/settings.json".into(), resolved);
-    put("gha-runner-controller/gha-runner-guest.service".into(), guest::unit(Path::new(guest::PROGRAM)));
     Ok(files)
 }
 
@@ -129,6 +127,16 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
     }
     problems.dedup();
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// The guest's program lies beside this one on the host.
+pub fn check_guest(places: &Places) -> Result<(), Problems> {
+    let guest = guest::beside(&places.binary);
+    if fs::metadata(&guest).is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    let problem = format!("{} is missing", guest.display());
+    Err(Problems(vec![Problem::new("--binary", problem, "install gha-runner-guest beside gha-runner-controller")]))
 }
 
 /// Paths must mean the same to a unit file as to this program.

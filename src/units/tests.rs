@@ -66,7 +66,6 @@ fn has(text: &str, lines: &[&str]) {
 fn there_is_a_template_and_a_slice_for_each_class() {
     let names: Vec<String> = rendered().into_keys().map(|path| path.display().to_string()).collect();
     for name in [
-        "gha-runner-controller/gha-runner-guest.service",
         "gha-runner-controller/settings.json",
         "sysctl.d/60-gha-runner-controller.conf",
         "sysusers.d/gha-runner-controller.conf",
@@ -121,22 +120,6 @@ fn a_container_unit_keeps_its_promises() {
     let all = unit("gha-runner.slice");
     has(&all, &["CPUQuota=750%", "MemoryMax=17179869184", "MemorySwapMax=0", "TasksMax=20000"]);
     assert!(contract::guest_settings::STOP_PATIENCE < container::STOP_TIMEOUT);
-}
-
-#[test]
-fn an_end_the_guest_chose_is_no_failure_of_its_unit_and_every_other_is() {
-    use contract::event::GuestExit;
-    let unit = guest::unit(Path::new(guest::PROGRAM));
-    let named: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("SuccessExitStatus=")).collect();
-    assert_eq!(named.len(), 1, "{unit}");
-    // Numbers alone: a guest that a signal ended has failed.
-    let named: Vec<i32> = named[0].split(' ').map(|status| status.parse().unwrap()).collect();
-    for status in 1..=255 {
-        assert_eq!(named.contains(&status), GuestExit::from_code(status).is_some(), "{status}");
-    }
-    // The status reaches the host whichever it is.
-    has(&unit, &["SuccessAction=exit-force", "FailureAction=exit-force"]);
-    assert!(!unit.contains("ActionExitStatus="), "{unit}");
 }
 
 #[test]
@@ -300,7 +283,7 @@ fn systemd_is_content_with_the_units() {
         let home = tempfile::tempdir().unwrap();
         // Verifying looks for the program.
         let binary = std::env::current_exe().unwrap();
-        let guest = guest::unit(&binary);
+        let guest = sandbox::guest::unit(&binary);
         let places = Places { binary, ..places() };
         install(home.path(), &render(&example(), &places).unwrap()).unwrap();
         let units = home.path().join("systemd/system");

@@ -274,7 +274,7 @@ let
       says = text: fails (lib.hasInfix text walk) "docs/nixos.md does not say ${text}";
       # Every line of the walk-through, and no other.
       commands = [
-        "cd /etc/nixos && nix --extra-experimental-features 'nix-command flakes' flake init -t ${url}"
+        "cd /etc/nixos && nix --extra-experimental-features 'nix-command flakes' \\\n    flake init -t ${url}"
         "nixos-generate-config --show-hardware-config > hardware-configuration.nix"
         "install -D -m 600 /dev/stdin ${toString cfg.tokenFile}      # paste the token, then Ctrl-D"
         "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"

@@ -72,7 +72,7 @@ fn whatever_step_of_a_boot_fails_it_is_told_the_class_pauses_and_nothing_is_left
         stage.wait_until_clean(MINUTE).unwrap();
         let journal = stage.lab.journal(&unit("small", &ended.name)).unwrap();
         assert!(journal.contains(step.name()), "{}: {journal}", step.name());
-        if step != Step::Address {
+        if *step != Step::Address {
             stage.hub.cancel_job(job).unwrap();
             continue;
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use contract::{ContainerRecord, Ending, GRANT_FILE, Grant, HANDOVER_DIR, RECORD_FILE, VERSION};
-use gha_runner_controller::units;
 use lab::{Errand, Source, Template};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gha-runner-controller");
@@ -60,6 +59,7 @@ const SCRIPT: &str = r#"
 set -ex
 grep -w memory /sys/fs/cgroup/cgroup.controllers
 install -D -m 755 program /usr/local/bin/gha-runner-controller
+install -D -m 755 guest /usr/local/bin/gha-runner-guest
 install -D config.toml /etc/gha-runner-controller/config.toml
 install -m 400 /dev/null /etc/token; echo t > /etc/token
 gha-runner-controller units --config /etc/gha-runner-controller/config.toml --output /etc
@@ -97,14 +97,10 @@ fn the_kernel_keeps_every_limit_and_the_ending_tells_which() {
         println!("skipped: {reason}");
         return;
     }
-    let guest = units::guest::unit(units::guest::PROGRAM.as_ref());
-    let template = Template::new().guest(BINARY).runner(Source::Bytes(JOB.into())).unit(
-        "gha-runner-guest.service",
-        guest,
-        "basic.target",
-    );
+    let template = Template::new().runner(Source::Bytes(JOB.into()));
     let mut files = vec![
         ("program".to_owned(), Source::File(BINARY.into())),
+        ("guest".to_owned(), Source::File(sandbox::guest::beside(BINARY.as_ref()))),
         ("config.toml".to_owned(), Source::Bytes(CONFIG.into())),
     ];
     for (number, class) in
@@ -161,7 +157,7 @@ fn hand_over(number: u8, class: &str) -> [(String, Source); 2] {
         name: name.parse().unwrap(),
         class: class.into(),
         subnet: format!("192.168.{}.0/24", 100 + number).parse().unwrap(),
-        target: "octo-org/hello".into(),
+        scope: "octo-org/hello".into(),
         job_id: None,
         runner_name: format!("machine-{name}"),
         allow_forks: false,

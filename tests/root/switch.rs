@@ -1,5 +1,5 @@
 //! NixOS' own `switch-to-configuration` decides what happens to jobs that run during a switch: here it switches the
-//! lab's host from one configuration to another. Only where it was built; GHA_LAB_SWITCH names it (docs/testing.md).
+//! lab's host from one configuration to another. Only where it was built; GHA_LAB_SWITCH names it (tests/README.md).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{env, fs};

@@ -31,7 +31,7 @@ use axum::{
     routing::get,
 };
 use contract::unit_name;
-use controller::{daemon::Command, event, history::Reader, status::Status};
+use controller::{event, history::Reader, operation::Command, status::Status};
 use kernel::cgroup::Usage;
 use serde::{Deserialize, Serialize};
 use settings::token_file::Token;

@@ -116,7 +116,7 @@ fn disk(registry: &mut Registry, state_dir: &Path) {
 
 fn containers(registry: &mut Registry, status: &Status) {
     // Also those that are zero: a series that comes and goes cannot be compared with its past.
-    let phases = Phase::ALL.into_iter().filter(|phase| !phase.is_end());
+    let phases = Phase::ALL.iter().copied().filter(|phase| !phase.is_end());
     let count = |class: &str, phase| {
         let of =
             status.active_containers.iter().filter(|container| container.class == class && container.phase == phase);

@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use controller::{edges::EdgeError, operation::Denied};
+use controller::{operation::Denied, ports::PortError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -50,8 +50,8 @@ impl From<JsonRejection> for Refused {
     }
 }
 
-impl From<EdgeError> for Refused {
-    fn from(error: EdgeError) -> Self {
+impl From<PortError> for Refused {
+    fn from(error: PortError) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, format!("the history cannot be read: {error}"))
     }
 }

@@ -13,10 +13,9 @@ use axum::{
     routing::{get, post},
 };
 use controller::{
-    daemon::Command,
     event::{Event, What},
-    history::{ClassMemory, Filter, MOST, Summary, Window, summarise},
-    operation::{Denied, Done, Operation, Order},
+    history::{ClassMemory, Filter, MOST, Summary, Window},
+    operation::{Command, Denied, Done, Operation, Order},
     status::{ActiveContainer, Finished, QueuedJob, Status},
 };
 use rmcp::schemars;
@@ -271,16 +270,13 @@ async fn history_summary(
     }
     let until_ms = now_ms();
     let window = Window { since_ms: until_ms.saturating_sub(u64::from(hours) * HOUR_MS), until_ms };
-    let (rows, truncated) = sources.history.rows(window.since_ms).await?;
     let classes: Vec<ClassMemory> = sources
         .status()
         .classes
         .into_iter()
         .map(|class| ClassMemory { name: class.name, labels: class.labels, memory: class.memory })
         .collect();
-    let sum = tokio::task::spawn_blocking(move || summarise(&rows, truncated, window, &classes));
-    let summary = sum.await.map_err(|error| Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    Ok(Json(summary))
+    Ok(Json(sources.history.summarise(window, classes).await?))
 }
 
 /// Takes no new jobs any more, over restarts as well; running jobs go on, idle containers go.

@@ -6,6 +6,7 @@
 //! believed only for its own container, and never more than a hint about the job's result.
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 /// Name of the guest's listening socket in its event directory.
 pub const SOCKET_FILE: &str = "events.sock";
@@ -69,7 +70,7 @@ pub enum What {
     },
 }
 
-/// A job's result in the runner's words (PROTOCOLS E.4).
+/// A job's result in the runner's words (docs/github.md#runner-console-lines).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
@@ -109,7 +110,7 @@ pub enum Trouble {
 }
 
 /// Exit status of the guest, and so of the container. A hint: payload code can forge it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::FromRepr, VariantArray)]
 #[repr(u8)]
 pub enum GuestExit {
     /// The runner ran a job and said it succeeded.
@@ -145,19 +146,7 @@ impl Trouble {
 
 impl GuestExit {
     /// Every value, for tables and reverse look-up.
-    pub const ALL: [Self; 11] = [
-        Self::Succeeded,
-        Self::JobFailed,
-        Self::JobCanceled,
-        Self::NoJob,
-        Self::VersionRefused,
-        Self::RegistrationDeleted,
-        Self::SessionConflict,
-        Self::RunnerFailed,
-        Self::SetupFailed,
-        Self::ForkRefused,
-        Self::NoResult,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The status as a process exit code.
     pub fn code(self) -> u8 {
@@ -178,7 +167,7 @@ impl GuestExit {
 
     /// Back from a container's exit status; `None` for one the guest does not use.
     pub fn from_code(code: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
+        u8::try_from(code).ok().and_then(Self::from_repr)
     }
 }
 

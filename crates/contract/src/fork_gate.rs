@@ -1,8 +1,9 @@
 //! The fork gate: whether a job may run, by what triggered it. Pure.
 //!
 //! Anybody can fork a public repository and open a pull request, and the workflow file, and so every command of the
-//! job, is then the fork's (PROTOCOLS C.5). Such a job is refused unless its target allows forks. What cannot be known
-//! is refused as well, except in a repository known to be private: who can fork that was let in by its owner.
+//! job, is then the fork's (docs/github.md#jobs-of-forks). Such a job is refused unless its target allows forks. What
+//! cannot be known is refused as well, except in a repository known to be private: who can fork that was let in by its
+//! owner.
 //!
 //! The same rule is applied three times: to queued jobs ([`admit`]), to the assignments of a scale set
 //! ([`admit_assignment`]) and, since a forge binds no job to a runner, inside the container just before the first
@@ -94,7 +95,7 @@ pub fn admit(
     }
 }
 
-/// Whether a job that a scale set's message assigned may run (PROTOCOLS D.6).
+/// Whether a job that a scale set's message assigned may run (docs/github.md#messages-and-statistics).
 ///
 /// The message names the event and no more that helps: `jobWorkflowRef` is the workflow that holds the job, which for a
 /// reusable workflow is another repository's, and ends in `@refs/pull/N/merge` for a branch of the repository and for a

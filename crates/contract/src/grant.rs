@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Grant {
-    /// GitHub's JIT configuration as `generate-jitconfig` returned it (PROTOCOLS B.2, E.3): base64 of a JSON object
-    /// from file name to base64 file content.
+    /// GitHub's JIT configuration as `generate-jitconfig` returned it (docs/github.md#contents-of-a-jit-configuration):
+    /// base64 of a JSON object from file name to base64 file content.
     GithubJit {
         /// The `encoded_jit_config` field, unchanged.
         encoded_jit_config: String,

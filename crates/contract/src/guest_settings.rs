@@ -16,14 +16,16 @@ pub const GRANT_CREDENTIAL: &str = "gha-runner.grant";
 /// Name of the credential with the [`GuestSettings`].
 pub const SETTINGS_CREDENTIAL: &str = "gha-runner.guest";
 /// Where the event directory is mounted in the container: directly in `/run`, which the container can write although
-/// the mount point itself is made by the host's root (NSPAWN 1.2).
+/// the mount point itself is made by the host's root (docs/nspawn.md#mount-points).
 pub const EVENTS_MOUNT: &str = "/run/gha-runner-events";
 
+/// The guest's program in a container that boots a tree.
+pub const PROGRAM: &str = "/usr/lib/gha-runner-guest";
 /// How long the runner may take to stop in good order: it cancels the job, uploads its log and ends its session
-/// (PROTOCOLS E.6). The unit's own limit is longer.
+/// (docs/github.md#stopping-a-runner). The unit's own limit is longer.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Decided by the host. The guest of a template may be older or newer than the host's program, so fields it does not
+/// Decided by the host. The guest of a NixOS system may be older or newer than the host's program, so fields it does not
 /// know are ignored, and new ones must be optional.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestSettings {
@@ -64,7 +66,7 @@ pub struct DockerSettings {
 
 impl GuestSettings {
     /// The directory the runner keeps its files in: the parent of the program's `bin/`, unless the unit of the
-    /// template sets `RUNNER_ROOT` (PROTOCOLS E.8: distributions keep the program in a read-only place).
+    /// template sets `RUNNER_ROOT` (docs/github.md#runner-in-nixpkgs).
     pub fn runner_root(&self, variable: Option<PathBuf>) -> PathBuf {
         let beside = || self.runner.parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned();
         variable.unwrap_or_else(beside)

@@ -17,7 +17,8 @@ pub const RECORD_FILE: &str = "container.json";
 pub const GRANT_FILE: &str = "grant.json";
 /// Largest record the sandbox reads, in bytes.
 pub const RECORD_LIMIT: u64 = 16 * 1024;
-/// Largest grant the sandbox reads, in bytes. A GitHub JIT configuration is about 4 KiB (PROTOCOLS E.3).
+/// Largest grant the sandbox reads, in bytes. A GitHub JIT configuration is about 4 KiB
+/// (docs/github.md#contents-of-a-jit-configuration).
 pub const GRANT_LIMIT: u64 = 128 * 1024;
 /// The only version of both files there is.
 pub const VERSION: u32 = 1;
@@ -34,8 +35,11 @@ pub struct ContainerRecord {
     pub class: String,
     /// The container's subnet: must be one of the pool's, and free.
     pub subnet: Ipv4Network,
-    /// `owner/repository` the runner is registered with; shown, never acted on.
-    pub target: String,
+    /// Where the runner is registered: `owner/repository`, an organisation or an enterprise. The sandbox authorises by it:
+    /// a target of its own settings must serve this scope with this class; and what outlives the container is kept under
+    /// its name (docs/security.md#the-hand-over). An earlier version wrote it as `target`.
+    #[serde(alias = "target")]
+    pub scope: String,
     /// The job whose arrival asked for this container; a hint only, the forge may give the runner another.
     pub job_id: Option<u64>,
     /// The runner's name at the forge; shown, never acted on.
@@ -47,4 +51,21 @@ pub struct ContainerRecord {
     /// The runner is a scale set's, when so; for a controller that lost its own record. Shown, never acted on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_record_that_an_earlier_version_wrote_is_read_and_no_field_is_given_twice() {
+        let written = r#"{"version":1,"name":"j1234567","class":"medium","subnet":"192.168.100.0/24",
+            "target":"octo-org/hello","job_id":null,"runner_name":"host-j1234567"}"#;
+        let record: ContainerRecord = serde_json::from_str(written).unwrap();
+        assert_eq!(record.scope, "octo-org/hello");
+        assert!(serde_json::to_string(&record).unwrap().contains(r#""scope":"octo-org/hello""#));
+        let twice = written.replace(r#""target""#, r#""scope":"o/r","target""#);
+        assert!(serde_json::from_str::<ContainerRecord>(&twice).is_err());
+    }
 }

@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
     schemars::JsonSchema,
 )]
 #[schemars(crate = "rmcp::schemars")]
+#[derive(strum::IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Cause {
     /// Its job succeeded.
     Succeeded,
@@ -82,26 +84,14 @@ impl Cause {
         matches!(self, Self::BootFailed | Self::RunnerRefused | Self::RunnerFailed)
     }
 
+    /// The host knows better than the forge, which only says that the job failed.
+    pub fn outranks_the_forge(self) -> bool {
+        matches!(self, Self::TimedOut | Self::OutOfMemory | Self::BootFailed)
+    }
+
     /// As documents, the database and metrics have it: `out-of-memory`.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::JobFailed => "job-failed",
-            Self::JobCancelled => "job-cancelled",
-            Self::ForkRefused => "fork-refused",
-            Self::CancelledBeforePickup => "cancelled-before-pickup",
-            Self::TakenByAnotherRunner => "taken-by-another-runner",
-            Self::IdleTooLong => "idle-too-long",
-            Self::TimedOut => "timed-out",
-            Self::OutOfMemory => "out-of-memory",
-            Self::BootFailed => "boot-failed",
-            Self::RegistrationRefused => "registration-refused",
-            Self::RunnerRefused => "runner-refused",
-            Self::RunnerFailed => "runner-failed",
-            Self::StoppedByOperator => "stopped-by-operator",
-            Self::HostRebooted => "host-rebooted",
-            Self::Unknown => "unknown",
-        }
+        self.into()
     }
 }
 
@@ -128,6 +118,8 @@ pub struct Evidence<'a> {
     pub unheard: bool,
     /// What the guest said of the job's result.
     pub result: Option<JobResult>,
+    /// The guest said that the job ended.
+    pub job_ended: bool,
     /// The last trouble the guest reported.
     pub trouble: Option<Trouble>,
 }
@@ -141,6 +133,41 @@ impl Evidence<'_> {
     /// The guest says that it let nothing of the job run.
     fn refused_inside(&self) -> bool {
         self.trouble == Some(Trouble::ForkRefused) || self.guest_exit() == Some(GuestExit::ForkRefused)
+    }
+}
+
+/// What the forge says of jobs, once a container has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word<'a> {
+    /// Its runner had a job, which ended like this; None if the forge does not say how.
+    Had(Option<&'a str>),
+    /// The job it was booted for went to another runner.
+    Taken,
+    /// The job it was booted for was cancelled before any runner took it.
+    Cancelled,
+    /// Nothing of use.
+    Nothing,
+}
+
+/// The cause for good, from the one found when the container ended and what the forge says since.
+pub fn certain(before: Cause, word: Word<'_>, evidence: &Evidence<'_>) -> Cause {
+    let certain = match word {
+        Word::Had(conclusion) if !before.outranks_the_forge() => {
+            let evidence = evidence.clone();
+            cause(&Evidence { decided: None, ending: None, had_job: true, conclusion, unheard: false, ..evidence })
+        }
+        // It never had a job: what became of the one it was booted for?
+        Word::Taken if before == Cause::IdleTooLong && !evidence.had_job => Cause::TakenByAnotherRunner,
+        Word::Cancelled if before == Cause::IdleTooLong && !evidence.had_job => Cause::CancelledBeforePickup,
+        _ => before,
+    };
+    match certain {
+        Cause::Unknown => before,
+        // The forge calls a job failed whose host went away under it.
+        Cause::JobFailed if before == Cause::HostRebooted && !evidence.job_ended => before,
+        // Nor does the forge know why the container would not run it.
+        Cause::JobFailed if before == Cause::ForkRefused => before,
+        certain => certain,
     }
 }
 
@@ -363,5 +390,30 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(cause(&evidence), Cause::JobFailed);
+    }
+
+    #[test]
+    fn the_forges_word_makes_a_cause_certain_unless_the_host_knows_better() {
+        let idle = Evidence::default();
+        let rebooted = Evidence { had_job: true, ..Evidence::default() };
+        let ended = Evidence { had_job: true, job_ended: true, ..Evidence::default() };
+        let failed = Word::Had(Some("failure"));
+        for (before, word, evidence, expected) in [
+            (Cause::Unknown, failed, &idle, Cause::JobFailed),
+            (Cause::RunnerFailed, Word::Had(Some("success")), &idle, Cause::Succeeded),
+            (Cause::RunnerFailed, Word::Had(None), &idle, Cause::RunnerFailed),
+            (Cause::TimedOut, failed, &ended, Cause::TimedOut),
+            (Cause::OutOfMemory, Word::Had(Some("success")), &ended, Cause::OutOfMemory),
+            (Cause::ForkRefused, failed, &ended, Cause::ForkRefused),
+            (Cause::HostRebooted, failed, &rebooted, Cause::HostRebooted),
+            (Cause::HostRebooted, failed, &ended, Cause::JobFailed),
+            (Cause::IdleTooLong, Word::Taken, &idle, Cause::TakenByAnotherRunner),
+            (Cause::IdleTooLong, Word::Cancelled, &idle, Cause::CancelledBeforePickup),
+            (Cause::IdleTooLong, Word::Nothing, &idle, Cause::IdleTooLong),
+            (Cause::IdleTooLong, Word::Taken, &ended, Cause::IdleTooLong),
+            (Cause::BootFailed, Word::Taken, &idle, Cause::BootFailed),
+        ] {
+            assert_eq!(certain(before, word, evidence), expected, "{before} {word:?}");
+        }
     }
 }

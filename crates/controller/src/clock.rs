@@ -1,8 +1,11 @@
 //! The machine's clocks.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::edges::Clock;
+use super::{
+    ports::Clock,
+    time::{Mono, Wall},
+};
 
 /// The machine's clocks, the monotonic one since this was made.
 #[derive(Debug, Clone, Copy)]
@@ -18,11 +21,11 @@ impl RealClock {
 }
 
 impl Clock for RealClock {
-    fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+    fn monotonic(&self) -> Mono {
+        Mono::after_start(self.start.elapsed())
     }
 
-    fn wall(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    fn wall(&self) -> Wall {
+        Wall::from_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 }

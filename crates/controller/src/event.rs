@@ -21,8 +21,9 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema, strum::IntoStaticStr)]
 #[serde(tag = "event", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum What {
     /// A container appeared, or is in another phase.
     Container {
@@ -65,14 +66,7 @@ pub enum What {
 impl What {
     /// Its name, as documents have it.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Container { .. } => "container",
-            Self::Ended { .. } => "ended",
-            Self::Queued { .. } => "queued",
-            Self::Unqueued { .. } => "unqueued",
-            Self::Health { .. } => "health",
-            Self::Intake { .. } => "intake",
-        }
+        self.into()
     }
 }
 

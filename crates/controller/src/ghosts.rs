@@ -1,11 +1,11 @@
 //! Finding ghosts by hand: registrations of this host that no container claims.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use forge::{Forge, ForgeError, Runner, selection::serves};
 use settings::{Settings, Target};
 
-use super::{edges::EdgeError, record::Record, runner_name::ghosts};
+use super::{ports::PortError, record::Record, runner_name::ghosts, time::Wall};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -19,14 +19,14 @@ pub struct Found {
 }
 
 /// Looks through every scope of every target. `records` are read after a scope was listed: a registration is only
-/// made once its record is written, so that one made meanwhile is claimed. `now` since the Unix epoch.
+/// made once its record is written, so that one made meanwhile is claimed.
 pub async fn find(
     forge: &impl Forge,
     settings: &Settings,
     host: &str,
-    records: impl Fn() -> Result<Vec<Record>, EdgeError>,
-    now: Duration,
-) -> Result<Found, EdgeError> {
+    records: impl Fn() -> Result<Vec<Record>, PortError>,
+    now: Wall,
+) -> Result<Found, PortError> {
     let mut found = Found::default();
     let mut seen = BTreeSet::new();
     for target in &settings.targets {
@@ -55,10 +55,14 @@ pub async fn find(
 }
 
 /// Where the runners of a target are registered now.
-async fn scopes(forge: &impl Forge, target: &Target, now: Duration) -> Result<Vec<String>, ForgeError> {
+async fn scopes(forge: &impl Forge, target: &Target, now: Wall) -> Result<Vec<String>, ForgeError> {
     if !target.registers_with_repositories() || target.name.contains('/') {
         return Ok(vec![target.name.clone()]);
     }
     let listed = forge.discover(&target.name).await?;
-    Ok(listed.into_iter().filter(|repository| serves(target, repository, now)).map(|found| found.name).collect())
+    Ok(listed
+        .into_iter()
+        .filter(|repository| serves(target, repository, now.since_epoch()))
+        .map(|found| found.name)
+        .collect())
 }

@@ -18,7 +18,7 @@ use contract::{
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::{io::AsyncReadExt, net::UnixStream, time::sleep};
 
-use super::edges::{Feed, Guests};
+use super::ports::{Feed, Guests};
 
 /// Pause between tries to connect while a container boots.
 const RETRY: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::edges::EdgeError;
+use super::ports::PortError;
 
 /// Longest wait for an answer: the launcher's own for systemd, and time for it to start.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -17,15 +17,15 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const RECONNECT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(100));
 
 /// Has the launcher do it.
-pub async fn send(order: &Order) -> Result<(), EdgeError> {
+pub async fn send(order: &Order) -> Result<(), PortError> {
     let answer = match timeout(TIMEOUT, converse(Path::new(LAUNCHER_SOCKET), order)).await {
-        Ok(answer) => answer.map_err(|error| EdgeError(format!("launcher: {LAUNCHER_SOCKET}: {error}")))?,
-        Err(_) => return Err(EdgeError(format!("launcher: no answer within {} s", TIMEOUT.as_secs()))),
+        Ok(answer) => answer.map_err(|error| PortError(format!("launcher: {LAUNCHER_SOCKET}: {error}")))?,
+        Err(_) => return Err(PortError(format!("launcher: no answer within {} s", TIMEOUT.as_secs()))),
     };
     match answer {
         Answer::Done => Ok(()),
-        Answer::Refused { reason } => Err(EdgeError(format!("launcher: refused: {reason}"))),
-        Answer::Failed { reason } => Err(EdgeError(format!("launcher: {reason}"))),
+        Answer::Refused { reason } => Err(PortError(format!("launcher: refused: {reason}"))),
+        Answer::Failed { reason } => Err(PortError(format!("launcher: {reason}"))),
     }
 }
 

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::{
     drains::Drains,
-    edges::{EdgeError, Records},
+    ports::{PortError, Records},
     record::Record,
 };
 
@@ -49,7 +49,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Files in `state_dir` and in their places under `/run`. Makes the directories it may write.
-    pub fn open(state_dir: &Path) -> Result<Self, EdgeError> {
+    pub fn open(state_dir: &Path) -> Result<Self, PortError> {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|error| failed("/proc/sys/kernel/random/boot_id", &error))?;
         // A directory in /run that a reboot empties also tells containers' lives apart where the boot id does not
@@ -59,7 +59,7 @@ impl Ledger {
     }
 
     /// Files in directories of the caller's choice.
-    pub fn at(state_dir: &Path, handover: &Path, endings: &Path, boot_id: String) -> Result<Self, EdgeError> {
+    pub fn at(state_dir: &Path, handover: &Path, endings: &Path, boot_id: String) -> Result<Self, PortError> {
         let records = state_dir.join("containers");
         let sets = state_dir.join("sets");
         for dir in [records.as_path(), sets.as_path(), handover] {
@@ -81,7 +81,7 @@ impl Ledger {
 
 /// The records in `state_dir`, read without changing anything; those that cannot be read are left out. No directory =
 /// none.
-pub fn records_in(state_dir: &Path) -> Result<Vec<Record>, EdgeError> {
+pub fn records_in(state_dir: &Path) -> Result<Vec<Record>, PortError> {
     let dir = state_dir.join("containers");
     match dir.try_exists() {
         Ok(false) => Ok(Vec::new()),
@@ -91,11 +91,11 @@ pub fn records_in(state_dir: &Path) -> Result<Vec<Record>, EdgeError> {
 }
 
 /// What the operator told to take no new jobs, read without changing anything.
-pub fn drains_in(state_dir: &Path) -> Result<Drains, EdgeError> {
+pub fn drains_in(state_dir: &Path) -> Result<Drains, PortError> {
     read_drains(&state_dir.join(DRAINS))
 }
 
-fn read_drains(path: &Path) -> Result<Drains, EdgeError> {
+fn read_drains(path: &Path) -> Result<Drains, PortError> {
     match path.try_exists() {
         Ok(false) => Ok(Drains::default()),
         _ => read_json(path),
@@ -103,7 +103,7 @@ fn read_drains(path: &Path) -> Result<Drains, EdgeError> {
 }
 
 /// A token made once for each life of `/run`.
-fn life_of_run(handover: &Path) -> Result<String, EdgeError> {
+fn life_of_run(handover: &Path) -> Result<String, PortError> {
     let path = handover.parent().unwrap_or(handover).join("life");
     match read_text(&path) {
         Ok(life) if !life.trim().is_empty() => Ok(life.trim().to_owned()),
@@ -119,7 +119,7 @@ fn life_of_run(handover: &Path) -> Result<String, EdgeError> {
 }
 
 impl Records for Ledger {
-    fn load(&self) -> Result<Vec<Record>, EdgeError> {
+    fn load(&self) -> Result<Vec<Record>, PortError> {
         let mut records: Vec<Record> = Vec::new();
         for path in json_files(&self.records)? {
             match read_json::<Record>(&path) {
@@ -137,19 +137,19 @@ impl Records for Ledger {
         Ok(records)
     }
 
-    fn put(&self, record: &Record) -> Result<(), EdgeError> {
+    fn put(&self, record: &Record) -> Result<(), PortError> {
         let path = self.record_path(&record.name);
-        let text = serde_json::to_vec(record).map_err(|error| EdgeError(error.to_string()))?;
+        let text = serde_json::to_vec(record).map_err(|error| PortError(error.to_string()))?;
         // The first write must survive a power cut, since a registration follows it; the later ones only say more.
         let durable = record.runner_id.is_none();
         write_whole(&path, &text, durable).map_err(|error| failed(&path, &error))
     }
 
-    fn remove(&self, name: &ContainerName) -> Result<(), EdgeError> {
+    fn remove(&self, name: &ContainerName) -> Result<(), PortError> {
         remove_file(&self.record_path(name))
     }
 
-    fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), EdgeError> {
+    fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), PortError> {
         let dir = self.handover.join(record.name.as_str());
         self.take_back(&record.name)?;
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| failed(&dir, &error))?;
@@ -157,7 +157,7 @@ impl Records for Ledger {
         put_json(&dir.join(RECORD_FILE), record)
     }
 
-    fn take_back(&self, name: &ContainerName) -> Result<(), EdgeError> {
+    fn take_back(&self, name: &ContainerName) -> Result<(), PortError> {
         let dir = self.handover.join(name.as_str());
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&dir, &error)),
@@ -165,7 +165,7 @@ impl Records for Ledger {
         }
     }
 
-    fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError> {
+    fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let entries = fs::read_dir(&self.handover).map_err(|error| failed(&self.handover, &error))?;
         let mut found = Vec::new();
         for entry in entries.flatten() {
@@ -181,7 +181,7 @@ impl Records for Ledger {
         Ok(found)
     }
 
-    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError> {
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, PortError> {
         let mut found = Vec::new();
         for path in json_files(&self.sets)? {
             let read = File::open(&path).map_err(|error| error.to_string()).and_then(|file| {
@@ -202,23 +202,23 @@ impl Records for Ledger {
         Ok(found)
     }
 
-    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), EdgeError> {
+    fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), PortError> {
         let path = self.set_path(key);
         let file = SetFile { set: key.clone(), assignments: assignments.clone() };
-        let text = serde_json::to_vec(&file).map_err(|error| EdgeError(error.to_string()))?;
+        let text = serde_json::to_vec(&file).map_err(|error| PortError(error.to_string()))?;
         write_whole(&path, &text, true).map_err(|error| failed(&path, &error))
     }
 
-    fn remove_set(&self, key: &SetKey) -> Result<(), EdgeError> {
+    fn remove_set(&self, key: &SetKey) -> Result<(), PortError> {
         remove_file(&self.set_path(key))
     }
 
-    fn load_drains(&self) -> Result<Drains, EdgeError> {
+    fn load_drains(&self) -> Result<Drains, PortError> {
         read_drains(&self.drains)
     }
 
-    fn put_drains(&self, drains: &Drains) -> Result<(), EdgeError> {
-        let text = serde_json::to_vec(drains).map_err(|error| EdgeError(error.to_string()))?;
+    fn put_drains(&self, drains: &Drains) -> Result<(), PortError> {
+        let text = serde_json::to_vec(drains).map_err(|error| PortError(error.to_string()))?;
         write_whole(&self.drains, &text, true).map_err(|error| failed(&self.drains, &error))
     }
 
@@ -241,11 +241,11 @@ impl Records for Ledger {
     }
 }
 
-fn failed(path: impl AsRef<Path>, error: &dyn std::fmt::Display) -> EdgeError {
-    EdgeError(format!("{}: {error}", path.as_ref().display()))
+fn failed(path: impl AsRef<Path>, error: &dyn std::fmt::Display) -> PortError {
+    PortError(format!("{}: {error}", path.as_ref().display()))
 }
 
-fn json_files(dir: &Path) -> Result<Vec<PathBuf>, EdgeError> {
+fn json_files(dir: &Path) -> Result<Vec<PathBuf>, PortError> {
     let entries = fs::read_dir(dir).map_err(|error| failed(dir, &error))?;
     let mut paths: Vec<PathBuf> = entries
         .flatten()
@@ -262,20 +262,20 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, EdgeError> {
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PortError> {
     let text = read_text(path).map_err(|error| failed(path, &error))?;
     serde_json::from_str(&text).map_err(|error| failed(path, &error))
 }
 
-fn put_json<T: Serialize>(path: &Path, value: &T) -> Result<(), EdgeError> {
-    let text = serde_json::to_vec(value).map_err(|error| EdgeError(error.to_string()))?;
+fn put_json<T: Serialize>(path: &Path, value: &T) -> Result<(), PortError> {
+    let text = serde_json::to_vec(value).map_err(|error| PortError(error.to_string()))?;
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| failed(path, &error))?;
     file.write_all(&text).map_err(|error| failed(path, &error))
 }
 
 /// Nothing there is no error.
-fn remove_file(path: &Path) -> Result<(), EdgeError> {
+fn remove_file(path: &Path) -> Result<(), PortError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
         _ => Ok(()),
@@ -411,7 +411,7 @@ mod tests {
             name: "j0000001".parse().unwrap(),
             class: "default".into(),
             subnet: "10.0.0.0/24".parse().unwrap(),
-            target: "o/r".into(),
+            scope: "o/r".into(),
             job_id: None,
             runner_name: "h".into(),
             allow_forks: false,

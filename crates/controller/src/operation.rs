@@ -4,7 +4,21 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-/// What is asked for.
+/// What the loop is asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Take no new jobs, finish what is being started, return. Containers go on.
+    Shutdown,
+    /// Something may have happened in a repository (`owner/repository`): look at it now. A hint, and no more.
+    LookAgain {
+        /// As the forge writes it. One that is not served is ignored.
+        repository: String,
+    },
+    /// Do what an operator asks for.
+    Operate(Order),
+}
+
+/// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Take no new jobs, until told otherwise, over restarts as well. Running jobs go on; idle containers go.

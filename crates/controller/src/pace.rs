@@ -16,7 +16,7 @@ const STEP: Duration = Duration::from_secs(300);
 const QUIET_STRETCH: f64 = 4.0;
 /// Part of an allowance that looks may use; the rest is for registrations, discovery and what is looked up by name.
 const FOR_LOOKS: f64 = 0.75;
-/// GitHub's secondary limit: points a minute, of which a GET costs one (PROTOCOLS A.8).
+/// GitHub's secondary limit: points a minute, of which a GET costs one (docs/github.md#rate-limits).
 const POINTS_PER_MINUTE: f64 = 900.0;
 
 /// Time between two looks at a repository.

@@ -5,13 +5,13 @@
 //! ```
 //! Forward only, skipping allowed (a signal may be missed, a controller may have been away); every phase may end.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Phase {
     /// Recorded; registration and unit are being asked for.
     Requested,
@@ -45,17 +45,7 @@ pub struct BadTransition {
 
 impl Phase {
     /// All phases in order.
-    pub const ALL: [Self; 9] = [
-        Self::Requested,
-        Self::Preparing,
-        Self::Booting,
-        Self::Registering,
-        Self::Idle,
-        Self::Running,
-        Self::Finishing,
-        Self::Gone,
-        Self::Failed,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// No way leads out.
     pub fn is_end(self) -> bool {
@@ -68,33 +58,24 @@ impl Phase {
     }
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Requested => "requested",
-            Self::Preparing => "preparing",
-            Self::Booting => "booting",
-            Self::Registering => "registering",
-            Self::Idle => "idle",
-            Self::Running => "running",
-            Self::Finishing => "finishing",
-            Self::Gone => "gone",
-            Self::Failed => "failed",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_life_only_goes_forward_and_an_end_is_an_end() {
-        for from in Phase::ALL {
-            for to in Phase::ALL {
+        for &from in Phase::ALL {
+            for &to in Phase::ALL {
                 let allowed = !from.is_end() && (to as u8) > (from as u8);
                 assert_eq!(from.to(to).is_ok(), allowed, "{from} to {to}");
             }
+        }
+    }
+
+    #[test]
+    fn documents_and_words_agree() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).ok(), Some(phase.to_string().into()));
         }
     }
 }

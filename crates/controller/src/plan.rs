@@ -2,7 +2,8 @@
 //!
 //! A forge does not bind a runner to a job: another job with matching labels may take it. So demand and supply are
 //! *counted*, for each class and scope; the job a container is booted for is only the reason it exists
-//! (PROTOCOLS C.3). Where a scale set serves a class in a scope, the forge counts the demand itself (PROTOCOLS D.6).
+//! (docs/github.md#counting-demand). Where a scale set serves a class in a scope, the forge counts the demand itself
+//! (docs/github.md#messages-and-statistics).
 
 mod room;
 mod snapshot;
@@ -18,6 +19,7 @@ use self::room::{Demand, Room};
 pub use self::snapshot::{
     Blocked, ClassView, ContainerView, JobView, Pickup, ScopeView, SetView, Snapshot, TargetView, Use,
 };
+use crate::time::Mono;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,14 @@ pub struct Plan {
     /// The most jobs of each scale set, by class and scope, that could be run at once: what is there for it and what
     /// could still be booted.
     pub capacity: BTreeMap<(String, String), usize>,
+}
+
+impl Plan {
+    /// Repositories with jobs that no scale set was assigned, though one serves them.
+    pub fn not_admitted(&self) -> impl Iterator<Item = String> {
+        let left_out = self.waiting.iter().filter(|(_, why)| **why == Waiting::NotAdmitted);
+        left_out.map(|((repository, _), _)| repository.clone())
+    }
 }
 
 /// The class that serves a job with `labels` in `scope`: the first of `classes` (smallest first) that has them all.
@@ -212,7 +222,7 @@ impl<'a> Planning<'a> {
         }
         // It has to be seen queued after that time, not only before.
         let since = set.room_since.map(|since| since.max(job.first_seen));
-        since.is_none_or(|since| job.looked_at.saturating_sub(since) < UNASSIGNED)
+        since.is_none_or(|since| job.looked_at - since < UNASSIGNED)
     }
 
     fn take_spare(&mut self, key: Key<'a>) -> bool {
@@ -304,7 +314,7 @@ impl<'a> Planning<'a> {
     }
 
     /// Idle containers looked at since they are, for at least `grace`, the longest idle first.
-    fn idle(&self, grace: Duration) -> Vec<(Duration, &'a ContainerView)> {
+    fn idle(&self, grace: Duration) -> Vec<(Mono, &'a ContainerView)> {
         let mut idle: Vec<_> = self
             .snapshot
             .containers
@@ -323,7 +333,7 @@ impl<'a> Planning<'a> {
                 };
                 // Of a scope that is served no more nothing will be heard.
                 let current = scope.is_none() || heard.is_some_and(|heard| heard >= *since);
-                current && self.snapshot.now.saturating_sub(*since) >= grace
+                current && self.snapshot.now - *since >= grace
             })
             .collect();
         idle.sort_by_key(|(since, container)| (*since, &container.name));
@@ -357,7 +367,7 @@ impl<'a> Planning<'a> {
             let key = container.key();
             let class = self.snapshot.classes.iter().find(|class| class.name == key.0);
             let drained = class.is_some_and(|class| class.drained);
-            if !drained && self.snapshot.now.saturating_sub(since) < self.snapshot.idle_grace {
+            if !drained && self.snapshot.now - since < self.snapshot.idle_grace {
                 continue;
             }
             // A runner registered by itself is of no use to a scale set that took over, nor the other way round.
@@ -422,11 +432,11 @@ impl<'a> Planning<'a> {
 }
 
 /// Jobs taken, each of which may be one that a listing begun before still shows as queued.
-struct Pickups<'a>(BTreeMap<(&'a str, &'a str), Vec<Duration>>);
+struct Pickups<'a>(BTreeMap<(&'a str, &'a str), Vec<Mono>>);
 
 impl<'a> Pickups<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
-        let mut all: BTreeMap<_, Vec<Duration>> = BTreeMap::new();
+        let mut all: BTreeMap<_, Vec<Mono>> = BTreeMap::new();
         for pickup in &snapshot.pickups {
             all.entry((pickup.class.as_str(), pickup.scope.as_str())).or_default().push(pickup.at);
         }
@@ -435,7 +445,7 @@ impl<'a> Pickups<'a> {
     }
 
     /// Uses up the earliest pickup that the look at `looked_at` cannot have shown, if there is one.
-    fn cover(&mut self, key: (&'a str, &'a str), looked_at: Duration) -> bool {
+    fn cover(&mut self, key: (&'a str, &'a str), looked_at: Mono) -> bool {
         let Some(times) = self.0.get_mut(&key) else { return false };
         let found = times.iter().position(|at| *at >= looked_at);
         found.map(|index| times.remove(index)).is_some()

@@ -15,8 +15,8 @@ use super::{
     clock::RealClock,
     daemon::Daemon,
     drains::Drains,
-    edges::{EdgeError, Feed, Guests, History, Records, Systemd, Unit, World},
-    plan::Action,
+    plan::{Action, Plan, plan},
+    ports::{Feed, Guests, History, PortError, Records, Systemd, Unit, World},
     record::Record,
     status::{Finished, QueuedJob, Status},
 };
@@ -62,7 +62,7 @@ pub async fn rehearse<F: Forge>(
     let world = Stage { clock: RealClock::start(), forge, records: Kept { records, drains } };
     let (_commands, inbox) = mpsc::channel(1);
     let (outbox, _status) = watch::channel(Status::default());
-    let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).rehearse(patience).await;
+    let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).decide_once(patience).await;
     let mut active = BTreeMap::new();
     for container in &status.active_containers {
         *active.entry(container.class.clone()).or_default() += 1;
@@ -72,6 +72,34 @@ pub async fn rehearse<F: Forge>(
         Action::Retire(_) => None,
     });
     Rehearsal { boots: boots.collect(), queue: status.queue, problems: status.problems, active }
+}
+
+impl<W: World> Daemon<'_, W> {
+    /// Discovers and looks at every repository once, for at most `patience`, and returns what would be done now, and how
+    /// things would then be told. Nothing is booted, retired, registered or written.
+    async fn decide_once(mut self, patience: Duration) -> (Plan, Status) {
+        let deadline = self.now().mono + patience;
+        self.parts.fleet.read_records(self.now());
+        while self.parts.intake.is_curious() && self.now().mono < deadline {
+            let now = self.now();
+            self.parts.intake.discover_if_due(now);
+            self.parts.intake.look_if_due(now);
+            self.parts.intake.ask_groups_if_due(now);
+            let wake = tokio::time::sleep(self.until_next().min(deadline - now.mono));
+            tokio::select! {
+                Some(outcome) = self.effects.next() => self.apply(outcome),
+                () = wake => {}
+            }
+        }
+        let now = self.now();
+        let decided = plan(&self.parts.snapshot(false, now));
+        let mut status = self.health.status(&self.parts, &decided, false, now);
+        let unseen = self.parts.intake.unseen();
+        if unseen > 0 && now.mono >= deadline {
+            status.problems.push(format!("{unseen} repositories were not looked at within {} s", patience.as_secs()));
+        }
+        (decided, status)
+    }
 }
 
 struct Stage<F> {
@@ -133,47 +161,47 @@ struct Kept {
 }
 
 impl Records for Kept {
-    fn load(&self) -> Result<Vec<Record>, EdgeError> {
+    fn load(&self) -> Result<Vec<Record>, PortError> {
         Ok(self.records.clone())
     }
 
-    fn put(&self, _: &Record) -> Result<(), EdgeError> {
+    fn put(&self, _: &Record) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn remove(&self, _: &ContainerName) -> Result<(), EdgeError> {
+    fn remove(&self, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn hand_over(&self, _: &ContainerRecord, _: &Grant) -> Result<(), EdgeError> {
+    fn hand_over(&self, _: &ContainerRecord, _: &Grant) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn take_back(&self, _: &ContainerName) -> Result<(), EdgeError> {
+    fn take_back(&self, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn handed_over(&self) -> Result<Vec<ContainerRecord>, EdgeError> {
+    fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError> {
         Ok(Vec::new())
     }
 
-    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, EdgeError> {
+    fn load_sets(&self) -> Result<Vec<(SetKey, Assignments)>, PortError> {
         Ok(Vec::new())
     }
 
-    fn put_set(&self, _: &SetKey, _: &Assignments) -> Result<(), EdgeError> {
+    fn put_set(&self, _: &SetKey, _: &Assignments) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn remove_set(&self, _: &SetKey) -> Result<(), EdgeError> {
+    fn remove_set(&self, _: &SetKey) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    fn load_drains(&self) -> Result<Drains, EdgeError> {
+    fn load_drains(&self) -> Result<Drains, PortError> {
         Ok(self.drains.clone())
     }
 
-    fn put_drains(&self, _: &Drains) -> Result<(), EdgeError> {
+    fn put_drains(&self, _: &Drains) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
@@ -187,7 +215,7 @@ impl Records for Kept {
 }
 
 impl History for Nothing {
-    async fn keep(&self, _: Arc<Finished>) -> Result<(), EdgeError> {
+    async fn keep(&self, _: Arc<Finished>) -> Result<(), PortError> {
         Err(rehearsed())
     }
 }
@@ -195,8 +223,8 @@ impl History for Nothing {
 /// No systemd, no guest, no scale set.
 struct Nothing;
 
-fn rehearsed() -> EdgeError {
-    EdgeError("this is a rehearsal".to_owned())
+fn rehearsed() -> PortError {
+    PortError("this is a rehearsal".to_owned())
 }
 
 fn not_asked() -> ForgeError {
@@ -204,15 +232,15 @@ fn not_asked() -> ForgeError {
 }
 
 impl Systemd for Nothing {
-    async fn start(&self, _: &str, _: &ContainerName) -> Result<(), EdgeError> {
+    async fn start(&self, _: &str, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    async fn stop(&self, _: &str, _: &ContainerName) -> Result<(), EdgeError> {
+    async fn stop(&self, _: &str, _: &ContainerName) -> Result<(), PortError> {
         Err(rehearsed())
     }
 
-    async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
+    async fn list(&self) -> Result<Vec<Unit>, PortError> {
         Err(rehearsed())
     }
 

@@ -22,7 +22,7 @@ pub fn container_of(host: &str, runner_name: &str) -> Option<ContainerName> {
 }
 
 /// Registrations that this host made, that nobody claims, and that neither have a job nor are connected: what is left
-/// when an answer or a state directory was lost. Others' are never among them (PROTOCOLS B.6).
+/// when an answer or a state directory was lost. Others' are never among them (docs/github.md#orphaned-registrations).
 pub fn ghosts(runners: Vec<Runner>, host: &str, claimed: &BTreeSet<&str>) -> Vec<Runner> {
     runners
         .into_iter()

@@ -5,18 +5,12 @@
 
 use std::sync::Arc;
 
-use forge::{Calls, Job};
+use forge::Calls;
 use serde::{Deserialize, Serialize};
 use settings::TargetKind;
 use utoipa::ToSchema;
 
-use super::{
-    cause::Cause,
-    container::Container,
-    phase::Phase,
-    plan::Waiting,
-    record::{Stage, Timeline},
-};
+use super::{cause::Cause, phase::Phase, plan::Waiting, record::Timeline};
 
 /// Repositories told about at most.
 pub const REPOSITORIES_SHOWN: usize = 200;
@@ -503,49 +497,6 @@ pub struct Finished {
     pub timeline: Timeline,
     /// When its end was known for certain.
     pub concluded_ms: u64,
-}
-
-impl Finished {
-    /// From an ended container and the job its runner had.
-    /// `elsewhere` = the forge says that the job it was booted for went to another runner.
-    pub fn new(container: &Container, job: Option<&Job>, elsewhere: bool, wall_ms: u64) -> Self {
-        let record = &container.record;
-        let mut timeline = record.timeline.clone();
-        if let Some(created) = job.and_then(|job| job.created_at) {
-            // The record's is that of the job it was booted for, which may have been another.
-            timeline.queued_ms = u64::try_from(created.as_millis()).ok();
-        }
-        let (job_id, job_name) = match (job, &container.said_job) {
-            (Some(job), _) => (Some(job.id), job.name.clone()),
-            // It took a job that is not the one it was booted for, and that was over before a look saw it running.
-            (None, said) if record.took.is_none() && (said.is_some() || elsewhere && container.had_job()) => {
-                (None, said.clone().unwrap_or_default())
-            }
-            (None, _) => (record.took.or(record.job_id), record.job_name.clone()),
-        };
-        Self {
-            name: record.name.to_string(),
-            class: record.class.clone(),
-            repo: record.repository().unwrap_or(&record.scope).to_owned(),
-            scope: record.scope.clone(),
-            job_id,
-            job_name,
-            conclusion: job.and_then(|job| job.conclusion.clone()),
-            cause: match record.stage {
-                Stage::Stopping { cause } | Stage::Settling { cause } => cause,
-                Stage::Minting | Stage::Started => Cause::Unknown,
-            },
-            reason: container.reason.clone(),
-            runner_name: record.runner_name.clone(),
-            subnet: record.subnet.to_string(),
-            service_result: container.service_result.clone(),
-            exit_status: container.exit_status.clone(),
-            memory_peak: container.memory_peak,
-            cpu_us: container.cpu_us,
-            timeline,
-            concluded_ms: wall_ms,
-        }
-    }
 }
 
 impl Status {

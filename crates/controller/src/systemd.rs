@@ -23,8 +23,8 @@ use zbus::{
 };
 
 use super::{
-    edges::{EdgeError, Systemd, Unit, UnitState},
     launcher,
+    ports::{PortError, Systemd, Unit, UnitState},
 };
 
 /// Longest wait for systemd's answer to a request.
@@ -106,14 +106,14 @@ pub struct SystemdBus {
 
 impl SystemdBus {
     /// Connects to the system bus and asks for signals.
-    pub async fn connect() -> Result<Self, EdgeError> {
+    pub async fn connect() -> Result<Self, PortError> {
         let systemd = Self { bus: Mutex::default() };
         systemd.bus().await?;
         Ok(systemd)
     }
 
     /// The connection there is, or a new one; an error once there was none for [`OUTAGE`].
-    async fn bus(&self) -> Result<Arc<Bus>, EdgeError> {
+    async fn bus(&self) -> Result<Arc<Bus>, PortError> {
         let mut bus = self.bus.lock().await;
         if let Some(bus) = &*bus {
             return Ok(bus.clone());
@@ -122,7 +122,7 @@ impl SystemdBus {
         loop {
             let error = match timeout(TIMEOUT, Bus::connect()).await {
                 Ok(Ok(new)) => return Ok(bus.insert(Arc::new(new)).clone()),
-                Ok(Err(error)) => EdgeError(error.to_string()),
+                Ok(Err(error)) => PortError(error.to_string()),
                 Err(_) => no_answer(),
             };
             if begun.elapsed() >= OUTAGE {
@@ -140,16 +140,16 @@ impl SystemdBus {
         }
     }
 
-    async fn order(&self, verb: Verb, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+    async fn order(&self, verb: Verb, class: &str, name: &ContainerName) -> Result<(), PortError> {
         launcher::send(&Order { verb, class: class.to_owned(), name: name.clone() }).await
     }
 
-    async fn rows(&self) -> Result<Vec<Row>, EdgeError> {
+    async fn rows(&self) -> Result<Vec<Row>, PortError> {
         let bus = self.bus().await?;
         let error =
             match timeout(TIMEOUT, bus.manager.list_units_by_patterns(&[], &[unit_name::CONTAINER_PATTERN])).await {
                 Ok(Ok(rows)) => return Ok(rows),
-                Ok(Err(error)) => EdgeError(error.to_string()),
+                Ok(Err(error)) => PortError(error.to_string()),
                 Err(_) => no_answer(),
             };
         self.lose(&bus).await;
@@ -158,15 +158,15 @@ impl SystemdBus {
 }
 
 impl Systemd for SystemdBus {
-    async fn start(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+    async fn start(&self, class: &str, name: &ContainerName) -> Result<(), PortError> {
         self.order(Verb::Start, class, name).await
     }
 
-    async fn stop(&self, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+    async fn stop(&self, class: &str, name: &ContainerName) -> Result<(), PortError> {
         self.order(Verb::Stop, class, name).await
     }
 
-    async fn list(&self) -> Result<Vec<Unit>, EdgeError> {
+    async fn list(&self) -> Result<Vec<Unit>, PortError> {
         let rows = match self.rows().await {
             Ok(rows) => rows,
             // Once more, by a new connection: the old one may have been dead for long and nobody noticed.
@@ -207,8 +207,8 @@ impl Systemd for SystemdBus {
     }
 }
 
-fn no_answer() -> EdgeError {
-    EdgeError(format!("no answer within {} s", TIMEOUT.as_secs()))
+fn no_answer() -> PortError {
+    PortError(format!("no answer within {} s", TIMEOUT.as_secs()))
 }
 
 fn state(active: &str, sub: &str) -> Option<UnitState> {

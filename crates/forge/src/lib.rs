@@ -88,7 +88,7 @@ pub struct Job {
     pub status: JobStatus,
     /// How it ended, in the forge's word, once completed.
     pub conclusion: Option<String>,
-    /// `runs-on` as written. Empty = unresolved or group-only: never matched (PROTOCOLS C.1).
+    /// `runs-on` as written. Empty = unresolved or group-only: never matched (docs/github.md#labels-and-runner-groups).
     pub labels: Vec<String>,
     /// The runner that has it.
     pub runner_name: Option<String>,
@@ -96,7 +96,7 @@ pub struct Job {
     pub created_at: Option<Duration>,
 }
 
-/// Where a job is in its life (PROTOCOLS C.2). Only [`JobStatus::Queued`] may provision.
+/// Where a job is in its life (docs/github.md#job-status). Only [`JobStatus::Queued`] may provision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobStatus {
     /// Not runnable yet: requested, waiting for approval, pending on a concurrency group, or a word we do not know.
@@ -131,7 +131,7 @@ pub struct Runner {
     pub busy: bool,
 }
 
-/// A group of runners: which repositories they serve (PROTOCOLS C.1).
+/// A group of runners: which repositories they serve (docs/github.md#labels-and-runner-groups).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerGroup {
     /// Its name.

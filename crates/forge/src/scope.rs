@@ -24,7 +24,7 @@ impl Scope {
         }
     }
 
-    /// Path below the API root under which its runners are found (PROTOCOLS B).
+    /// Path below the API root under which its runners are found (docs/github.md#jit-configuration).
     pub fn path(&self) -> String {
         match self {
             Self::Repository(name) => format!("/repos/{name}"),

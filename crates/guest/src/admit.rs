@@ -1,4 +1,4 @@
-//! The last line of the fork gate: `guest admit`, which the runner runs before the first step of its job.
+//! The last line of the fork gate: `gha-runner-guest admit`, which the runner runs before the first step of its job.
 //!
 //! A forge binds no job to a runner, so a job that the controller refused may still be given to a runner that was
 //! registered for another. Here the job is known for certain, from what the runner says of it: the event's name and
@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use super::hook;
 
-/// Largest payload read; GitHub's own limit is 25 MB (PROTOCOLS G).
+/// Largest payload read; GitHub's own limit is 25 MB (docs/github.md#deliveries).
 const PAYLOAD_LIMIT: u64 = 32 * 1024 * 1024;
 /// How long what was said may take to reach the forge's page before the worker ends.
 const SHOWN: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Understands the lines the runner prints on its console.
+//! Understands the lines the runner prints on its console (docs/github.md#runner-console-lines).
 //!
 //! A job's name is chosen by whoever wrote the workflow and is part of some of these lines, so nothing is looked for
 //! inside a line that may have one: each pattern is anchored at its beginning, and a job's result at its end as well.

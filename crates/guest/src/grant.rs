@@ -1,6 +1,7 @@
 //! Unpacks GitHub's JIT configuration, so that it is in nobody's arguments and nobody's environment.
 //!
-//! The runner would do the same with `--jitconfig` (PROTOCOLS E.3): every entry becomes a file in its root directory.
+//! The runner would do the same with `--jitconfig` (docs/github.md#contents-of-a-jit-configuration): every entry
+//! becomes a file in its root directory.
 
 use std::{
     collections::BTreeMap,
@@ -62,7 +63,7 @@ fn is_plain(name: &str) -> bool {
     })
 }
 
-/// A runner that replaces itself in a container for one job loses the job (PROTOCOLS E.7).
+/// A runner that replaces itself in a container for one job loses the job (docs/github.md#runner-versions).
 fn without_update(settings: &[u8]) -> Option<Vec<u8>> {
     let text = settings.strip_prefix("\u{feff}".as_bytes()).unwrap_or(settings);
     let mut settings: Map<String, Value> = serde_json::from_slice(text).ok()?;

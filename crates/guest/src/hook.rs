@@ -1,4 +1,5 @@
-//! Has the runner ask this program before the first step of its job (PROTOCOLS E.6, `ACTIONS_RUNNER_HOOK_JOB_STARTED`).
+//! Has the runner ask this program before the first step of its job (`ACTIONS_RUNNER_HOOK_JOB_STARTED`,
+//! docs/github.md#job-hook).
 //!
 //! The runner runs the hook before anything the job brings along: before its service containers, before the `pre` steps
 //! of its actions, and without the variables its workflow sets (actions/runner, `JobExtension`, `JobHookProvider`).
@@ -18,7 +19,7 @@ pub const VARIABLE: &str = "ACTIONS_RUNNER_HOOK_JOB_STARTED";
 pub const DIRECTORY: &str = "/run/gha-runner-guest";
 /// The runner tells the kind of a script by the end of its name.
 const FILE: &str = "job-started.sh";
-/// Beside it, where `guest admit` says why it refused: empty from the start. The job user must be able to write it, so a
+/// Beside it, where `gha-runner-guest admit` says why it refused: empty from the start. The job user must be able to write it, so a
 /// job that was let in can pretend that it was not; all it gains is another word for its failure.
 const REFUSAL: &str = "refusal";
 /// Longest word read of it, in bytes.
@@ -31,7 +32,7 @@ const ENVIRONMENT_FILE: &str = ".env";
 pub fn install(directory: &Path, program: &Path, root: &Path) -> anyhow::Result<PathBuf> {
     let theirs = take_out(&root.join(ENVIRONMENT_FILE)).context("the runner's .env file")?;
     let program = program.to_str().context("this program's path is not text")?;
-    let mut script = format!("#!/bin/sh\n{} guest admit || exit 1\n", quoted(program));
+    let mut script = format!("#!/bin/sh\n{} admit || exit 1\n", quoted(program));
     if let Some(theirs) = theirs {
         script.push_str(&format!("exec \"${{BASH:-sh}}\" -e {}\n", quoted(&theirs)));
     }
@@ -108,7 +109,7 @@ mod tests {
             let (place, program) = place(status);
             let hook = install(&place.path().join("hooks"), &program, place.path()).unwrap();
             assert!(hook.extension().is_some_and(|extension| extension == "sh"));
-            assert_eq!(run(&hook), (admitted, "asked: guest admit\n".to_owned()));
+            assert_eq!(run(&hook), (admitted, "asked: admit\n".to_owned()));
             let mode = fs::metadata(&hook).unwrap().permissions().mode();
             assert_eq!(mode & 0o022, 0, "others may not write it: {mode:o}");
         }
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_hook_of_the_template_runs_after_an_admission_and_not_after_a_refusal() {
-        for (status, said) in [(0, "asked: guest admit\ntheirs\n"), (1, "asked: guest admit\n")] {
+        for (status, said) in [(0, "asked: admit\ntheirs\n"), (1, "asked: admit\n")] {
             let (place, program) = place(status);
             let theirs = place.path().join("their hook.sh");
             fs::write(&theirs, "echo theirs\n").unwrap();

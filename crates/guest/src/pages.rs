@@ -1,4 +1,4 @@
-//! Carries a job's output out of the container while the job runs.
+//! Carries a job's output out of the container while the job runs (docs/github.md#job-output).
 //!
 //! The runner does not print it: it writes page files, `_diag/pages/<guid>_<guid>_<n>.log`, and deletes each when it
 //! is uploaded. The second guid is the record the page belongs to: a step, or the job as a whole, whose record repeats

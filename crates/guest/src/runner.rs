@@ -66,7 +66,7 @@ pub fn environment(
         ("PATH", path.filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.to_owned())),
         ("LANG", "C.UTF-8".to_owned()),
         ("RUNNER_ROOT", text(root)),
-        // Exit status 7 instead of 1 when the forge refuses the version (PROTOCOLS E.2).
+        // Exit status 7 instead of 1 when the forge refuses the version (docs/github.md#runner-exit-codes).
         ("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE", "1".to_owned()),
         (
             "GITHUB_ACTIONS_RUNNER_EXTRA_USER_AGENT",

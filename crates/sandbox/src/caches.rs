@@ -17,7 +17,7 @@ use anyhow::Context;
 use kernel::syscall::Access;
 use settings::{Cache, Sharing};
 
-use super::{Paths, Plan, lock, rootfs, sized, teardown::make_private};
+use super::{Paths, Plan, lock, private::make_private, rootfs, sized};
 
 const DIRECTORY: &str = "caches";
 /// Where the file system is mounted for the container.

@@ -24,7 +24,7 @@ use anyhow::{Context, bail};
 use kernel::syscall::{Access, Namespace, unshare};
 use rustix::mount::MountFlags;
 
-use super::{Paths, Plan, plan::Store, rootfs, sized, teardown::make_private};
+use super::{Paths, Plan, plan::Store, private::make_private, rootfs, sized};
 
 const DIRECTORY: &str = "docker";
 /// In it, and where the container sees each.

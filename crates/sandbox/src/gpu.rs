@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use rustix::fs::{CWD, FileType, Mode};
 use settings::Problem;
 
-use super::teardown::make_private;
+use super::private::make_private;
 
 /// What systemd's device list says of them (systemd.resource-control(5)); kinds that the host does not have are ignored.
 /// `m` is for *prepare*, which makes the copies.

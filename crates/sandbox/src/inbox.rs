@@ -112,9 +112,9 @@ fn check(record: &ContainerRecord, name: &ContainerName, class: &str, settings: 
     if record.class != class {
         return Err(Problem::OtherClass(short(&record.class)));
     }
-    let target = settings.target_of(&record.target).ok_or_else(|| Problem::ForeignTarget(short(&record.target)))?;
+    let target = settings.target_of(&record.scope).ok_or_else(|| Problem::ForeignTarget(short(&record.scope)))?;
     if !target.has_class(class) {
-        return Err(Problem::UnservedTarget { target: short(&record.target), class: short(class) });
+        return Err(Problem::UnservedTarget { target: short(&record.scope), class: short(class) });
     }
     settings.network.pool.index_of(record.subnet).ok_or(Problem::ForeignSubnet(record.subnet))
 }
@@ -201,7 +201,7 @@ mod tests {
 
     const NAME: &str = "j1234567";
     const RECORD: &str = r#"{"version":1,"name":"j1234567","class":"medium","subnet":"192.168.100.0/24",
-        "target":"octo-org/hello","job_id":1234567,"runner_name":"host-j1234567"}"#;
+        "scope":"octo-org/hello","job_id":1234567,"runner_name":"host-j1234567"}"#;
     const GRANT: &str = r#"{"kind":"github-jit","encoded_jit_config":"c2VjcmV0"}"#;
 
     /// A hand-over as the controller makes it, and what an attacker may do to it.
@@ -298,7 +298,7 @@ mod tests {
     fn a_repository_that_the_patterns_select_is_accepted_in_upper_and_lower_case() {
         let desk = Desk::new();
         desk.write(RECORD_FILE, &RECORD.replace("octo-org/hello", "Somebody/Web-Shop"));
-        assert_eq!(desk.read().unwrap().record.target, "Somebody/Web-Shop");
+        assert_eq!(desk.read().unwrap().record.scope, "Somebody/Web-Shop");
     }
 
     /// Every way to say something wrong in the record, and the word the refusal must contain.

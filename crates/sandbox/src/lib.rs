@@ -3,6 +3,7 @@
 //! * [`prepare`] (`ExecStartPre=`) reads what the controller handed over ([`inbox`]) as if the controller had been
 //!   taken over, copies it to a place only root can write ([`record`]) and makes root file system ([`rootfs`]), links
 //!   ([`link`]) and event directory.
+//! * [`guest`] is what it puts into a tree: the program that takes the grant, and its unit.
 //! * [`nspawn`] (`ExecStart=`) turns the root-owned copies into one command line and becomes it.
 //! * [`teardown`] (`ExecStopPost=`) removes all of it, knowing nothing but the container's name, and writes how it
 //!   ended; [`sweep`] does so for containers whose unit never got that far.
@@ -18,16 +19,19 @@ pub mod ending;
 pub mod firewall;
 pub mod gc_root;
 pub mod gpu;
+pub mod guest;
 pub mod ids;
 pub mod inbox;
 pub mod last_words;
 pub mod launcher;
 pub mod link;
 pub mod lock;
+mod machine_id;
 pub mod nspawn;
 pub mod paths;
 pub mod plan;
 pub mod prepare;
+mod private;
 pub mod privileges;
 pub mod record;
 pub mod rootfs;

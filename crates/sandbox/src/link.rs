@@ -1,8 +1,8 @@
 //! The pair of links that connects a container to the host.
 //!
-//! Measured (NSPAWN 1.3): a pair made by *prepare* and moved in by `--network-interface=` works on every systemd that
-//! matters as long as the container's end keeps its name; it comes back to the host on a normal stop and is deleted
-//! by *teardown*.
+//! Measured (docs/nspawn.md#links): a pair made by *prepare* and moved in by `--network-interface=` works on every
+//! systemd that matters as long as the container's end keeps its name; it comes back to the host on a normal stop and
+//! is deleted by *teardown*.
 
 use std::{fs, io, net::Ipv4Addr, path::Path};
 

@@ -5,14 +5,12 @@ use std::{env, ffi::OsString, os::unix::process::CommandExt, path::Path, process
 use anyhow::Context;
 use contract::{
     ContainerName,
-    guest_settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, SETTINGS_CREDENTIAL},
+    guest_settings::{EVENTS_MOUNT, GRANT_CREDENTIAL, PROGRAM as GUEST, SETTINGS_CREDENTIAL},
 };
 use settings::{IDS, Root};
 
-use super::{Paths, Plan, caches, docker, gpu, link, privileges, record::Record};
+use super::{Paths, Plan, caches, docker, gpu, link, machine_id, privileges, record, record::Record};
 
-/// What the record says from here on.
-pub const STEP: &str = "run";
 /// The program, searched in `$PATH`.
 const PROGRAM: &str = "systemd-nspawn";
 
@@ -66,6 +64,11 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
         }
         line.extend(libraries.iter().map(|library| option("bind-ro", library)));
     }
+    if let Root::Tree(_) = plan.root {
+        let mut guest = option("bind-ro", &paths.guest);
+        guest.push(format!(":{GUEST}"));
+        line.push(guest);
+    }
     line.push(events);
     line.push(credential(GRANT_CREDENTIAL, &record.grant_file()));
     line.push(credential(SETTINGS_CREDENTIAL, &record.guest_file()));
@@ -115,19 +118,12 @@ pub fn run(paths: &Paths, name: &ContainerName) -> anyhow::Error {
 
 fn become_container(paths: &Paths, record: &Record) -> anyhow::Result<std::convert::Infallible> {
     let plan = record.plan()?;
-    let line = command_line(&plan, paths, random().context("cannot make a random machine id")?);
-    record.put_step(STEP)?;
+    let line = command_line(&plan, paths, machine_id::random().context("cannot make a random machine id")?);
+    record.put_step(record::RUN)?;
     let kept = |key: &str| KEPT_ENVIRONMENT.contains(&key) || key.starts_with(KEPT_PREFIX);
     let environment = env::vars_os().filter(|(key, _)| key.to_str().is_some_and(kept));
     let error = Command::new(&line[0]).args(&line[1..]).env_clear().envs(environment).exec();
     Err(error).with_context(|| format!("cannot start {PROGRAM}"))
-}
-
-/// A random machine id.
-pub(super) fn random() -> rustix::io::Result<u128> {
-    let mut bytes = [0u8; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(u128::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]

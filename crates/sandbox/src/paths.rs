@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use contract::{ContainerName, ENDINGS_DIR, HANDOVER_DIR, event::EVENTS_DIR};
 
-use crate::gc_root;
+use crate::{gc_root, guest};
 
 /// Root-owned copies and records: one directory a container, readable by root alone, on a tmpfs.
 pub const RECORDS_DIR: &str = "/run/gha-runner-sandbox";
@@ -39,6 +39,8 @@ pub struct Paths {
     pub gc_roots: PathBuf,
     /// systemd-nspawn's own.
     pub nspawn: PathBuf,
+    /// The guest's program, for a container that boots a tree ([`super::guest`]): beside this one.
+    pub guest: PathBuf,
     /// The program that holds a user namespace open ([`super::user_namespace`]): this one.
     pub helper: PathBuf,
 }
@@ -55,6 +57,8 @@ impl Default for Paths {
             endings: ENDINGS_DIR.into(),
             gc_roots: gc_root::ROOTS_DIR.into(),
             nspawn: NSPAWN_DIR.into(),
+            // Where this program cannot be found, *prepare* says that the guest is missing.
+            guest: guest::beside(&std::env::current_exe().unwrap_or_default()),
             helper: "/proc/self/exe".into(),
         }
     }

@@ -14,7 +14,7 @@ use settings::{
     pool::{container_address, host_address},
 };
 
-use super::{firewall, inbox::Accepted, link};
+use super::{inbox::Accepted, link};
 
 /// What *prepare* decided; *run* reads nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,14 +104,15 @@ impl Plan {
             user: template.user.clone(),
             dns: class.network.dns.clone(),
             // The controller may be stricter than the settings, not laxer: what forks could write to is not kept.
-            allow_forks: record.allow_forks || settings.target_of(&record.target).is_some_and(|its| its.allow_forks),
+            allow_forks: record.allow_forks || settings.target_of(&record.scope).is_some_and(|its| its.allow_forks),
             gpu: class.gpu,
             caches: class.caches.clone(),
             disk: class.disk,
             docker: class.docker.clone(),
             target: None,
             store: None,
-            fence: firewall::chain_of(class, settings),
+            // Written by who makes the fence.
+            fence: Vec::new(),
         })
     }
 

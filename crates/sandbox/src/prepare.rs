@@ -3,23 +3,23 @@
 //! A step that fails leaves what was made to *teardown*, which systemd runs in every case (`ExecStopPost=`). What an
 //! earlier try of the same name left behind is removed first.
 
-use std::{fmt::Write, os::fd::OwnedFd, path::Path, str::FromStr, time::Instant};
+use std::{fmt::Write, os::fd::OwnedFd, path::Path, time::Instant};
 
 use anyhow::{Context, bail, ensure};
 use contract::ContainerName;
 use kernel::netlink::{Netlink, Taken};
 use settings::{IDS, Root, Settings, pool::container_address};
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{
-    Paths, Plan, caches, docker, firewall, gc_root, gpu, ids, inbox, link, lock, plan::file_name_of, record,
-    record::Record, rootfs, sized, stores, teardown, udev, udev::Udev, user_namespace::Starting,
+    Paths, Plan, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of,
+    private::make_private, record, record::Record, rootfs, sized, stores, teardown, udev, udev::Udev,
+    user_namespace::Starting,
 };
 
-/// What the record says once every step is done.
-pub const DONE: &str = "prepared";
-
 /// The steps, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = unknown)]
 pub enum Step {
     /// Remove what an earlier try left, make the record directory.
     Record,
@@ -39,6 +39,8 @@ pub enum Step {
     Lower,
     /// Mount the overlay.
     Overlay,
+    /// Put the guest where the systemd of a tree finds it.
+    Guest,
     /// Make or mount what cannot lie on an overlay.
     Stores,
     /// Mount the directory of the event socket.
@@ -51,49 +53,16 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 13] = [
-        Self::Record,
-        Self::Accept,
-        Self::Claim,
-        Self::Link,
-        Self::Fence,
-        Self::Credentials,
-        Self::Directories,
-        Self::Lower,
-        Self::Overlay,
-        Self::Stores,
-        Self::Events,
-        Self::Udev,
-        Self::Address,
-    ];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 
     /// Its name in records, messages and arguments.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::Accept => "accept",
-            Self::Claim => "claim",
-            Self::Link => "link",
-            Self::Fence => "fence",
-            Self::Credentials => "credentials",
-            Self::Directories => "directories",
-            Self::Lower => "lower",
-            Self::Overlay => "overlay",
-            Self::Stores => "stores",
-            Self::Events => "events",
-            Self::Udev => "udev",
-            Self::Address => "address",
-        }
+        self.into()
     }
 }
 
-impl FromStr for Step {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| format!("the steps are: {}", known()))
-    }
+fn unknown(_: &str) -> String {
+    format!("the steps are: {}", <Step as VariantNames>::VARIANTS.join(", "))
 }
 
 /// What *prepare* works on.
@@ -155,7 +124,7 @@ impl<'a> Work<'a> {
     fn run(&mut self) -> anyhow::Result<Plan> {
         let begun = Instant::now();
         let mut steps = String::new();
-        for step in Step::ALL {
+        for &step in Step::ALL {
             let step_begun = Instant::now();
             if step > Step::Record {
                 self.record.put_step(step.name())?;
@@ -167,7 +136,7 @@ impl<'a> Work<'a> {
                 bail!("step {} was told to be the last", step.name());
             }
         }
-        self.record.put_step(DONE)?;
+        self.record.put_step(record::PREPARED)?;
         let plan = self.plan()?.clone();
         println!(
             "prepared {} in {:.1} ms: class {}, subnet {}, ids from {}",
@@ -223,12 +192,16 @@ impl<'a> Work<'a> {
                 for overlay in &rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref()) {
                     // Only now there is a tree to make it in.
                     if let (Root::Tree(_), Ok(inside)) = (&plan.root, overlay.at.strip_prefix(paths.root(name))) {
-                        rootfs::mount_point(&layers, inside, plan.uid_base)?;
+                        drop(rootfs::mount_point(&layers, inside, plan.uid_base)?);
                     }
                     rootfs::mount_overlay(overlay)?;
                 }
                 Ok(())
             }
+            Step::Guest => match &self.plan()?.root {
+                Root::Tree(_) => guest::put(&layers, &paths.guest, self.plan()?.uid_base),
+                Root::System { .. } => Ok(()),
+            },
             Step::Stores => {
                 let namespace = self.namespace.take().context("there is no user namespace")?;
                 let plan = self.plan()?;
@@ -271,8 +244,8 @@ impl<'a> Work<'a> {
         // Takes a moment to start and is needed late, so it starts first.
         self.helper = Some(Starting::start(&paths.helper)?);
         self.netlink = Some(Netlink::open()?);
-        teardown::make_private(&paths.records)?;
-        teardown::make_private(&paths.roots)?;
+        make_private(&paths.records)?;
+        make_private(&paths.roots)?;
         let _lock = lock::take(&paths.records)?;
         if teardown::remains(paths, name, self.netlink()?) {
             let left = teardown::remove(paths, name, self.netlink.as_ref());
@@ -285,7 +258,10 @@ impl<'a> Work<'a> {
         let Request { paths, settings, class, name, .. } = self.request;
         let settings = settings::resolved::read(settings).context("settings")?;
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
-        self.plan = Some(Plan::new(&accepted, &settings)?);
+        let mut plan = Plan::new(&accepted, &settings)?;
+        let class = settings.classes.get(&plan.class).context("the class is gone")?;
+        plan.fence = firewall::chain_of(class, &settings);
+        self.plan = Some(plan);
         self.accepted = Some(accepted);
         self.settings = Some(settings);
         Ok(())
@@ -312,8 +288,8 @@ impl<'a> Work<'a> {
             ids::refuse_foreign(Path::new("/etc"), &(plan.uid_base..plan.uid_base + IDS))?;
         }
         if plan.keeps_for_target() {
-            let target = &self.accepted.as_ref().context("nothing was accepted")?.record.target;
-            let name = file_name_of(target).with_context(|| format!("target {target:?} cannot name a file"))?;
+            let scope = &self.accepted.as_ref().context("nothing was accepted")?.record.scope;
+            let name = file_name_of(scope).with_context(|| format!("scope {scope:?} cannot name a file"))?;
             plan.target = Some(name);
         }
         plan.store = docker::store(&plan, &others);

@@ -34,11 +34,7 @@ pub const CAPABILITIES: [(&str, Kept, &str); 27] = [
     ("CAP_KILL", Always, "root and systemd inside end what others started"),
     ("CAP_LEASE", Never, "file leases: file servers only"),
     ("CAP_LINUX_IMMUTABLE", Never, "honoured on the host alone, where it would keep teardown from removing files"),
-    (
-        "CAP_MKNOD",
-        Docker,
-        "asked for by `docker run`; in a user namespace the kernel makes no device, elsewhere the device list refuses it",
-    ),
+    ("CAP_MKNOD", Docker, "asked for by `docker run`; the kernel or the device list refuses each device"),
     (
         "CAP_NET_ADMIN",
         Always,
@@ -116,8 +112,7 @@ pub fn tables() -> String {
     }
     let _ = writeln!(
         text,
-        "| all others | {} | `docker run --privileged`, which image builders use, asks for all that there are; what \
-         touches the machine the kernel refuses there |",
+        "| all others | {} | `docker run --privileged` asks for all; the kernel bounds them there |",
         kept(DockerUnprivileged)
     );
     text.push_str("\n| system calls | may be made | why |\n|---|---|---|\n");

@@ -16,6 +16,13 @@ use serde::Serialize;
 
 use super::Plan;
 
+/// The step that is noted once *prepare* is done; before that it is one of [`super::prepare::Step`].
+pub const PREPARED: &str = "prepared";
+/// The step noted when this process becomes systemd-nspawn.
+pub const RUN: &str = "run";
+/// The step noted when *teardown* begins.
+pub const TEARDOWN: &str = "teardown";
+
 const PLAN_FILE: &str = "plan.json";
 const GUEST_FILE: &str = "guest.json";
 const GRANT_FILE: &str = "grant.json";

@@ -1,5 +1,5 @@
 //! The container's root file system: what is shared, its ids shifted by a mount attribute, under an overlay whose upper
-//! layer is thrown away (NSPAWN 1.1).
+//! layer is thrown away (docs/nspawn.md#id-mapped-root).
 //!
 //! ```text
 //! <roots>/<name>/lower   what is shared, id-mapped, read-only; only until the overlay holds it
@@ -32,7 +32,7 @@ use rustix::{
 };
 use settings::{NIX_STORE, RUNNER_MOUNT, Root};
 
-use super::{nspawn, teardown::make_private};
+use super::{machine_id, private::make_private};
 
 const LOWER: &str = "lower";
 const UPPER: &str = "upper";
@@ -42,7 +42,7 @@ const RUNNER: &str = "runner";
 const NIX: &str = "nix";
 
 /// What the empty root of a system must have before systemd-nspawn takes it, and what nspawn would otherwise make as
-/// somebody who does not exist inside (NSPAWN 1.2, 8). Parents come first.
+/// somebody who does not exist inside (docs/nspawn.md#empty-root). Parents come first.
 const SKELETON: [&str; 4] = ["etc", "nix", "nix/store", "usr"];
 const MACHINE_ID: &str = "etc/machine-id";
 
@@ -118,7 +118,7 @@ pub fn directories(layers: &Path, root: &Root, nix_store: Option<&Path>, uid_bas
         }
         // Without one the system takes this for its first boot and sets itself up.
         let file = boots.join(MACHINE_ID);
-        let id = nspawn::random().context("cannot make a random machine id")?;
+        let id = machine_id::random().context("cannot make a random machine id")?;
         fs::write(&file, format!("{id:032x}\n")).with_context(|| format!("cannot write {}", file.display()))?;
         give(&file)?;
     }
@@ -146,11 +146,11 @@ pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access:
 }
 
 /// Makes a directory inside the container for something to be mounted on, with the parents that are missing. All
-/// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody (NSPAWN 1.2). A link on
-/// the way is refused: it could lead out of the container.
-pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<()> {
+/// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody
+/// (docs/nspawn.md#mount-points). A link on the way is refused: it could lead out of the container. Gives the directory.
+pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<OwnedFd> {
     let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
-    let make = || -> rustix::io::Result<()> {
+    let make = || -> rustix::io::Result<OwnedFd> {
         let mut parent = rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty())?;
         for part in inside.components() {
             let Component::Normal(part) = part else { continue };
@@ -163,7 +163,7 @@ pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Resul
             }
             parent = rustix::fs::openat2(&parent, part, DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
         }
-        Ok(())
+        Ok(parent)
     };
     make().with_context(|| format!("cannot make {} in the container, or a link is on the way to it", inside.display()))
 }

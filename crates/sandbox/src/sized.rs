@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{stores, teardown::make_private};
+use super::{private::make_private, stores};
 
 /// How often a mount is tried.
 const TRIES: u32 = 4;

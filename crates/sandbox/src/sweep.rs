@@ -6,7 +6,7 @@ use anyhow::Context;
 use contract::ContainerName;
 use kernel::netlink::Netlink;
 
-use super::{Paths, firewall, link, lock, record, service_manager, teardown};
+use super::{Paths, firewall, link, lock, private::make_private, record, service_manager, teardown};
 
 /// Sweeps; what could not be removed, one line each.
 ///
@@ -14,7 +14,7 @@ use super::{Paths, firewall, link, lock, record, service_manager, teardown};
 /// that *prepare* holds when it makes a record, so a container that is just starting is either not swept or starts
 /// clean.
 pub fn sweep(paths: &Paths) -> anyhow::Result<Vec<String>> {
-    teardown::make_private(&paths.records)?;
+    make_private(&paths.records)?;
     let netlink = Netlink::open()?;
     let mut left = Vec::new();
     for name in candidates(paths, &netlink)? {

@@ -6,26 +6,23 @@
 
 use std::{
     env, fs,
-    fs::DirBuilder,
-    io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context;
 use contract::{ContainerName, Ending, event::GuestExit};
 use kernel::{cgroup, conntrack, mounts, netlink::Netlink, remove};
 use settings::pool::container_address;
 
 use super::{
-    Paths, ending, firewall, gc_root, last_words, link, lock, nspawn, prepare, record::Record, service_manager,
+    Paths, ending, firewall, gc_root, last_words, link, lock,
+    record::{self, Record},
+    service_manager,
 };
 
 /// Directories of systemd-nspawn with one for each machine, which stay when it is killed.
 const NSPAWNS: [&str; 2] = ["propagate", "unix-export"];
-/// What the record says once the removal has begun.
-pub const STEP: &str = "teardown";
 
 /// Removes what there is and writes the ending. True if nothing is left.
 pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
@@ -64,7 +61,7 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
     }
     // From here on a firewall that is loaded anew leaves the container out.
     match record.exists().then(|| lock::take(&paths.records)).transpose() {
-        Ok(_lock) => drop(record.put_step(STEP)),
+        Ok(_lock) => drop(record.put_step(record::TEARDOWN)),
         Err(error) => eprintln!("teardown of {name}: {error:#}"),
     }
     let netlink = Netlink::open().inspect_err(|error| eprintln!("teardown of {name}: {error}")).ok();
@@ -168,18 +165,10 @@ fn release_lock(paths: &Paths, name: &ContainerName) {
     }
 }
 
-/// Makes a directory that is root's alone, if it does not exist.
-pub fn make_private(directory: &Path) -> anyhow::Result<()> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result.with_context(|| format!("cannot make {}", directory.display())),
-    }
-}
-
 /// A *prepare* that was killed left no error, only the step it was at.
 fn interrupted(record: &Record) -> Option<String> {
     let step = record.step()?;
-    let told = [prepare::DONE, nspawn::STEP, STEP].contains(&&*step);
+    let told = [record::PREPARED, record::RUN, record::TEARDOWN].contains(&&*step);
     (!told).then(|| format!("prepare: interrupted in step {step}"))
 }
 
@@ -187,7 +176,7 @@ fn interrupted(record: &Record) -> Option<String> {
 fn is_unexplained(ending: &Ending, step: Option<&str>) -> bool {
     let guests_own = ending.exit_status.as_deref().and_then(|status| GuestExit::from_code(status.parse().ok()?));
     match &ending.error {
-        Some(_) => step.is_some_and(|step| ![prepare::DONE, nspawn::STEP, STEP].contains(&step)),
+        Some(_) => step.is_some_and(|step| ![record::PREPARED, record::RUN, record::TEARDOWN].contains(&step)),
         // What ends before READY may have any status.
         None => step.is_some() && (guests_own.is_none() || ending.service_result == "protocol"),
     }
@@ -269,10 +258,11 @@ mod tests {
                 endings: base.join("endings"),
                 gc_roots: base.join("gcroots/gha-runner"),
                 nspawn: base.join("nspawn"),
+                guest: "/nonexistent".into(),
                 helper: "/nonexistent".into(),
             };
-            make_private(&paths.records).unwrap();
-            make_private(&paths.roots).unwrap();
+            crate::private::make_private(&paths.records).unwrap();
+            crate::private::make_private(&paths.roots).unwrap();
             test(&paths, &"j1234567".parse().unwrap(), &Netlink::open().unwrap());
         };
         std::thread::spawn(in_thread).join().unwrap();

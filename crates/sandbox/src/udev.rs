@@ -1,4 +1,4 @@
-//! udev, which looks at every link that appears on a host.
+//! udev, which looks at every link that appears on a host (docs/nspawn.md#udev-and-links).
 //!
 //! systemd-nspawn refuses a link that udev has not done with ("not initialized yet", "is being renamed"), and what udev
 //! does late it does to a link that is in use. So *prepare* waits for it. How udev keeps what it knows of a link is

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Every container needs three addresses: network, host end, container end; a /30 is the smallest with room.
 pub const LONGEST_PREFIX: u8 = 30;
 /// A pool offers at most this many subnets: each comes with its own range of 65,536 user ids, and
-/// systemd-nspawn's ids (524,288 to 1,879,048,191) hold no more.
+/// systemd-nspawn's ids hold no more (docs/nspawn.md#id-ranges).
 pub const MOST_SUBNETS: u32 = 20_000;
 
 /// Equal-sized subnets in ascending order.

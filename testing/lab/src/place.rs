@@ -1,10 +1,12 @@
 //! Where a program can run.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
+use strum::{Display, VariantArray};
+
 /// A place in the lab's world. All but the host are network namespaces only: programs there see this machine's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Display, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Place {
     /// The systemd host under test; its own files, processes and network.
     Host,
@@ -22,7 +24,7 @@ pub enum Place {
 
 impl Place {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Host, Self::Router, Self::Lan, Self::Forge, Self::Internet, Self::Metadata];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The address that others reach it by.
     #[must_use]
@@ -46,18 +48,5 @@ impl Place {
             Self::Internet => Some("internet"),
             Self::Metadata => Some("metadata"),
         }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Host => "host",
-            Self::Router => "router",
-            Self::Lan => "lan",
-            Self::Forge => "forge",
-            Self::Internet => "internet",
-            Self::Metadata => "metadata",
-        })
     }
 }

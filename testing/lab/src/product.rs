@@ -8,6 +8,8 @@ use crate::{lab::Lab, place::Place};
 
 /// Where the product's program lies in the host.
 pub const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
+/// Where its guest lies: beside it.
+pub const GUEST: &str = "/usr/local/bin/gha-runner-guest";
 /// Where its configuration lies.
 pub const CONFIG: &str = "/etc/gha-runner-controller/config.toml";
 /// The kernel's settings that it wants, for `systemd-sysctl`.
@@ -52,6 +54,9 @@ impl Product {
     pub(crate) fn install(&self, lab: &Lab) -> Result<()> {
         let binary = std::fs::read(&self.binary).with_context(|| format!("cannot read {}", self.binary.display()))?;
         lab.write_host(PROGRAM, &binary, 0o755)?;
+        let guest = self.binary.with_file_name("gha-runner-guest");
+        let guest = std::fs::read(&guest).with_context(|| format!("cannot read {}; make build", guest.display()))?;
+        lab.write_host(GUEST, &guest, 0o755)?;
         lab.write_host(CONFIG, self.config.as_bytes(), 0o644)?;
         for (path, content, mode) in &self.files {
             lab.write_host(path, content, *mode)?;

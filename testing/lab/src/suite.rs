@@ -1,14 +1,13 @@
 //! Debian's releases.
 
-use std::fmt;
-use std::str::FromStr;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 const VARIABLE: &str = "GHA_LAB_SUITE";
 
 /// A release of Debian that a tree can be of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = anyhow::Error, parse_err_fn = unknown)]
 pub enum Suite {
     /// Debian 12, systemd 252.
     Bookworm,
@@ -21,21 +20,13 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Bookworm, Self::Trixie, Self::Forky, Self::Sid];
-
     /// The newest that trees can be relied on to be built of: sid is at times without a package that another wants.
     pub const NEWEST: Self = Self::Forky;
 
     /// How Debian calls it.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Bookworm => "bookworm",
-            Self::Trixie => "trixie",
-            Self::Forky => "forky",
-            Self::Sid => "sid",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// What hosts are to be of that a test does not choose: `$GHA_LAB_SUITE`, or `None` for the same as this machine.
@@ -59,22 +50,9 @@ impl Suite {
     }
 }
 
-impl FromStr for Suite {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|suite| suite.name() == name);
-        found.with_context(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("the lab has no trees of a Debian release called {name}, only of {names}")
-        })
-    }
-}
-
-impl fmt::Display for Suite {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
+fn unknown(name: &str) -> anyhow::Error {
+    let names = Suite::VARIANTS.join(", ");
+    anyhow!("the lab has no trees of a Debian release called {name}, only of {names}")
 }
 
 #[cfg(test)]
@@ -84,8 +62,8 @@ mod tests {
 
     #[test]
     fn a_release_is_found_by_its_name_and_another_is_refused_with_the_names_there_are() {
-        for suite in Suite::ALL {
-            assert_eq!(suite.name().parse::<Suite>().unwrap(), suite);
+        for name in Suite::VARIANTS {
+            assert_eq!(name.parse::<Suite>().unwrap().name(), *name);
         }
         let error = "trixy".parse::<Suite>().unwrap_err().to_string();
         assert!(error.contains("trixy") && error.contains("bookworm, trixie"), "{error}");

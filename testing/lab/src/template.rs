@@ -69,12 +69,6 @@ impl Template {
         )
     }
 
-    /// Puts the guest's program where its unit expects it.
-    #[must_use]
-    pub fn guest(self, binary: impl Into<PathBuf>) -> Self {
-        self.file("/usr/lib/gha-runner-controller/gha-runner-controller", Source::File(binary.into()), 0o755)
-    }
-
     /// Puts a stand-in where the forge's own runner program would be.
     #[must_use]
     pub fn runner(self, source: Source) -> Self {

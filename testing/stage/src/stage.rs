@@ -107,11 +107,7 @@ impl Stage {
         let simulator = Self::start_simulator(&lab, config, &socket)?;
         let hub = ControlClient::connect_within(&socket, Duration::from_secs(10))?;
         let before = lab.leftovers()?;
-        let guest = units::guest::unit(units::guest::PROGRAM.as_ref());
-        let template = Template::new()
-            .guest(program("gha-runner-controller")?)
-            .runner(Source::File(program("fakerunner")?))
-            .unit("gha-runner-guest.service", guest, "basic.target");
+        let template = Template::new().runner(Source::File(program("fakerunner")?));
         let template = lab.add_template(&template)?;
         lab.shell(&format!("template={template}\n{}", config.setup))?;
         let template = config.template_path.clone().unwrap_or(template);

@@ -117,7 +117,7 @@ fn compare_documentation(fenced: &Report, privileged: &Report, unfenced: &Report
 
 #[test]
 fn every_stand_in_lies_inside_the_lab() {
-    for place in Place::ALL {
+    for &place in Place::ALL {
         let address = targets::address(place);
         assert!(!address.is_global_unicast_of_somebody(), "{address}");
     }

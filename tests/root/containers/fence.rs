@@ -11,7 +11,8 @@ const SERVE: &str = "use IO::Socket::INET; $s = IO::Socket::INET->new(Listen => 
 
 fn serve(host: &Host, ports: &[&str]) -> Vec<Running> {
     Place::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .flat_map(|place| ports.iter().map(move |port| (place, *port)))
         .map(|(place, port)| host.lab.spawn_in(place, &["perl", "-e", SERVE, port]).unwrap())
         .collect()

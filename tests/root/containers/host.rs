@@ -75,12 +75,7 @@ impl Host {
         let lab = Lab::boot(LabConfig { host: config.host, job: config.tree, ..LabConfig::default() }).unwrap();
         let job = &config.job;
         let script = format!("#!/bin/bash\nsay() {{ echo \"$(date -u '+%Y-%m-%d %H:%M:%SZ'): $*\"; }}\n{job}\n");
-        let guest = units::guest::unit(units::guest::PROGRAM.as_ref());
-        let template = Template::new().guest(BINARY).runner(Source::Bytes(script.into_bytes())).unit(
-            "gha-runner-guest.service",
-            guest,
-            "basic.target",
-        );
+        let template = Template::new().runner(Source::Bytes(script.into_bytes()));
         let template = lab.add_template(&template).unwrap();
         lab.shell(&format!("template={template}\n{}", config.setup)).unwrap();
         let config = format!(
@@ -103,14 +98,14 @@ impl Host {
         self.hand_over_for("octo-org/hello", name, subnet);
     }
 
-    /// The same for this target.
-    pub fn hand_over_for(&self, target: &str, name: &str, subnet: u32) {
+    /// The same for this scope.
+    pub fn hand_over_for(&self, scope: &str, name: &str, subnet: u32) {
         let record = ContainerRecord {
             version: VERSION,
             name: name.parse().unwrap(),
             class: CLASS.into(),
             subnet: format!("192.168.{}.0/24", 100 + subnet).parse().unwrap(),
-            target: target.into(),
+            scope: scope.into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
             // By its last letter: containers a test wants to have no trust are j0000000x.

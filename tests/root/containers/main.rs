@@ -143,7 +143,7 @@ fn every_ending_arrives_and_nothing_is_left() {
 fn a_prepare_that_fails_anywhere_leaves_nothing_and_says_why() {
     let Some(host) = Host::boot(SUCCEEDS) else { return };
     let before = host.lab.leftovers().unwrap();
-    for (index, step) in Step::ALL.into_iter().enumerate() {
+    for (index, step) in Step::ALL.iter().enumerate() {
         let name = format!("j{:07}", 100 + index);
         host.fail_after(step.name());
         host.hand_over(&name, 7);
@@ -174,7 +174,7 @@ fn a_sweep_removes_what_a_crash_left_and_nothing_that_lives() {
     host.start("j0000300").unwrap();
     host.wait_for("j0000300", &What::Listening);
     let alive = host.lab.leftovers().unwrap();
-    for (index, step) in Step::ALL.into_iter().enumerate() {
+    for (index, step) in Step::ALL.iter().enumerate() {
         let name = format!("j{:07}", 310 + index);
         host.hand_over(&name, 1);
         // By hand, outside of any unit: nobody tears it down.
@@ -272,7 +272,8 @@ fn a_container_reaches_the_internet_and_nothing_else() {
     let serve = "use IO::Socket::INET; $s = IO::Socket::INET->new(Listen => 5, LocalPort => $ARGV[0], ReuseAddr => 1) \
                  or die; while ($c = $s->accept) { print $c $c->peerhost, \"\\n\"; close $c }";
     let _servers: Vec<_> = lab::Place::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .flat_map(|place| ["53", "80"].map(|port| host.lab.spawn_in(place, &["perl", "-e", serve, port]).unwrap()))
         .collect();
     host.set_dns("192.168.50.10");

@@ -6,6 +6,7 @@ mod reference;
 use std::{
     collections::BTreeSet,
     fs,
+    path::PathBuf,
     process::{Command, Output},
     sync::LazyLock,
 };
@@ -169,5 +170,37 @@ fn what_is_refused_and_what_is_not_answered_have_exit_statuses_of_their_own() {
         // What `check` finds is what it was asked for.
         let said = if arguments.contains(&"check") { &output.stdout } else { &output.stderr };
         assert!(code == 0 || !said.is_empty(), "{arguments:?}: nothing is said");
+    }
+}
+
+fn examples() -> Vec<PathBuf> {
+    let files = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap();
+    files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "toml")).collect()
+}
+
+#[test]
+fn check_finds_nothing_against_an_example_and_units_renders_it() {
+    assert!(examples().len() >= 4);
+    let made = tempfile::tempdir().unwrap();
+    for example in examples() {
+        let run = |arguments: &[&str]| {
+            let mut program = Command::new(PROGRAM);
+            let output = program.args(arguments).arg("--static").arg("--config").arg(&example).env_clear().output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{}: {}", example.display(), text(&output));
+            output.stdout
+        };
+        let report: Value = serde_json::from_slice(&run(&["check", "--json"])).unwrap();
+        assert_eq!(report["outcome"], "fine", "{}: {report:#}", example.display());
+        run(&["units", "--output", made.path().to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn every_example_is_named_where_keys_are_explained() {
+    let documented = include_str!("../../../docs/configuration.md");
+    for example in examples() {
+        let name = example.file_name().unwrap().to_str().unwrap();
+        assert!(documented.contains(&format!("(../examples/{name})")), "{name} is not in docs/configuration.md");
     }
 }

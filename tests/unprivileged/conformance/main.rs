@@ -14,8 +14,8 @@ use contract::Grant;
 use forge::{
     Deletion, ErrorKind,
     github::{
-        OctocrabExchange, Session,
-        scale_set::{JobEvent, JobMessage, ScaleSet, Scope, SetSpec, Statistics, api_root, https::Https},
+        Https, Rest, Session,
+        scale_set::{JobEvent, JobMessage, ScaleSet, Scope, SetSpec, Statistics, api_root},
     },
 };
 use github_sim::{
@@ -114,9 +114,10 @@ async fn official(program: &Path, mode: &str, stage: &mut Stage) -> Vec<String> 
     seen
 }
 
-fn client(stage: &Stage) -> ScaleSet<Session<OctocrabExchange>, Https> {
+fn client(stage: &Stage) -> ScaleSet<Session<Https>, Https> {
     let api_url = api_root(&stage.config_url).unwrap();
-    let transport = Session::with_token(OctocrabExchange::new(&api_url).unwrap(), Token::new(TOKEN));
+    let wire = Https::new().unwrap();
+    let transport = Session::with_token(Rest::new(wire.clone(), &api_url), Token::new(TOKEN));
     let spec = SetSpec {
         scope: Scope::of(&stage.config_url).unwrap(),
         config_url: stage.config_url.clone(),
@@ -126,7 +127,7 @@ fn client(stage: &Stage) -> ScaleSet<Session<OctocrabExchange>, Https> {
         labels: vec!["nix".into(), "big".into()],
         owner_name: "conformance".into(),
     };
-    ScaleSet::new(spec, transport, Https::new().unwrap())
+    ScaleSet::new(spec, transport, wire)
 }
 
 fn counts(n: Statistics) -> String {
@@ -188,11 +189,7 @@ async fn ours(mode: &str, stage: &mut Stage) -> Vec<String> {
     seen
 }
 
-async fn hear(
-    set: &ScaleSet<Session<OctocrabExchange>, Https>,
-    capacity: &mut watch::Receiver<u32>,
-    seen: &mut Vec<String>,
-) {
+async fn hear(set: &ScaleSet<Session<Https>, Https>, capacity: &mut watch::Receiver<u32>, seen: &mut Vec<String>) {
     let tidings = set.listen(capacity).await.unwrap();
     match tidings.message_id {
         None => seen.push("nothing".into()),

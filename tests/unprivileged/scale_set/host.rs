@@ -7,18 +7,19 @@ use contract::Grant;
 use forge::{
     ErrorKind, ForgeError,
     github::{
+        Rest, Session,
         scale_set::{
             ScaleSet, Scope, SetSpec, Tidings,
             assignments::{Assignments, Wanted},
-            wire::{Request, Wire},
         },
-        transport::{Answer, Call, NoAnswer, Transport},
+        wire::{Answer, NoAnswer, Request, Wire},
     },
 };
 use github_sim::{
     Config, Reply,
     world::{Conclusion, JobId, JobSpec, RepoSpec, RunnerResult, RunnerSession, ScaleSetRules},
 };
+use settings::token_file::Token;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -94,8 +95,7 @@ impl Hub {
                 }
                 Reply::Answer(response) => {
                     sleep(Duration::from_millis(20)).await;
-                    let (parts, body) = response.into_parts();
-                    return Ok(Answer { status: parts.status, headers: parts.headers, body });
+                    return Ok(response.into());
                 }
                 Reply::Reset => return reset(),
                 Reply::Hang => {
@@ -110,12 +110,9 @@ impl Hub {
 impl Wire for Hub {
     async fn send(&self, request: Request) -> Result<Answer, NoAnswer> {
         sleep(Duration::from_millis(20)).await;
-        let mut asked = http::Request::new(request.body.unwrap_or_default());
-        *asked.method_mut() = request.method;
-        *asked.uri_mut() = request.url.as_str().parse().unwrap();
-        *asked.headers_mut() = request.headers;
-        let reply = self.world.borrow_mut().handle(self.clock(), &asked);
-        self.settled(reply, request.timeout).await
+        let timeout = request.timeout;
+        let reply = self.world.borrow_mut().handle(self.clock(), &request.into_http()?);
+        self.settled(reply, timeout).await
     }
 
     fn now(&self) -> Duration {
@@ -129,28 +126,10 @@ impl Wire for Hub {
     }
 }
 
-impl Transport for Hub {
-    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
-        let request = http::Request::builder()
-            .method(call.method)
-            .uri(call.path)
-            .header("authorization", "Bearer t0k")
-            .header("user-agent", "test")
-            .body(call.body.map(|body| body.to_string().into_bytes()).unwrap_or_default())
-            .unwrap();
-        let reply = self.world.borrow_mut().handle(self.clock(), &request);
-        self.settled(reply, Duration::from_secs(30)).await
-    }
-
-    fn now(&self) -> Duration {
-        self.clock()
-    }
-}
-
 /// A host: the client, what it has on disk, its runners.
 pub struct Host {
     pub hub: Hub,
-    pub set: ScaleSet<Hub, Hub>,
+    pub set: ScaleSet<Session<Hub>, Hub>,
     /// What survives a restart.
     pub disk: String,
     pub runners: Vec<(Instant, RunnerSession)>,
@@ -181,7 +160,8 @@ impl Host {
     pub fn with(hub: &Hub, spec: SetSpec) -> Self {
         let (capacity, receiver) = watch::channel(5);
         let disk = serde_json::to_string(&Assignments::default()).unwrap();
-        let set = ScaleSet::new(spec, hub.clone(), hub.clone());
+        let session = Session::with_token(Rest::new(hub.clone(), &spec.api_url), Token::new("t0k"));
+        let set = ScaleSet::new(spec, session, hub.clone());
         Self { hub: hub.clone(), set, disk, runners: Vec::new(), capacity, receiver, minted: 0, unsettled: Vec::new() }
     }
 

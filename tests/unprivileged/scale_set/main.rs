@@ -1,5 +1,5 @@
 //! The scale set client against the simulated GitHub, in both of its ways to give jobs, with the faults that have
-//! bitten others (PROTOCOLS I.4, 13 to 19).
+//! bitten others (tests/README.md#faults, 13 to 19).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod host;

@@ -7,12 +7,9 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 
 use contract::Grant;
 use forge::github::{
-    OctocrabExchange, Session,
-    scale_set::{
-        JobEvent, ScaleSet, Scope, SetSpec, api_root,
-        https::Https,
-        wire::{Request, Wire},
-    },
+    Https, Rest, Session,
+    scale_set::{JobEvent, ScaleSet, Scope, SetSpec, api_root},
+    wire::{Request, Wire},
 };
 use github_sim::{
     Config, World, server,
@@ -115,7 +112,8 @@ async fn a_github_of_a_private_authority_is_spoken_to_where_the_host_trusts_that
 async fn story() {
     let config_url = std::env::var(URL).unwrap();
     let api_url = api_root(&config_url).unwrap();
-    let transport = Session::with_token(OctocrabExchange::new(&api_url).unwrap(), Token::new("t0k"));
+    let wire = Https::new().unwrap();
+    let transport = Session::with_token(Rest::new(wire.clone(), &api_url), Token::new("t0k"));
     let spec = SetSpec {
         scope: Scope::of(&config_url).unwrap(),
         config_url,
@@ -125,7 +123,6 @@ async fn story() {
         labels: vec!["nix".into()],
         owner_name: "host-1".into(),
     };
-    let wire = Https::new().unwrap();
     // The wire of its own, not only what stands before it.
     let url = spec.api_url.parse().unwrap();
     let probe = Request { method: http::Method::GET, url, headers: Default::default(), body: None, timeout: PATIENCE };

@@ -1,4 +1,4 @@
-//! Faults of PROTOCOLS I.4 that are worth a story of their own, and the table of them all in docs/testing.md.
+//! Faults of tests/README.md#faults that are worth a story of their own, and a check of the table there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -223,17 +223,30 @@ fn each_of_the_faults_can_be_injected_and_has_a_test_where_it_can_hurt() {
     let every: Vec<usize> = (1..=FAULTS).collect();
     let source = read("testing/github-sim/src/world/faults.rs");
     assert_eq!(rows(&source, "//! ").into_keys().collect::<Vec<_>>(), every, "the simulator's table");
-    let tested = rows(&read("docs/testing.md"), "");
-    assert_eq!(tested.keys().copied().collect::<Vec<_>>(), every, "the table of tests");
-    for (number, row) in tested {
-        // `path: name`, as often as there are tests.
-        let named: Vec<(&str, &str)> =
-            row.split('`').skip(1).step_by(2).filter_map(|text| text.split_once(": ")).collect();
-        assert!(!named.is_empty(), "fault {number} names no test");
+    let document = read("tests/README.md");
+    let tested = tests_of_faults(&document);
+    assert_eq!(tested.keys().copied().collect::<Vec<_>>(), every, "faults that have tests");
+    for (number, named) in tested {
         for (path, name) in named {
             assert!(read(path).contains(&format!("fn {name}(")), "fault {number}: {path} has no test {name}");
         }
     }
+}
+
+/// File and name of the tests of each fault, from the document's last section: a line with a file, below it lines
+/// `- FAULT, FAULT: NAME`.
+fn tests_of_faults(text: &str) -> BTreeMap<usize, Vec<(&str, &str)>> {
+    let (mut tests, mut file) = (BTreeMap::<usize, Vec<_>>::new(), "");
+    for line in text.lines() {
+        if let Some(path) = line.strip_prefix('`').and_then(|line| line.strip_suffix('`')) {
+            file = path;
+        } else if let Some((numbers, name)) = line.strip_prefix("- ").and_then(|line| line.split_once(": `")) {
+            for number in numbers.split(", ").filter_map(|number| number.parse().ok()) {
+                tests.entry(number).or_default().push((file, name.trim_end_matches('`')));
+            }
+        }
+    }
+    tests
 }
 
 #[test]

@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{
     HOST_NAME, REPOS, Simulation,
-    edges::SimWorld,
     host::HostFault,
+    ports::SimWorld,
     simulate,
     story::{MINUTE, SECOND, beside},
 };

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use api::webhook::{Heard, Judged, Secret};
-use controller::{
-    daemon::{Command, Daemon},
-    status::Status,
-};
+use controller::{daemon::Daemon, operation::Command, status::Status};
 use github_sim::{
     Call,
     world::{Fault, JobSpec, JobStatus, What},
@@ -17,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HOOK_SECRET, HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
+use crate::{HOOK_SECRET, HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use controller::{
-    edges::{EdgeError, History},
+    ports::{History, PortError},
     record::Record,
     status::Finished,
 };
@@ -57,14 +57,14 @@ pub struct SimHistory {
 }
 
 impl History for SimHistory {
-    async fn keep(&self, ended: Arc<Finished>) -> Result<(), EdgeError> {
+    async fn keep(&self, ended: Arc<Finished>) -> Result<(), PortError> {
         sleep(Duration::from_millis(3)).await;
         {
             let mut host = self.host.borrow_mut();
             host.history.calls += 1;
             let seventh = host.history.calls.is_multiple_of(7);
             if host.history.broken || seventh && host.history.refused.insert(ended.runner_name.clone()) {
-                return Err(EdgeError("database or disk is full".into()));
+                return Err(PortError("database or disk is full".into()));
             }
             // One that is there already stays as it is. A copy, as on a disk: the controller's own is not held.
             heap::of(Whose::Worlds, || {

@@ -13,7 +13,7 @@ use contract::{
 };
 use controller::{
     drains::Drains,
-    edges::{EdgeError, Unit, UnitState},
+    ports::{PortError, Unit, UnitState},
     record::{Record, Stage},
 };
 use forge::{SetKey, github::scale_set::assignments::Assignments};
@@ -30,9 +30,9 @@ use tokio::{
 };
 
 use crate::{
-    edges::{Hub, SimClock},
     history::Written,
     owner,
+    ports::{Hub, SimClock},
 };
 
 /// The host, shared.
@@ -184,10 +184,10 @@ impl HostState {
 }
 
 /// StartUnit. Here the promises about containers are checked, at the moment that counts.
-pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(), EdgeError> {
+pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(), PortError> {
     sleep(Duration::from_millis(2)).await;
     if host.borrow_mut().fault(HostFault::StartRefused) {
-        return Err(EdgeError("org.freedesktop.DBus.Error.AccessDenied".into()));
+        return Err(PortError("org.freedesktop.DBus.Error.AccessDenied".into()));
     }
     {
         let mut state = host.borrow_mut();
@@ -206,8 +206,8 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         assert!(state.units.len() < state.capacity, "more than {} containers at once", state.capacity);
         let same_class = state.units.values().filter(|unit| unit.class == class).count();
         assert!(same_class < state.class_max[class], "more than {} of class {class}", state.class_max[class]);
-        let target = owner(&record.target);
-        let same_target = state.units.values().filter(|unit| owner(&unit.record.target) == target).count();
+        let target = owner(&record.scope);
+        let same_target = state.units.values().filter(|unit| owner(&unit.record.scope) == target).count();
         assert!(same_target < state.target_max[&target], "more than {} for {target}", state.target_max[&target]);
         let stop = Rc::new(Notify::new());
         let unit = SimUnit { class: class.to_owned(), state: UnitState::Activating, record, stop: stop.clone() };
@@ -223,13 +223,13 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
     }
     if host.borrow_mut().fault(HostFault::StartAnswerLost) {
         sleep(Duration::from_secs(20)).await;
-        return Err(EdgeError("no answer within 20 s".into()));
+        return Err(PortError("no answer within 20 s".into()));
     }
     Ok(())
 }
 
 /// StopUnit.
-pub async fn stop(host: &Host, name: &ContainerName) -> Result<(), EdgeError> {
+pub async fn stop(host: &Host, name: &ContainerName) -> Result<(), PortError> {
     sleep(Duration::from_millis(2)).await;
     if let Some(unit) = host.borrow().units.get(name) {
         unit.stop.notify_one();

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod adopt;
-mod edges;
 mod fairness;
 mod faults;
 mod groups;
@@ -18,6 +17,7 @@ mod memory;
 mod mishaps;
 mod operate;
 mod pace;
+mod ports;
 mod reconcile;
 mod repositories;
 mod story;
@@ -26,17 +26,14 @@ mod versions;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use api::webhook::{Heard, Judged, Secret};
-use controller::{
-    daemon::{Command, Daemon},
-    status::Status,
-};
-use edges::{Hub, SimClock, SimWorld, token};
+use controller::{daemon::Daemon, operation::Command, status::Status};
 use github_sim::world::{
     AccountKind, AccountSpec, Assignment, Conclusion, Config, HookSpec, JobId, JobStatus, RepoId, RepoSpec,
     RunnerGroupSpec, ScaleSetRules, Scope, Visibility, World,
 };
 use host::{Host, HostState};
 use mishaps::Undo;
+use ports::{Hub, SimClock, SimWorld, token};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use settings::Settings;
 use tokio::{

@@ -12,9 +12,9 @@ use tokio::{
 
 use crate::{
     HOST_NAME, REPOS, Simulation,
-    edges::SimWorld,
     heap::{self, Whose},
     host::{HostFault, MEMORY_PEAK},
+    ports::SimWorld,
     simulate,
 };
 

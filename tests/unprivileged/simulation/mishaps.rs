@@ -126,7 +126,7 @@ impl Simulation {
         }
     }
 
-    /// What GitHub does to scale sets (PROTOCOLS I.4, 13 to 17).
+    /// What GitHub does to scale sets (tests/README.md#faults, 13 to 17).
     fn scale_set_trouble(&mut self, hub: &mut World, now: Duration) {
         let sets = hub.scale_set_views();
         let Some(set) = sets.choose(&mut self.rng) else { return };
@@ -143,7 +143,7 @@ impl Simulation {
         }
     }
 
-    /// What people do to a repository (PROTOCOLS I.4, 12).
+    /// What people do to a repository (tests/README.md#faults, 12).
     fn repository_trouble(&mut self, hub: &mut World, repo: &str, now: Duration) {
         if self.undo.iter().any(|(_, undo)| undo.repo() == repo) {
             return;

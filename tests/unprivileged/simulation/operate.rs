@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use controller::{
     cause::Cause,
-    daemon::{Command, Daemon},
-    operation::{Denied, Done, Operation, Order},
+    daemon::Daemon,
+    operation::{Command, Denied, Done, Operation, Order},
     status::{Status, WaitingFor},
 };
 use github_sim::world::JobSpec;
@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
+use crate::{HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 

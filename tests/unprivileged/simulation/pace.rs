@@ -10,7 +10,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HOST_NAME, Simulation, edges::SimWorld, simulate};
+use crate::{HOST_NAME, Simulation, ports::SimWorld, simulate};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -27,7 +27,7 @@ fn two_hundred_quiet_repositories_are_each_looked_at_about_every_minute_from_the
         {
             let mut hub = simulation.hub.borrow_mut();
             hub.add_repos("corp", "service", 200, true).unwrap();
-            // What an App gets in an organisation of that size (PROTOCOLS A.8).
+            // What an App gets in an organisation of that size (docs/github.md#rate-limits).
             hub.set_rate_limit(Some(12_500));
         }
         let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &simulation.settings, 1);

@@ -6,7 +6,7 @@ use controller::{daemon::Daemon, status::Status};
 use github_sim::world::{JobId, JobSpec, JobView};
 use tokio::sync::{mpsc, watch};
 
-use crate::{HOST_NAME, Simulation, edges::SimWorld, simulate};
+use crate::{HOST_NAME, Simulation, ports::SimWorld, simulate};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_secs(60);

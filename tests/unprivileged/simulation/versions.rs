@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HOST_NAME, REPOS, Simulation, edges::SimWorld, simulate};
+use crate::{HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

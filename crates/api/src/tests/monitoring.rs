@@ -9,6 +9,7 @@ use std::{
 
 use super::*;
 
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Labels that Prometheus adds, or that a histogram's buckets have.
 const ADDED: [&str; 3] = ["instance", "job", "le"];
 
@@ -23,7 +24,7 @@ async fn scrape() -> String {
 }
 
 fn shipped(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("monitoring").join(name)).unwrap()
+    std::fs::read_to_string(Path::new(REPOSITORY).join("monitoring").join(name)).unwrap()
 }
 
 /// Names of metrics, and the labels of each.
@@ -109,7 +110,7 @@ fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     };
     let mut child = Command::new(program)
         .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(REPOSITORY)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -22,7 +22,7 @@ pub struct Hint {
     pub job_id: u64,
 }
 
-/// What happens to a job, in this order whatever the order of the deliveries (PROTOCOLS C.2).
+/// What happens to a job, in this order whatever the order of the deliveries (docs/github.md#job-status).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Action {

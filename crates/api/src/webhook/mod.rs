@@ -1,4 +1,4 @@
-//! Webhook deliveries of GitHub (PROTOCOLS G), on a listener of its own: `POST /webhook`.
+//! Webhook deliveries of GitHub (docs/github.md#deliveries), on a listener of its own: `POST /webhook`.
 //!
 //! A delivery is only a hint that a repository is worth a look now; polling stays the truth, so a delivery that is
 //! lost, late, repeated or out of order costs at most a look. This listener is the one door strangers can knock at:

@@ -1,4 +1,4 @@
-//! `X-Hub-Signature-256`: proof that a delivery was sent by somebody who knows the secret (PROTOCOLS G).
+//! `X-Hub-Signature-256`: proof that a delivery was sent by somebody who knows the secret (docs/github.md#signature).
 
 use std::fmt;
 

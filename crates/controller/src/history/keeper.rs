@@ -10,9 +10,9 @@ use std::{
 use tokio::sync::{Semaphore, oneshot};
 use tracing::warn;
 
-use super::{Filter, Row, Store};
+use super::{ClassMemory, Filter, Store, Summary, Window};
 use crate::{
-    edges::{self, EdgeError},
+    ports::{self, PortError},
     status::Finished,
 };
 
@@ -25,7 +25,7 @@ const READERS: usize = 4;
 /// Longest wait for a query.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Message = (Arc<Finished>, oneshot::Sender<Result<(), EdgeError>>);
+type Message = (Arc<Finished>, oneshot::Sender<Result<(), PortError>>);
 
 /// Writes entries.
 #[derive(Debug, Clone)]
@@ -48,11 +48,11 @@ impl History {
     }
 }
 
-impl edges::History for History {
-    async fn keep(&self, ended: Arc<Finished>) -> Result<(), EdgeError> {
+impl ports::History for History {
+    async fn keep(&self, ended: Arc<Finished>) -> Result<(), PortError> {
         let (answer, result) = oneshot::channel();
-        self.messages.try_send((ended, answer)).map_err(|_| EdgeError("the database does not keep up".to_owned()))?;
-        result.await.unwrap_or_else(|_| Err(EdgeError("the thread that writes it ended".to_owned())))
+        self.messages.try_send((ended, answer)).map_err(|_| PortError("the database does not keep up".to_owned()))?;
+        result.await.unwrap_or_else(|_| Err(PortError("the thread that writes it ended".to_owned())))
     }
 }
 
@@ -66,7 +66,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, ended: &Finished) -> Result<(), EdgeError> {
+    fn write(&mut self, ended: &Finished) -> Result<(), PortError> {
         let failed = std::mem::replace(&mut self.failed, true);
         // One that failed is opened anew: it may have been replaced, or be damaged.
         let store = match self.store.take() {
@@ -103,30 +103,30 @@ impl Reader {
     }
 
     /// The entries that pass, the last ended first.
-    pub async fn find(&self, filter: Filter) -> Result<Vec<Finished>, EdgeError> {
+    pub async fn find(&self, filter: Filter) -> Result<Vec<Finished>, PortError> {
         self.ask(move |store| store.find(&filter)).await
     }
 
-    /// What sums are made of, of what ended since then, and whether there was more.
-    pub async fn rows(&self, since_ms: u64) -> Result<(Vec<Row>, bool), EdgeError> {
-        self.ask(move |store| store.rows(since_ms)).await
+    /// Sums of what ended in the window.
+    pub async fn summarise(&self, window: Window, classes: Vec<ClassMemory>) -> Result<Summary, PortError> {
+        self.ask(move |store| store.summarise(window, &classes)).await
     }
 
-    async fn ask<T: Default + Send + 'static>(
+    async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Store) -> Result<T, EdgeError> + Send + 'static,
-    ) -> Result<T, EdgeError> {
+        question: impl FnOnce(&Store) -> Result<T, PortError> + Send + 'static,
+    ) -> Result<T, PortError> {
         let ask = async {
-            let closed = |_| EdgeError("closed".to_owned());
+            let closed = |_| PortError("closed".to_owned());
             let place = self.places.clone().acquire_owned().await.map_err(closed)?;
             let state_dir = self.state_dir.clone();
             let asked = tokio::task::spawn_blocking(move || {
                 let _place = place;
-                Store::open_to_read(&state_dir)?.map_or_else(|| Ok(T::default()), |store| question(&store))
+                question(&Store::open_to_read(&state_dir)?)
             });
-            asked.await.map_err(|error| EdgeError(error.to_string()))?
+            asked.await.map_err(|error| PortError(error.to_string()))?
         };
-        let late = || EdgeError(format!("the history did not answer within {} s", PATIENCE.as_secs()));
+        let late = || PortError(format!("the history did not answer within {} s", PATIENCE.as_secs()));
         tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(late()))
     }
 }

@@ -10,10 +10,8 @@ mod summary;
 
 pub use self::{
     keeper::{History, Reader},
-    store::{Filter, MOST, Row, Store},
-    summary::{
-        BusyRepository, CauseCount, ClassMemory, MemorySuspect, Point, STEPS, Spread, Summary, Window, summarise,
-    },
+    store::{Filter, MOST, Store},
+    summary::{BusyRepository, CauseCount, ClassMemory, MemorySuspect, Point, STEPS, Spread, Summary, Window},
 };
 
 #[cfg(test)]

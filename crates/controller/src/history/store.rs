@@ -11,7 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, params_from_iter};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{cause::Cause, edges::EdgeError, record::between, status::Finished};
+use super::summary::{self, ClassMemory, Summary, Window};
+use crate::{cause::Cause, ports::PortError, status::Finished};
 
 /// Its file, in the state directory.
 const FILE: &str = "history.sqlite";
@@ -20,7 +21,7 @@ const BUSY: Duration = Duration::from_secs(2);
 /// Most entries one query answers.
 pub const MOST: usize = 1000;
 /// Most rows a sum is made of: a quarter of a year at two thousand jobs a day.
-const ROWS: usize = 200_000;
+const ROWS: u64 = 200_000;
 /// Version of the table below; a database of a later one is not touched.
 const VERSION: i64 = 1;
 const TABLE: &str = "
@@ -79,39 +80,6 @@ impl Filter {
     }
 }
 
-/// What sums are made of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
-    /// Its class.
-    pub class: String,
-    /// Its repository.
-    pub repo: String,
-    /// Why it ended, as written in documents.
-    pub cause: String,
-    /// The job's display name.
-    pub job_name: String,
-    /// When its job was queued, at the forge or, where that is not known, as first seen here.
-    pub queued_ms: Option<u64>,
-    /// When its job started.
-    pub started_ms: Option<u64>,
-    /// When its unit was gone.
-    pub ended_ms: u64,
-    /// The most memory it used, in bytes.
-    pub memory_peak: Option<u64>,
-}
-
-impl Row {
-    /// How long its job waited, in milliseconds; none if it never started, or nobody knows since when.
-    pub fn waited_ms(&self) -> Option<u64> {
-        between(self.queued_ms, self.started_ms)
-    }
-
-    /// How long its container was busy with it, in milliseconds.
-    pub fn ran_ms(&self) -> Option<u64> {
-        between(self.started_ms, Some(self.ended_ms))
-    }
-}
-
 /// An open database.
 #[derive(Debug)]
 pub struct Store {
@@ -120,12 +88,12 @@ pub struct Store {
 
 impl Store {
     /// For writing. Made if it is not there; one that is damaged is set aside, and a new one begun.
-    pub fn open(state_dir: &Path) -> Result<Self, EdgeError> {
+    pub fn open(state_dir: &Path) -> Result<Self, PortError> {
         Self::open_or_begin(state_dir, Self::open_at)
     }
 
     /// The same after a failure: looked through, because damage in its middle does not show when it is opened.
-    pub fn open_suspect(state_dir: &Path) -> Result<Self, EdgeError> {
+    pub fn open_suspect(state_dir: &Path) -> Result<Self, PortError> {
         Self::open_or_begin(state_dir, |path| {
             let store = Self::open_at(path)?;
             let found: String = store.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -133,7 +101,7 @@ impl Store {
         })
     }
 
-    fn open_or_begin(state_dir: &Path, open: impl Fn(&Path) -> rusqlite::Result<Self>) -> Result<Self, EdgeError> {
+    fn open_or_begin(state_dir: &Path, open: impl Fn(&Path) -> rusqlite::Result<Self>) -> Result<Self, PortError> {
         let path = state_dir.join(FILE);
         match open(&path) {
             Err(error) if is_damaged(&error) => {
@@ -148,10 +116,10 @@ impl Store {
         .and_then(Self::of_this_version)
     }
 
-    fn of_this_version(self) -> Result<Self, EdgeError> {
+    fn of_this_version(self) -> Result<Self, PortError> {
         match self.version().map_err(|error| said(&error))? {
             later if later > VERSION => {
-                Err(EdgeError(format!("the database is of a later version ({later}) of this program")))
+                Err(PortError(format!("the database is of a later version ({later}) of this program")))
             }
             _ => Ok(self),
         }
@@ -183,11 +151,11 @@ impl Store {
         Ok(store)
     }
 
-    /// For reading alone. `None` = there is none yet.
-    pub fn open_to_read(state_dir: &Path) -> Result<Option<Self>, EdgeError> {
+    /// For reading alone. Without a file it is [`Store::empty`].
+    pub fn open_to_read(state_dir: &Path) -> Result<Self, PortError> {
         let path = state_dir.join(FILE);
         if !path.exists() {
-            return Ok(None);
+            return Self::empty();
         }
         let open = || {
             let connection =
@@ -195,12 +163,24 @@ impl Store {
             connection.busy_timeout(BUSY)?;
             Ok(Self { connection })
         };
-        open().map(Some).map_err(|error: rusqlite::Error| failed(&path, &error))
+        open().map_err(|error: rusqlite::Error| failed(&path, &error))
+    }
+
+    /// One with no entries, in memory.
+    pub(super) fn empty() -> Result<Self, PortError> {
+        let connection = Connection::open_in_memory().map_err(|error| said(&error))?;
+        connection.execute_batch(TABLE).map_err(|error| said(&error))?;
+        Ok(Self { connection })
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Writes an entry, durably. One that is there already stays as it is.
-    pub fn keep(&self, ended: &Finished) -> Result<(), EdgeError> {
-        let document = serde_json::to_string(ended).map_err(|error| EdgeError(error.to_string()))?;
+    pub fn keep(&self, ended: &Finished) -> Result<(), PortError> {
+        let document = serde_json::to_string(ended).map_err(|error| PortError(error.to_string()))?;
         self.connection
             .execute(
                 "INSERT INTO ended (runner_name, container, class, repo, cause, job_id, ended_ms, document)
@@ -221,14 +201,14 @@ impl Store {
     }
 
     /// Forgets what ended before this time.
-    pub fn prune(&self, before_ms: u64) -> Result<usize, EdgeError> {
+    pub fn prune(&self, before_ms: u64) -> Result<usize, PortError> {
         self.connection
             .execute("DELETE FROM ended WHERE ended_ms < ?1", [signed(before_ms)])
             .map_err(|error| said(&error))
     }
 
     /// The entries that pass, the last ended first.
-    pub fn find(&self, filter: &Filter) -> Result<Vec<Finished>, EdgeError> {
+    pub fn find(&self, filter: &Filter) -> Result<Vec<Finished>, PortError> {
         let (conditions, values) = conditions(filter);
         let limit = filter.limit.map_or(100, |limit| limit as usize).clamp(1, MOST);
         let text = format!("SELECT document FROM ended{conditions} ORDER BY ended_ms DESC, runner_name LIMIT {limit}");
@@ -238,40 +218,12 @@ impl Store {
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
         let documents = read().map_err(|error| said(&error))?;
-        documents.iter().map(|text| serde_json::from_str(text).map_err(|error| EdgeError(error.to_string()))).collect()
+        documents.iter().map(|text| serde_json::from_str(text).map_err(|error| PortError(error.to_string()))).collect()
     }
 
-    /// What sums are made of, of what ended since then, oldest first, and whether there was more.
-    pub fn rows(&self, since_ms: u64) -> Result<(Vec<Row>, bool), EdgeError> {
-        let read = || {
-            let mut statement = self.connection.prepare(
-                "SELECT class, repo, cause, document ->> '$.job_name',
-                        coalesce(document ->> '$.timeline.queued_ms', document ->> '$.timeline.visible_ms'),
-                        document ->> '$.timeline.job_started_ms', ended_ms, document ->> '$.memory_peak'
-                 FROM ended WHERE ended_ms >= ?1 ORDER BY ended_ms DESC LIMIT ?2",
-            )?;
-            let number = |row: &rusqlite::Row<'_>, column| {
-                Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.and_then(|n| u64::try_from(n).ok()))
-            };
-            let rows = statement.query_map((signed(since_ms), signed(ROWS as u64 + 1)), |row| {
-                Ok(Row {
-                    class: row.get(0)?,
-                    repo: row.get(1)?,
-                    cause: row.get(2)?,
-                    job_name: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
-                    queued_ms: number(row, 4)?,
-                    started_ms: number(row, 5)?,
-                    ended_ms: number(row, 6)?.unwrap_or_default(),
-                    memory_peak: number(row, 7)?,
-                })
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let mut rows = read().map_err(|error| said(&error))?;
-        let more = rows.len() > ROWS;
-        rows.truncate(ROWS);
-        rows.reverse();
-        Ok((rows, more))
+    /// Sums up what ended in the window.
+    pub fn summarise(&self, window: Window, classes: &[ClassMemory]) -> Result<Summary, PortError> {
+        summary::summarise(&self.connection, window, classes, ROWS).map_err(|error| said(&error))
     }
 }
 
@@ -323,12 +275,12 @@ fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn failed(path: &Path, error: &dyn std::fmt::Display) -> EdgeError {
-    EdgeError(format!("{}: {error}", path.display()))
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> PortError {
+    PortError(format!("{}: {error}", path.display()))
 }
 
-fn said(error: &rusqlite::Error) -> EdgeError {
-    EdgeError(error.to_string())
+fn said(error: &rusqlite::Error) -> PortError {
+    PortError(error.to_string())
 }
 
 #[cfg(test)]
@@ -378,7 +330,7 @@ mod tests {
         // Found again after a crash, it knows less than the first time.
         let later = Finished { memory_peak: None, ..entry.clone() };
         Store::open(home.path()).unwrap().keep(&later).unwrap();
-        let reader = Store::open_to_read(home.path()).unwrap().unwrap();
+        let reader = Store::open_to_read(home.path()).unwrap();
         assert_eq!(reader.find(&Filter::default()).unwrap(), [entry]);
     }
 
@@ -403,24 +355,18 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_made_of_what_was_written() {
+    fn sums_are_made_of_what_was_written_also_where_nothing_was() {
         let home = tempfile::tempdir().unwrap();
+        let sums = || {
+            let reader = Store::open_to_read(home.path()).unwrap();
+            reader.summarise(Window { since_ms: 150, until_ms: 300 }, &[]).unwrap()
+        };
+        assert_eq!((sums().containers, sums().series.len() as u64), (0, summary::STEPS));
         let store = Store::open(home.path()).unwrap();
         store.keep(&ended("a", "o/r", 100)).unwrap();
         store.keep(&ended("b", "o/r", 200)).unwrap();
-        let (rows, more) = store.rows(150).unwrap();
-        assert!(!more);
-        let row = Row {
-            class: "small".into(),
-            repo: "o/r".into(),
-            cause: "succeeded".into(),
-            job_name: "build".into(),
-            queued_ms: Some(150),
-            started_ms: Some(170),
-            ended_ms: 200,
-            memory_peak: Some(1 << 20),
-        };
-        assert_eq!(rows, [row]);
+        let sums = sums();
+        assert_eq!((sums.containers, sums.jobs, sums.waits.max_ms, sums.runs.max_ms), (1, 1, 20, 30));
     }
 
     #[test]

@@ -1,11 +1,10 @@
-//! Sums over the history: how long jobs waited, who keeps the host busy, what outgrew its class. Pure.
+//! Sums over the history: how long jobs waited, who keeps the host busy, what outgrew its class. SQLite makes them.
 
 use std::collections::BTreeMap;
 
+use rusqlite::{Connection, params, types::FromSql};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use super::Row;
 
 /// Points of a series.
 pub const STEPS: u64 = 96;
@@ -130,101 +129,139 @@ pub struct ClassMemory {
     pub memory: Option<u64>,
 }
 
-/// Sums up. `rows` = what ended in the window, in any order.
-pub fn summarise(rows: &[Row], truncated: bool, window: Window, classes: &[ClassMemory]) -> Summary {
-    let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
-    for row in rows {
-        *causes.entry(&row.cause).or_default() += 1;
-    }
-    let mut causes: Vec<_> =
-        causes.into_iter().map(|(cause, count)| CauseCount { cause: cause.to_owned(), count }).collect();
-    causes.sort_by_key(|cause| std::cmp::Reverse(cause.count));
-    Summary {
+/// What sums are made of: the last `?4` rows that ended at `?1` or later. `step` is that of a series of steps of `?2`, of
+/// which there are `?3`; none if the job started in no step of it. A time that ends before it begins, by the clocks of
+/// two machines, is 0.
+const SEEN: &str = "
+    CREATE TEMP TABLE seen AS
+    SELECT class, repo, cause, job_name, peak, started, ended,
+           max(0, started - queued) AS waited,
+           max(0, ended - started) AS ran,
+           CASE WHEN started >= ?1 AND started < ?1 + ?2 * ?3 THEN (started - ?1) / ?2 END AS step
+    FROM (SELECT class, repo, cause, ended_ms AS ended,
+                 coalesce(document ->> '$.job_name', '') AS job_name,
+                 coalesce(document ->> '$.timeline.queued_ms', document ->> '$.timeline.visible_ms') AS queued,
+                 document ->> '$.timeline.job_started_ms' AS started,
+                 document ->> '$.memory_peak' AS peak
+          FROM main.ended WHERE ended_ms >= ?1 ORDER BY ended_ms DESC LIMIT ?4)";
+
+const BUSY: &str = "
+    SELECT repo, count(*), coalesce(sum(ran), 0) / 1000 FROM seen WHERE started NOT NULL
+    GROUP BY repo ORDER BY 3 DESC, 2 DESC, 1 LIMIT ?1";
+
+/// `?1` = the memory of each class, as an object of JSON.
+const SUSPECTS: &str = "
+    SELECT repo, job_name, class, sum(killed), sum(near AND NOT killed), max(peak)
+    FROM (SELECT seen.*, cause = 'out-of-memory' AS killed, coalesce(peak * 100 >= limits.value * ?2, 0) AS near
+          FROM seen LEFT JOIN json_each(?1) AS limits ON limits.key = class)
+    WHERE killed OR near
+    GROUP BY repo, job_name, class ORDER BY 4 DESC, 5 DESC, 1, 2, 3 LIMIT ?3";
+
+/// For each step of [`SEEN`] with any: for how long containers had a job, all together. A job is cut where steps meet.
+const LOAD: &str = "
+    WITH RECURSIVE part (step, started, ended) AS (
+        SELECT max(0, started - ?1) / ?2, started, ended FROM seen WHERE started NOT NULL
+        UNION ALL
+        SELECT step + 1, started, ended FROM part WHERE step + 1 < ?3 AND ?1 + (step + 1) * ?2 < ended
+    )
+    SELECT step, sum(max(0, min(ended, ?1 + (step + 1) * ?2) - max(started, ?1 + step * ?2)))
+    FROM part WHERE step < ?3 GROUP BY step";
+
+/// Sums up what ended in the window, or its last `most`.
+pub(super) fn summarise(
+    connection: &Connection,
+    window: Window,
+    classes: &[ClassMemory],
+    most: u64,
+) -> rusqlite::Result<Summary> {
+    let step = (window.until_ms.saturating_sub(window.since_ms) / STEPS).max(1);
+    connection.execute_batch("PRAGMA temp_store = memory; DROP TABLE IF EXISTS temp.seen")?;
+    connection.execute(SEEN, params![window.since_ms, step, STEPS, most])?;
+    let count = |text: &str| connection.query_row(text, [], |row| row.get::<_, u64>(0));
+    let containers = count("SELECT count(*) FROM seen")?;
+    let truncated = connection.query_row(
+        "SELECT count(*) > ?2 FROM main.ended WHERE ended_ms >= ?1",
+        [window.since_ms, most],
+        |row| row.get(0),
+    )?;
+    let causes = all(connection, "SELECT cause, count(*) FROM seen GROUP BY cause ORDER BY 2 DESC, 1", [], |row| {
+        Ok(CauseCount { cause: row.get(0)?, count: row.get(1)? })
+    })?;
+    let whole =
+        |times| Ok::<_, rusqlite::Error>(spreads::<u64>(connection, "0", times)?.remove(&0).unwrap_or_default());
+    Ok(Summary {
         window,
         truncated,
-        containers: rows.len() as u64,
-        jobs: rows.iter().filter(|row| row.started_ms.is_some()).count() as u64,
-        waits: spread(rows.iter().filter_map(Row::waited_ms)),
-        runs: spread(rows.iter().filter_map(Row::ran_ms)),
+        containers,
+        jobs: count("SELECT count(started) FROM seen")?,
+        waits: whole("waited")?,
+        runs: whole("ran")?,
         causes,
-        repositories: repositories(rows),
-        memory: suspects(rows, classes),
-        series: series(rows, window),
-    }
+        repositories: repositories(connection)?,
+        memory: suspects(connection, classes)?,
+        series: series(connection, window.since_ms, step)?,
+    })
 }
 
-fn spread(times: impl Iterator<Item = u64>) -> Spread {
-    let mut times: Vec<u64> = times.collect();
-    times.sort_unstable();
+fn all<T>(
+    connection: &Connection,
+    text: &str,
+    values: impl rusqlite::Params,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare(text)?.query_map(values, read)?.collect()
+}
+
+/// The spread of a column for each value of another.
+fn spreads<K: FromSql + Ord>(connection: &Connection, of: &str, times: &str) -> rusqlite::Result<BTreeMap<K, Spread>> {
     // The nearest rank: a time that really was.
-    let rank = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied();
-    Spread {
-        count: times.len() as u64,
-        p50_ms: rank(50).unwrap_or_default(),
-        p95_ms: rank(95).unwrap_or_default(),
-        max_ms: times.last().copied().unwrap_or_default(),
-    }
+    let text = format!(
+        "SELECT key, total, min(time) FILTER (WHERE 100 * place >= 50 * total),
+                min(time) FILTER (WHERE 100 * place >= 95 * total), max(time)
+         FROM (SELECT {of} AS key, {times} AS time, row_number() OVER (PARTITION BY {of} ORDER BY {times}) AS place,
+                      count(*) OVER (PARTITION BY {of}) AS total
+               FROM seen WHERE {of} NOT NULL AND {times} NOT NULL)
+         GROUP BY key"
+    );
+    let read = |row: &rusqlite::Row<'_>| {
+        let spread = Spread { count: row.get(1)?, p50_ms: row.get(2)?, p95_ms: row.get(3)?, max_ms: row.get(4)? };
+        Ok((row.get(0)?, spread))
+    };
+    Ok(all(connection, &text, [], read)?.into_iter().collect())
 }
 
-fn repositories(rows: &[Row]) -> Vec<BusyRepository> {
-    let mut by_repo: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.started_ms.is_some()) {
-        by_repo.entry(&row.repo).or_default().push(row);
-    }
-    let mut all: Vec<BusyRepository> = by_repo
-        .into_iter()
-        .map(|(repo, rows)| BusyRepository {
-            repo: repo.to_owned(),
-            jobs: rows.len() as u64,
-            run_seconds: rows.iter().filter_map(|row| row.ran_ms()).sum::<u64>() / 1000,
-            waits: spread(rows.iter().filter_map(|row| row.waited_ms())),
-        })
-        .collect();
-    all.sort_by(|a, b| (b.run_seconds, b.jobs, &a.repo).cmp(&(a.run_seconds, a.jobs, &b.repo)));
-    all.truncate(TOLD);
-    all
+fn repositories(connection: &Connection) -> rusqlite::Result<Vec<BusyRepository>> {
+    let mut waits = spreads::<String>(connection, "repo", "waited")?;
+    all(connection, BUSY, [TOLD], |row| {
+        let repo: String = row.get(0)?;
+        let waits = waits.remove(&repo).unwrap_or_default();
+        Ok(BusyRepository { repo, jobs: row.get(1)?, run_seconds: row.get(2)?, waits })
+    })
 }
 
-fn suspects(rows: &[Row], classes: &[ClassMemory]) -> Vec<MemorySuspect> {
-    let limit = |class: &str| classes.iter().find(|known| known.name == class).and_then(|known| known.memory);
-    let mut by_job: BTreeMap<(&str, &str, &str), MemorySuspect> = BTreeMap::new();
-    for row in rows {
-        let class_memory = limit(&row.class);
-        let killed = row.cause == "out-of-memory";
-        let near = class_memory
-            .zip(row.memory_peak)
-            .is_some_and(|(limit, peak)| u128::from(peak) * 100 >= u128::from(limit) * u128::from(NEAR));
-        if !killed && !near {
-            continue;
-        }
-        let suspect = by_job.entry((&row.repo, &row.job_name, &row.class)).or_insert_with(|| MemorySuspect {
-            repo: row.repo.clone(),
-            job_name: row.job_name.clone(),
-            class: row.class.clone(),
-            out_of_memory: 0,
-            near_limit: 0,
-            memory_peak: None,
-            class_memory,
-            suggested_class: None,
-            suggested_memory: None,
-        });
-        suspect.out_of_memory += u64::from(killed);
-        suspect.near_limit += u64::from(near && !killed);
-        suspect.memory_peak = suspect.memory_peak.max(row.memory_peak);
-    }
-    let mut all: Vec<MemorySuspect> = by_job.into_values().collect();
-    for suspect in &mut all {
+fn suspects(connection: &Connection, classes: &[ClassMemory]) -> rusqlite::Result<Vec<MemorySuspect>> {
+    let limits: BTreeMap<&str, Option<u64>> = classes.iter().map(|class| (class.name.as_str(), class.memory)).collect();
+    all(connection, SUSPECTS, params![serde_json::json!(limits).to_string(), NEAR, TOLD], |row| {
+        let class: String = row.get(2)?;
+        let (out_of_memory, memory_peak): (u64, Option<u64>) = (row.get(3)?, row.get(5)?);
+        let class_memory = limits.get(class.as_str()).copied().flatten();
         // A limit that was hit hides how much would have been used: twice it is a guess that ends.
-        let need = match suspect.class_memory.or(suspect.memory_peak) {
-            Some(held) if suspect.out_of_memory > 0 => Some(held.saturating_mul(2)),
-            _ => suspect.memory_peak.map(|peak| peak + peak / 4),
+        let suggested_memory = match class_memory.or(memory_peak) {
+            Some(held) if out_of_memory > 0 => Some(held.saturating_mul(2)),
+            _ => memory_peak.map(|peak| peak + peak / 4),
         };
-        suspect.suggested_memory = need;
-        suspect.suggested_class = need.and_then(|need| fitting(classes, &suspect.class, need));
-    }
-    all.sort_by(|a, b| (b.out_of_memory, b.near_limit, &a.repo).cmp(&(a.out_of_memory, a.near_limit, &b.repo)));
-    all.truncate(TOLD);
-    all
+        Ok(MemorySuspect {
+            repo: row.get(0)?,
+            job_name: row.get(1)?,
+            suggested_class: suggested_memory.and_then(|need| fitting(classes, &class, need)),
+            class,
+            out_of_memory,
+            near_limit: row.get(4)?,
+            memory_peak,
+            class_memory,
+            suggested_memory,
+        })
+    })
 }
 
 /// The smallest class besides `class` that has its labels and holds `need` bytes.
@@ -239,45 +276,36 @@ fn fitting(classes: &[ClassMemory], class: &str, need: u64) -> Option<String> {
         .map(|other| other.name.clone())
 }
 
-fn series(rows: &[Row], window: Window) -> Vec<Point> {
-    let step = (window.until_ms.saturating_sub(window.since_ms) / STEPS).max(1);
-    (0..STEPS)
-        .map(|index| {
-            let (from, to) = (window.since_ms + index * step, window.since_ms + (index + 1) * step);
-            let within = |at: u64| (from..to).contains(&at);
-            let busy: u64 = rows
-                .iter()
-                .filter_map(|row| Some((row.started_ms?, row.ended_ms)))
-                .map(|(started, ended)| ended.min(to).saturating_sub(started.max(from)))
-                .sum();
-            Point {
-                at_ms: from,
-                waits: spread(rows.iter().filter(|row| row.started_ms.is_some_and(within)).filter_map(Row::waited_ms)),
-                load: busy as f64 / step as f64,
-                ended: rows.iter().filter(|row| within(row.ended_ms)).count() as u64,
-            }
-        })
-        .collect()
+fn series(connection: &Connection, since_ms: u64, step: u64) -> rusqlite::Result<Vec<Point>> {
+    let pair = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?));
+    let waits = spreads::<u64>(connection, "step", "waited")?;
+    let busy: BTreeMap<_, _> = all(connection, LOAD, [since_ms, step, STEPS], pair)?.into_iter().collect();
+    let ended = "SELECT (ended - ?1) / ?2, count(*) FROM seen GROUP BY 1";
+    let ended: BTreeMap<_, _> = all(connection, ended, [since_ms, step], pair)?.into_iter().collect();
+    let point = |index: u64| Point {
+        at_ms: since_ms + index * step,
+        waits: waits.get(&index).copied().unwrap_or_default(),
+        load: busy.get(&index).copied().unwrap_or_default() as f64 / step as f64,
+        ended: ended.get(&index).copied().unwrap_or_default(),
+    };
+    Ok((0..STEPS).map(point).collect())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::{cause::Cause, history::Store, status::Finished};
 
     const GIB: u64 = 1 << 30;
 
-    fn row(repo: &str, queued: u64, started: u64, ended: u64) -> Row {
-        Row {
-            class: "small".into(),
-            repo: repo.into(),
-            cause: "succeeded".into(),
-            job_name: "build".into(),
-            queued_ms: Some(queued),
-            started_ms: Some(started),
-            ended_ms: ended,
-            memory_peak: None,
-        }
+    fn row(repo: &str, queued: u64, started: u64, ended: u64) -> Finished {
+        serde_json::from_value(serde_json::json!({
+            "name": "j0000001", "class": "small", "repo": repo, "job_name": "build", "cause": "succeeded",
+            "runner_name": "", "subnet": "10.0.0.0/24", "concluded_ms": ended,
+            "timeline": { "queued_ms": queued, "job_started_ms": started, "ended_ms": ended },
+        }))
+        .unwrap()
     }
 
     fn class(name: &str, labels: &[&str], gib: u64) -> ClassMemory {
@@ -285,13 +313,21 @@ mod tests {
         ClassMemory { name: name.into(), labels, memory: Some(gib * GIB) }
     }
 
-    fn over(rows: &[Row], classes: &[ClassMemory]) -> Summary {
-        summarise(rows, false, Window { since_ms: 0, until_ms: 96_000 }, classes)
+    fn last(most: u64, rows: &[Finished], classes: &[ClassMemory]) -> Summary {
+        let store = Store::empty().unwrap();
+        for (index, row) in rows.iter().enumerate() {
+            store.keep(&Finished { runner_name: index.to_string(), ..row.clone() }).unwrap();
+        }
+        summarise(store.connection(), Window { since_ms: 0, until_ms: 96_000 }, classes, most).unwrap()
+    }
+
+    fn over(rows: &[Finished], classes: &[ClassMemory]) -> Summary {
+        last(1000, rows, classes)
     }
 
     #[test]
     fn of_a_hundred_waits_the_fiftieth_and_the_ninety_fifth_are_told() {
-        let rows: Vec<Row> = (1..=100).rev().map(|wait| row("o/r", 0, wait, 200)).collect();
+        let rows: Vec<Finished> = (1..=100).rev().map(|wait| row("o/r", 0, wait, 200)).collect();
         assert_eq!(over(&rows, &[]).waits, Spread { count: 100, p50_ms: 50, p95_ms: 95, max_ms: 100 });
         assert_eq!(over(&[], &[]).waits, Spread::default());
         assert_eq!(over(&rows[..1], &[]).waits, Spread { count: 1, p50_ms: 100, p95_ms: 100, max_ms: 100 });
@@ -299,7 +335,8 @@ mod tests {
 
     #[test]
     fn a_container_without_a_job_counts_as_an_ending_and_not_as_a_wait() {
-        let idle = Row { started_ms: None, cause: "idle-too-long".into(), ..row("o/r", 0, 0, 10) };
+        let mut idle = Finished { cause: Cause::IdleTooLong, ..row("o/r", 0, 0, 10) };
+        idle.timeline.job_started_ms = None;
         let summary = over(&[idle, row("o/r", 0, 5, 10)], &[]);
         assert_eq!((summary.containers, summary.jobs, summary.waits.count), (2, 1, 1));
     }
@@ -319,7 +356,7 @@ mod tests {
             class("huge", &["linux", "huge"], 64),
             class("big", &["Linux", "big"], 8),
         ];
-        let killed = Row { cause: "out-of-memory".into(), memory_peak: Some(2 * GIB), ..row("o/r", 0, 0, 1) };
+        let killed = Finished { cause: Cause::OutOfMemory, memory_peak: Some(2 * GIB), ..row("o/r", 0, 0, 1) };
         let suspect = over(&[killed.clone(), killed, row("o/fine", 0, 0, 1)], &classes).memory;
         assert_eq!(suspect.len(), 1);
         assert_eq!((suspect[0].out_of_memory, suspect[0].suggested_class.as_deref()), (2, Some("big")));
@@ -328,8 +365,8 @@ mod tests {
 
     #[test]
     fn a_job_near_its_limit_is_a_suspect_before_it_fails() {
-        let near = Row { memory_peak: Some(GIB * 19 / 10), ..row("o/r", 0, 0, 1) };
-        let far = Row { memory_peak: Some(GIB), job_name: "small".into(), ..row("o/r", 0, 0, 1) };
+        let near = Finished { memory_peak: Some(GIB * 19 / 10), ..row("o/r", 0, 0, 1) };
+        let far = Finished { memory_peak: Some(GIB), job_name: "small".into(), ..row("o/r", 0, 0, 1) };
         let suspects = over(&[near, far], &[class("small", &["linux"], 2)]).memory;
         assert_eq!(suspects.len(), 1);
         assert_eq!((suspects[0].out_of_memory, suspects[0].near_limit), (0, 1));
@@ -344,5 +381,15 @@ mod tests {
         assert_eq!(loads, [0.5, 2.0, 0.0]);
         assert_eq!(summary.series.len() as u64, STEPS);
         assert_eq!((summary.series[0].waits.count, summary.series[2].ended), (1, 2));
+    }
+
+    #[test]
+    fn of_more_than_can_be_looked_at_the_last_count_and_it_is_said() {
+        let summary = last(2, &[row("o/first", 0, 1, 2), row("o/r", 0, 3, 4), row("O/R", 9, 5, 6)], &[]);
+        assert_eq!((summary.truncated, summary.containers), (true, 2));
+        assert_eq!(summary.waits, Spread { count: 2, p50_ms: 0, p95_ms: 3, max_ms: 3 });
+        let told: Vec<_> = summary.repositories.iter().map(|r| r.repo.as_str()).collect();
+        assert_eq!(told, ["O/R", "o/r"], "as they are written");
+        assert!(!over(&[row("o/r", 0, 3, 4)], &[]).truncated);
     }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{Filter, History, Store};
 use crate::{
-    edges::{EdgeError, History as _},
+    ports::{History as _, PortError},
     status::Finished,
 };
 
@@ -36,7 +36,7 @@ fn entry(number: u64) -> Finished {
     .unwrap()
 }
 
-fn keep(history: &History, entry: Finished) -> Result<(), EdgeError> {
+fn keep(history: &History, entry: Finished) -> Result<(), PortError> {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(history.keep(Arc::new(entry)))
 }
 

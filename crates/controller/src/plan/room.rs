@@ -3,10 +3,10 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, VecDeque},
-    time::Duration,
 };
 
 use super::{ClassView, ContainerView, JobView, ScopeView, Snapshot, TargetView, Waiting};
+use crate::time::Mono;
 
 /// One container wanted.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(super) struct Demand<'a> {
     pub scope: &'a ScopeView,
     pub set: bool,
     pub job: Option<&'a JobView>,
-    pub since: Duration,
+    pub since: Mono,
 }
 
 /// Places left, counted down as they are given away; less than none where a limit was lowered below what runs.
@@ -130,7 +130,7 @@ impl<'a> Room<'a> {
         }
     }
 
-    fn is_held(&self, until: Option<Duration>) -> bool {
+    fn is_held(&self, until: Option<Mono>) -> bool {
         until.is_some_and(|until| until > self.snapshot.now)
     }
 

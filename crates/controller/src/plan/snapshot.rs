@@ -7,11 +7,13 @@ use std::{
 
 use contract::ContainerName;
 
-/// Everything the decision depends on. Times are monotonic, since an arbitrary start.
+use crate::time::Mono;
+
+/// Everything the decision depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Now.
-    pub now: Duration,
+    pub now: Mono,
     /// False while draining or shutting down: nothing new is booted.
     pub intake: bool,
     /// Most containers at once.
@@ -48,7 +50,7 @@ pub struct ClassView {
     /// Idle containers to keep for each scope.
     pub min_idle: usize,
     /// Boots nothing before this time (back-off after failed boots).
-    pub held_until: Option<Duration>,
+    pub held_until: Option<Mono>,
     /// The forge refuses its runner's version: boots nothing.
     pub outdated: bool,
     /// The operator drained it, or the host: boots nothing and keeps nothing ready.
@@ -76,9 +78,9 @@ pub struct ScopeView {
     /// The configured target it belongs to.
     pub target: String,
     /// Boots nothing before this time (back-off after refused registrations).
-    pub held_until: Option<Duration>,
+    pub held_until: Option<Mono>,
     /// When the last look at a repository of it was begun; `None` before the first.
-    pub looked_at: Option<Duration>,
+    pub looked_at: Option<Mono>,
     /// Classes that serve it; empty = all.
     pub classes: BTreeSet<String>,
 }
@@ -104,9 +106,9 @@ pub struct JobView {
     /// Its labels as written; none = matches nothing.
     pub labels: Vec<String>,
     /// When it was first seen queued: the oldest is served first.
-    pub first_seen: Duration,
+    pub first_seen: Mono,
     /// When the last look at its repository was begun.
-    pub looked_at: Duration,
+    pub looked_at: Mono,
     /// It is not to be run.
     pub blocked: Option<Blocked>,
 }
@@ -132,15 +134,15 @@ pub struct SetView {
     /// Jobs assigned to it and not completed, as the forge counts them, less those that are not to be run.
     pub assigned: usize,
     /// When the oldest of them was assigned, as far as known.
-    pub oldest: Option<Duration>,
+    pub oldest: Option<Mono>,
     /// When the forge last confirmed that number; `None` = not since the start.
-    pub as_of: Option<Duration>,
+    pub as_of: Option<Mono>,
     /// Containers of it that ended since then with a job that the number still contains.
     pub ended: usize,
     /// Assigned jobs that wait for a runner, by run.
     pub waiting: BTreeMap<u64, usize>,
     /// Since when the forge could have assigned more: it was told of a capacity above what it counts, and was heard.
-    pub room_since: Option<Duration>,
+    pub room_since: Option<Mono>,
 }
 
 /// A container.
@@ -175,7 +177,7 @@ pub enum Use {
     /// On its way to a listening runner.
     Coming,
     /// Listening since then; may take a job.
-    Idle(Duration),
+    Idle(Mono),
     /// Has or had its job: holds its place, serves no other.
     Busy,
     /// Ending without ever having had a job: holds its place, serves nobody.
@@ -192,5 +194,5 @@ pub struct Pickup {
     /// Its scope.
     pub scope: String,
     /// When.
-    pub at: Duration,
+    pub at: Mono,
 }

@@ -4,7 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NOW: Duration = Duration::from_secs(1000);
+const NOW: Mono = Mono::after_start(Duration::from_secs(1000));
+
+/// So many seconds after the start.
+fn mono(secs: u64) -> Mono {
+    Mono::after_start(Duration::from_secs(secs))
+}
 
 fn class(name: &str, labels: &[&str], max: usize) -> ClassView {
     ClassView {
@@ -52,7 +57,7 @@ fn job(id: u64, labels: &[&str]) -> JobView {
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         repository: "o/r".into(),
         scope: "o/r".into(),
-        first_seen: Duration::from_secs(id),
+        first_seen: mono(id),
         looked_at: NOW,
         blocked: None,
     }
@@ -176,7 +181,7 @@ fn min_idle_is_kept_ready_and_not_retired() {
     let mut wanted = snapshot(vec![], vec![]);
     wanted.classes[0].min_idle = 2;
     assert_eq!(boots(&plan(&wanted)), [("small", None), ("small", None)]);
-    wanted.containers = (1..=3).map(|n| container(n, Use::Idle(Duration::ZERO))).collect();
+    wanted.containers = (1..=3).map(|n| container(n, Use::Idle(Mono::START))).collect();
     let plan = plan(&wanted);
     assert_eq!((boots(&plan).len(), retired(&plan)), (0, 1));
 }
@@ -325,7 +330,7 @@ fn a_scale_set_gets_what_the_forge_counts_and_listed_jobs_are_not_counted_again(
 #[test]
 fn a_job_that_its_set_is_not_assigned_with_room_for_it_is_served_without_the_set() {
     let bound = Duration::from_secs(300);
-    let waits = |room_since: Option<Duration>, run: &[(u64, usize)], jobs: &[u64]| {
+    let waits = |room_since: Option<Mono>, run: &[(u64, usize)], jobs: &[u64]| {
         let jobs = jobs.iter().map(|id| JobView { run_id: 7, ..job(*id, &["linux"]) }).collect();
         let mut found = snapshot(jobs, vec![]);
         found.sets = vec![SetView { room_since, waiting: run.iter().copied().collect(), ..set("o/r", 0) }];
@@ -381,12 +386,7 @@ fn idle_runners_of_a_set_retire_when_the_forge_counts_less() {
 }
 
 fn any_use() -> impl Strategy<Value = Use> {
-    prop_oneof![
-        Just(Use::Coming),
-        (0u64..1000).prop_map(|s| Use::Idle(Duration::from_secs(s))),
-        Just(Use::Busy),
-        Just(Use::Ending)
-    ]
+    prop_oneof![Just(Use::Coming), (0u64..1000).prop_map(|s| Use::Idle(mono(s))), Just(Use::Busy), Just(Use::Ending)]
 }
 
 const CLASSES: [&str; 2] = ["small", "big"];
@@ -419,7 +419,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
             let mut views = vec![class("small", &["linux"], 0), class("big", &["linux", "big"], 0)];
             for (view, (max, min_idle, held, outdated)) in views.iter_mut().zip(classes) {
                 (view.max, view.min_idle, view.outdated) = (max, min_idle, outdated);
-                view.held_until = held.map(Duration::from_secs);
+                view.held_until = held.map(mono);
             }
             let mut unique = BTreeSet::new();
             let jobs = jobs
@@ -428,8 +428,8 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 .map(|(id, labels, first_seen, at, blocked)| JobView {
                     repository: format!("{}/{at}", SCOPES[at].0),
                     scope: SCOPES[at].0.into(),
-                    first_seen: Duration::from_secs(first_seen),
-                    looked_at: looked[at].map_or(NOW, Duration::from_secs),
+                    first_seen: mono(first_seen),
+                    looked_at: looked[at].map_or(NOW, mono),
                     blocked,
                     ..job(id, &labels)
                 })
@@ -450,10 +450,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 scopes: SCOPES
                     .iter()
                     .zip(&looked)
-                    .map(|((name, owner), looked)| ScopeView {
-                        looked_at: looked.map(Duration::from_secs),
-                        ..scope(name, owner)
-                    })
+                    .map(|((name, owner), looked)| ScopeView { looked_at: looked.map(mono), ..scope(name, owner) })
                     .collect(),
                 jobs,
                 sets: sets
@@ -461,7 +458,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                     .map(|((class, at), (assigned, ended, room_since))| SetView {
                         class: CLASSES[class].into(),
                         ended,
-                        room_since: room_since.map(Duration::from_secs),
+                        room_since: room_since.map(mono),
                         ..set(SCOPES[at].0, assigned)
                     })
                     .collect(),
@@ -480,7 +477,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                         container: named(900 + when),
                         class: CLASSES[class].into(),
                         scope: SCOPES[at].0.into(),
-                        at: Duration::from_secs(when),
+                        at: mono(when),
                     })
                     .collect(),
             }

@@ -1,5 +1,5 @@
 //! The forge's runner program ages: a forge stops serving a version some weeks after the next one is released, and
-//! where the program cannot replace itself somebody has to (PROTOCOLS E.7).
+//! where the program cannot replace itself somebody has to (docs/github.md#runner-versions).
 
 mod tree;
 mod verdict;

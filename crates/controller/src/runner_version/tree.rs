@@ -15,7 +15,7 @@ use settings::{RUNNER_MOUNT, Root, Template};
 const FILE: &str = "Runner.Listener.deps.json";
 /// The library in it that is the program itself.
 const PROGRAM: &str = "Runner.Listener/";
-/// Where nixpkgs puts the program's files; the program in `bin` starts it there (PROTOCOLS E.8).
+/// Where nixpkgs puts the program's files; the program in `bin` starts it there (docs/github.md#runner-in-nixpkgs).
 const NIXPKGS: &str = "lib/github-runner";
 /// The one place outside of its tree a template's files may lie: the sandbox shows it to containers.
 const STORE: &str = "/nix/store";

@@ -1,4 +1,4 @@
-//! Tokens of a GitHub App's installation: found, minted, renewed ahead of time (PROTOCOLS A.9).
+//! Tokens of a GitHub App's installation: found, minted, renewed ahead of time (docs/github.md#github-app-tokens).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,7 +13,9 @@ use tokio::sync::Mutex;
 
 use super::{
     models::ErrorBody,
-    transport::{Answer, Call, Exchange, NoAnswer},
+    rest::Rest,
+    transport::{Answer, Call, NoAnswer},
+    wire::Wire,
 };
 
 /// A token is renewed this long before it expires.
@@ -150,9 +152,9 @@ impl AppTokens {
     }
 
     /// A token that is good for minutes; another one than `refused`, if there is such.
-    pub async fn token<X: Exchange>(&self, exchange: &X, refused: Option<&Token>) -> Obtained {
+    pub async fn token<W: Wire>(&self, rest: &Rest<W>, refused: Option<&Token>) -> Obtained {
         let mut state = self.state.lock().await;
-        let now = exchange.now();
+        let now = rest.now();
         if let Some(current) = state.current.clone() {
             let (left, is_refused) = (current.left(now), refused == Some(&current.token));
             let just_replaced = state.replaced_at.is_some_and(|at| now.saturating_sub(at) < PAUSE);
@@ -163,7 +165,7 @@ impl AppTokens {
             if is_refused {
                 state.replaced_at = Some(now);
             }
-            match self.mint(exchange, &mut state).await {
+            match self.mint(rest, &mut state).await {
                 Err(_) if !is_refused && !left.is_zero() => {
                     state.pause_until = now + PAUSE;
                     Ok(current.token)
@@ -171,21 +173,21 @@ impl AppTokens {
                 obtained => obtained,
             }
         } else {
-            self.mint(exchange, &mut state).await
+            self.mint(rest, &mut state).await
         }
     }
 
-    async fn mint<X: Exchange>(&self, exchange: &X, state: &mut State) -> Obtained {
-        let jwt = self.app.sign(exchange.now()).map_err(Err)?;
+    async fn mint<W: Wire>(&self, rest: &Rest<W>, state: &mut State) -> Obtained {
+        let jwt = self.app.sign(rest.now()).map_err(Err)?;
         let id = match (&self.installation, state.installation_id) {
             (Installation::Id(id), _) => *id,
             (_, Some(id)) => id,
-            (Installation::Lookup(paths), None) => self.find(exchange, paths, &jwt).await?,
+            (Installation::Lookup(paths), None) => self.find(rest, paths, &jwt).await?,
         };
         state.installation_id = Some(id);
         let path = format!("/app/installations/{id}/access_tokens");
         let call = Call { method: Method::POST, path: path.clone(), if_none_match: None, body: None };
-        let answer = exchange.exchange(call, &jwt).await.map_err(Err)?;
+        let answer = rest.exchange(call, &jwt).await.map_err(Err)?;
         if answer.status != StatusCode::CREATED && answer.status != StatusCode::OK {
             // Installed anew, it has another id.
             state.installation_id = None;
@@ -193,7 +195,7 @@ impl AppTokens {
         }
         let minted: TokenModel = serde_json::from_slice(&answer.body)
             .map_err(|error| Err(NoAnswer(format!("{path}: answer not understood: {error}"))))?;
-        let now = exchange.now();
+        let now = rest.now();
         let end = minted.expires_at.and_then(|text| humantime::parse_rfc3339(&text).ok());
         let end = end.and_then(|end| end.duration_since(std::time::UNIX_EPOCH).ok());
         let life = end.map_or(LIFE.1, |end| end.saturating_sub(now)).clamp(LIFE.0, LIFE.1);
@@ -202,15 +204,15 @@ impl AppTokens {
         Ok(token)
     }
 
-    async fn find<X: Exchange>(
+    async fn find<W: Wire>(
         &self,
-        exchange: &X,
+        rest: &Rest<W>,
         paths: &[String],
         jwt: &Token,
     ) -> Result<u64, Result<Answer, NoAnswer>> {
         for path in paths {
             let call = Call { method: Method::GET, path: path.clone(), if_none_match: None, body: None };
-            let answer = exchange.exchange(call, jwt).await.map_err(Err)?;
+            let answer = rest.exchange(call, jwt).await.map_err(Err)?;
             match answer.status {
                 StatusCode::OK => {
                     let found: InstallationModel = serde_json::from_slice(&answer.body)

@@ -1,4 +1,4 @@
-//! The repositories of organisations and accounts (PROTOCOLS A.4).
+//! The repositories of organisations and accounts (docs/github.md#repositories-and-runner-groups).
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,7 @@ impl<T: Transport> Github<T> {
             let is_theirs = |found: &RepositoryModel| {
                 found.full_name.split_once('/').is_some_and(|(owner, _)| owner.eq_ignore_ascii_case(&target.name))
             };
-            // One on a page that shifted while we read is seen twice (PROTOCOLS A.6).
+            // One on a page that shifted while we read is seen twice (docs/github.md#pagination).
             let found: BTreeMap<u64, RepositoryModel> =
                 found.into_iter().filter(is_theirs).map(|found| (found.id, found)).collect();
             if !found.is_empty() {

@@ -1,5 +1,5 @@
-//! How much a credential may be used, and when not at all (PROTOCOLS A.8). Pure: times and answers go in, decisions come
-//! out.
+//! How much a credential may be used, and when not at all (docs/github.md#rate-limits). Pure: times and answers go in,
+//! decisions come out.
 //!
 //! Two budgets refill steadily: counted calls, from the primary limit and the share of it that is ours, and points, from
 //! the secondary limit. Calls that serve a job may overdraw a budget where calls that only look may not. Each budget is

@@ -1,4 +1,4 @@
-//! Runner groups by name (PROTOCOLS A.4).
+//! Runner groups by name (docs/github.md#repositories-and-runner-groups).
 
 use std::collections::BTreeMap;
 

@@ -1,22 +1,24 @@
-//! GitHub by REST: polling for jobs, one-job registrations (PROTOCOLS A and B).
+//! GitHub by REST: polling for jobs, one-job registrations (docs/github.md#listing-jobs, docs/github.md#registrations).
 
 mod app;
 mod discovery;
 mod governed;
 mod governor;
 mod groups;
+mod https;
 mod models;
-mod octocrab;
 mod pages;
 mod permissions;
 mod probe;
 mod refusal;
+mod rest;
 mod routes;
 pub mod scale_set;
 mod session;
 mod sets;
 mod tally;
 pub mod transport;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -32,8 +34,9 @@ use settings::{Settings, Target};
 
 pub use self::{
     app::{App, Installation},
-    octocrab::OctocrabExchange,
+    https::Https,
     probe::{Finding, Reach},
+    rest::Rest,
     routes::Login,
     session::Session,
     sets::ScaleSets,
@@ -53,19 +56,19 @@ use super::{
 
 /// Pages read of one listing at most; 1,000 is also what GitHub itself caps a filtered listing at.
 const PAGES: usize = 10;
-/// Pages of runners read at most: as many as a group can hold (PROTOCOLS A.8).
+/// Pages of runners read at most: as many as a group can hold (docs/github.md#platform-limits).
 const RUNNER_PAGES: usize = 100;
 /// Runs whose jobs are read at the same time.
 const PARALLEL: usize = 6;
 /// Every so many looks, one without the status filter, which has been seen to return nothing for a while
-/// (PROTOCOLS A.2).
+/// (docs/github.md#workflow-runs).
 const SWEEP_EVERY: u32 = 30;
 /// Every so many looks, two more listings: of what the forge holds back, for an approval or a concurrency group. Nothing is
 /// booted for it, but somebody may ask why it waits. That is a call a minute where something goes on, and one in six
 /// elsewhere; lists that did not change cost nothing of the rate limit.
 const HELD_EVERY: u32 = 12;
 const HELD: [&str; 2] = ["status=waiting&", "status=pending&"];
-/// What began longer ago has no queued jobs any more: they die after a day (PROTOCOLS A.6).
+/// What began longer ago has no queued jobs any more: they die after a day (docs/github.md#platform-limits).
 const HORIZON: Duration = Duration::from_secs(86_400 + 3_600);
 
 /// The client for every target there is, whatever opens it.
@@ -261,7 +264,7 @@ impl<T: Transport> Forge for Github<T> {
             let is_last = |page: &[Run]| matches!(filter, "status=queued&" | "") && too_old(page);
             let runs_of = |page: RunsPage| page.workflow_runs;
             let found = self.pages(&route, repository, listing, PAGES, |kept| &mut kept.runs, runs_of, is_last).await?;
-            // A run on a page that shifted while we read is seen twice (PROTOCOLS A.6).
+            // A run on a page that shifted while we read is seen twice (docs/github.md#pagination).
             runs.extend(found.into_iter().filter(|run| !run.is_over()).map(|run| (run.id, run)));
         }
         let jobs: Vec<Vec<JobModel>> = stream::iter(runs.keys().copied())

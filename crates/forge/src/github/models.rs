@@ -1,5 +1,5 @@
 //! What we read of GitHub's JSON, leniently: everything that has been seen null or missing is optional
-//! (PROTOCOLS A.2, A.3, A.9 trap 4, B.1).
+//! (docs/github.md#listing-jobs, docs/github.md#octocrab).
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -182,7 +182,7 @@ impl JobModel {
             },
             conclusion: job.conclusion,
             labels: job.labels.unwrap_or_default(),
-            // Cancelled before pickup shows "" (PROTOCOLS A.3).
+            // Cancelled before pickup shows "" (docs/github.md#jobs-of-a-run).
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
             created_at: instant(job.created_at.as_deref()),
         }

@@ -1,4 +1,5 @@
-//! Pages of a listing, kept with their ETag so that an unchanged page costs nothing of the rate limit (PROTOCOLS A.7).
+//! Pages of a listing, kept with their ETag so that an unchanged page costs nothing of the rate limit
+//! (docs/github.md#conditional-requests).
 
 use std::collections::BTreeMap;
 
@@ -64,7 +65,7 @@ impl<T: Clone> PageCache<T> {
 }
 
 /// The `rel="next"` target of a `Link` header as path and query below `root_path`, so that the transport adds the
-/// credential itself: an absolute link must never decide where a token goes (PROTOCOLS A.9 trap 2).
+/// credential itself: an absolute link must never decide where a token goes (docs/github.md#octocrab).
 pub(super) fn next_path(headers: &HeaderMap, root_path: &str) -> Option<String> {
     let link = headers.get(http::header::LINK)?.to_str().ok()?;
     let target = link.split(',').find_map(|part| {

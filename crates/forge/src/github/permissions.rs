@@ -1,4 +1,4 @@
-//! Which permission an answer says is missing (PROTOCOLS A.5).
+//! Which permission an answer says is missing (docs/github.md#permissions).
 
 use super::{refusal::header, transport::Answer};
 

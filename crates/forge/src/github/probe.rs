@@ -1,4 +1,4 @@
-//! What a credential reaches, tried one by one without leaving anything behind (PROTOCOLS A.5).
+//! What a credential reaches, tried one by one without leaving anything behind (docs/github.md#permissions).
 
 use http::{Method, StatusCode};
 

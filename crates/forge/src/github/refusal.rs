@@ -1,4 +1,4 @@
-//! What an answer that is not the one hoped for means (PROTOCOLS A.8, B.2).
+//! What an answer that is not the one hoped for means (docs/github.md#rate-limits, docs/github.md#rest-requests).
 
 use std::time::Duration;
 

@@ -8,13 +8,15 @@ use settings::token_file::Token;
 
 use super::{
     app::{App, AppTokens, Installation},
-    transport::{Answer, Call, Exchange, NoAnswer, Transport},
+    rest::Rest,
+    transport::{Answer, Call, NoAnswer, Transport},
+    wire::Wire,
 };
 
 /// Sends calls with one token, or with those of one installation of a GitHub App.
 #[derive(Debug)]
-pub struct Session<X> {
-    exchange: X,
+pub struct Session<W> {
+    rest: Rest<W>,
     access: Access,
 }
 
@@ -24,41 +26,41 @@ enum Access {
     App(AppTokens),
 }
 
-impl<X: Exchange> Session<X> {
+impl<W: Wire> Session<W> {
     /// With a personal access token.
-    pub fn with_token(exchange: X, token: Token) -> Self {
-        Self { exchange, access: Access::Token(token) }
+    pub fn with_token(rest: Rest<W>, token: Token) -> Self {
+        Self { rest, access: Access::Token(token) }
     }
 
     /// With the tokens of an installation.
-    pub fn with_app(exchange: X, app: App, installation: Installation) -> Self {
-        Self { exchange, access: Access::App(AppTokens::new(app, installation)) }
+    pub fn with_app(rest: Rest<W>, app: App, installation: Installation) -> Self {
+        Self { rest, access: Access::App(AppTokens::new(app, installation)) }
     }
 }
 
-impl<X: Exchange> Transport for Session<X> {
+impl<W: Wire> Transport for Session<W> {
     async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
         let tokens = match &self.access {
-            Access::Token(token) => return self.exchange.exchange(call, token).await,
+            Access::Token(token) => return self.rest.exchange(call, token).await,
             Access::App(tokens) => tokens,
         };
-        let token = match tokens.token(&self.exchange, None).await {
+        let token = match tokens.token(&self.rest, None).await {
             Ok(token) => token,
             Err(instead) => return instead,
         };
-        let answer = self.exchange.exchange(call.clone(), &token).await?;
+        let answer = self.rest.exchange(call.clone(), &token).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         // A call that was refused was not carried out: it can be repeated whatever it is.
-        match tokens.token(&self.exchange, Some(&token)).await {
-            Ok(fresh) if fresh != token => self.exchange.exchange(call, &fresh).await,
+        match tokens.token(&self.rest, Some(&token)).await {
+            Ok(fresh) if fresh != token => self.rest.exchange(call, &fresh).await,
             Ok(_) => Ok(answer),
             Err(instead) => instead,
         }
     }
 
     fn now(&self) -> Duration {
-        self.exchange.now()
+        self.rest.now()
     }
 }

@@ -7,12 +7,10 @@ use tokio::sync::watch;
 use super::{
     Github,
     governed::Governed,
-    scale_set::{
-        self, ScaleSet, SetSpec, Tidings,
-        wire::{Answer, NoAnswer, Request, Wire},
-    },
+    scale_set::{self, ScaleSet, SetSpec, Tidings},
     tally::Tally,
     transport::Transport,
+    wire::{Answer, NoAnswer, Request, Wire},
 };
 use crate::{ErrorKind, ForgeError, Minted, Scope, SetKey, SetRequest, Sets};
 

@@ -28,7 +28,6 @@ use settings::{Class, Settings, pool::container_address};
 use super::{
     link, lock,
     record::{self, Record},
-    teardown,
 };
 
 /// The table's name; its family is `inet`.
@@ -60,7 +59,7 @@ pub fn load(settings: &Settings, records: &Path) -> anyhow::Result<()> {
     let mut known: BTreeSet<String> = settings.classes.keys().cloned().collect();
     for plan in live {
         // One that is being removed removes its elements itself.
-        if Record::at(records.join(plan.name.as_str())).step().as_deref() == Some(teardown::STEP) {
+        if Record::at(records.join(plan.name.as_str())).step().as_deref() == Some(record::TEARDOWN) {
             continue;
         }
         // A class that is gone from the settings has the chain it had when the container was prepared.

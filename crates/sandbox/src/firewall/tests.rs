@@ -121,7 +121,7 @@ fn containers_come_and_go_as_elements_and_stay_when_the_table_is_loaded_anew() {
             name
         };
         let stays = record("j0000001", "medium", "run");
-        record("j0000002", "medium", teardown::STEP);
+        record("j0000002", "medium", record::TEARDOWN);
         record("j0000003", "gone", "run");
         load(&settings, home.path()).unwrap();
         assert_eq!(admitted().unwrap(), [stays.clone(), stays.clone()]);

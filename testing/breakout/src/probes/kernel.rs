@@ -7,7 +7,7 @@ use crate::{Found, Probe, raw, targets};
 pub const PROBES: &[Probe] = &[
     Probe {
         name: "tunable",
-        tried: "write back /proc/sys/kernel/core_pattern, remounted or on a proc of one's own",
+        tried: "write back /proc/sys/kernel/core_pattern, remounted or on a new proc",
         run: |_| tunable("sys/kernel/core_pattern"),
     },
     Probe {

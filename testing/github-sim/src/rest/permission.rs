@@ -1,4 +1,4 @@
-//! What a token has to allow for a call (PROTOCOLS A.5), and what is answered if it does not.
+//! What a token has to allow for a call (docs/github.md#permissions), and what is answered if it does not.
 
 use super::Ask;
 use super::answer::Answer;

@@ -1,4 +1,4 @@
-//! The scale-set half: registration, the Actions service and the message queue (PROTOCOLS D).
+//! The scale-set half: registration, the Actions service and the message queue (docs/github.md#scale-sets).
 //!
 //! `POST /actions/runner-registration` answers where the Actions service is: `/actions-service/rest`. The queue of a
 //! session is at `/actions-service/scalesets/message`, with a query that clients have to keep.

@@ -1,4 +1,5 @@
-//! The message queue of a session: poll, delete, and claim jobs where the server does not assign them (PROTOCOLS D.6).
+//! The message queue of a session: poll, delete, and claim jobs where the server does not assign them
+//! (docs/github.md#polling-for-messages).
 
 use super::refusal::Refusal;
 use super::{Ask, Said, finish, mark, request_line, wire};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-/// A status and an exception with a name (PROTOCOLS D.2).
+/// A status and an exception with a name (docs/github.md#actions-service-requests).
 pub(super) struct Refusal {
     pub(super) status: u16,
     type_name: Option<String>,

@@ -1,4 +1,5 @@
-//! From a registration token to the Actions service and an admin token (PROTOCOLS D.1).
+//! From a registration token to the Actions service and an admin token
+//! (docs/github.md#connecting-to-the-actions-service).
 
 use super::refusal::Refusal;
 use super::{Ask, SERVICE, Said};

@@ -1,4 +1,4 @@
-//! Runners of scale sets; the same records as those of the REST half (PROTOCOLS D.4).
+//! Runners of scale sets; the same records as those of the REST half (docs/github.md#runners-of-a-scale-set).
 
 use super::refusal::Refusal;
 use super::{Ask, Said, wire};

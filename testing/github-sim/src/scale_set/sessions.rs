@@ -1,4 +1,4 @@
-//! Message sessions: open, refresh, close (PROTOCOLS D.5).
+//! Message sessions: open, refresh, close (docs/github.md#message-sessions).
 
 use super::refusal::Refusal;
 use super::{Ask, Said, wire};

@@ -1,4 +1,4 @@
-//! Scale sets themselves and the runner groups they may be in (PROTOCOLS D.3).
+//! Scale sets themselves and the runner groups they may be in (docs/github.md#finding-and-creating-a-scale-set).
 
 use super::refusal::Refusal;
 use super::{Ask, Said, wire};

@@ -1,6 +1,6 @@
 //! Faults to inject: what goes wrong, where, and how often.
 //!
-//! The faults of PROTOCOLS I.4 by number, and how a test makes each happen. `What` is injected with
+//! The faults of tests/README.md#faults by number, and how a test makes each happen. `What` is injected with
 //! [`World::inject`](super::World::inject), `RunnerWhat` with `inject_runner`, `HookWhat` with `inject_hook`; the
 //! others are calls of [`World`](super::World), each also a [`Command`](crate::Command).
 //!
@@ -32,7 +32,7 @@
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
 //! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`] |
 //!
-//! Which test throws each of them at the controller: `docs/testing.md`.
+//! Which test throws each of them at the controller: `tests/README.md`.
 
 use crate::rest::Call;
 use serde::{Deserialize, Serialize};

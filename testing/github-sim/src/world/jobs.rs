@@ -4,6 +4,7 @@ use super::scale_sets::Claim;
 use super::{JobId, RepoId, RunId, RunnerId, ScaleSetId, World, WorldError};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use strum::{IntoStaticStr, VariantArray};
 
 /// Output beyond this is dropped from the front, so a runaway job cannot fill the memory of a test.
 const MAX_OUTPUT: usize = 1024 * 1024;
@@ -70,8 +71,9 @@ pub enum Gate {
 }
 
 /// How far a job is. `Unborn` ones are not listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum JobStatus {
     /// Waits for another job; nobody sees it.
     Unborn,
@@ -93,21 +95,14 @@ impl JobStatus {
     /// As GitHub writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unborn => "unborn",
-            Self::Requested => "requested",
-            Self::Pending => "pending",
-            Self::Waiting => "waiting",
-            Self::Queued => "queued",
-            Self::InProgress => "in_progress",
-            Self::Completed => "completed",
-        }
+        self.into()
     }
 }
 
 /// How a job or a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are GitHub's own")]
 pub enum Conclusion {
     Success,
@@ -123,15 +118,7 @@ impl Conclusion {
     /// As GitHub writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Neutral => "neutral",
-            Self::Skipped => "skipped",
-            Self::Cancelled => "cancelled",
-            Self::TimedOut => "timed_out",
-            Self::Failure => "failure",
-            Self::ActionRequired => "action_required",
-        }
+        self.into()
     }
 }
 
@@ -490,5 +477,17 @@ impl World {
             Some(JobStatus::Waiting) => self.tell_hooks(id, "waiting"),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_and_words_agree() {
+        let agree = |word: &str, written: Result<serde_json::Value, _>| assert_eq!(written.ok(), Some(word.into()));
+        JobStatus::VARIANTS.iter().for_each(|status| agree(status.as_str(), serde_json::to_value(status)));
+        Conclusion::VARIANTS.iter().for_each(|end| agree(end.as_str(), serde_json::to_value(end)));
     }
 }

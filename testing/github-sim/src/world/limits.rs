@@ -1,4 +1,4 @@
-//! Limits: so many requests an hour for each credential, and so many points a minute (PROTOCOLS A.8).
+//! Limits: so many requests an hour for each credential, and so many points a minute (docs/github.md#rate-limits).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -133,9 +133,9 @@ impl House {
 
     /// Everything that any stand-in, the host's mount table or a table of neighbours knows.
     fn heard(&self) -> String {
-        let places = Place::ALL.into_iter().filter(|place| *place != Place::Host);
+        let places = Place::ALL.iter().copied().filter(|place| *place != Place::Host);
         let logs = places.clone().map(|place| fs::read_to_string(self.log_of(place)).unwrap_or_default());
-        let neighbours = Place::ALL.into_iter().map(|place| self.lab.exec(place, &["ip", "neigh"]).unwrap().text());
+        let neighbours = Place::ALL.iter().copied().map(|place| self.lab.exec(place, &["ip", "neigh"]).unwrap().text());
         let host =
             format!("cat {HEARD} /proc/1/mountinfo /var/lib/gha-runner-sandbox/{}/root/var/heard", targets::NEIGHBOUR);
         logs.chain(neighbours).chain([self.lab.shell(&host).unwrap()]).collect()
@@ -169,7 +169,7 @@ impl House {
             name: name.parse().unwrap(),
             class: class.into(),
             subnet: format!("192.168.{}.0/24", 100 + subnet).parse().unwrap(),
-            target: "octo-org/hello".into(),
+            scope: "octo-org/hello".into(),
             job_id: None,
             runner_name: format!("lab-{name}"),
             allow_forks: false,
@@ -211,11 +211,8 @@ fn install(lab: &Lab) -> String {
         "#!/bin/sh\ncase $(hostname) in {}) exec sudo {INSIDE} neighbour;; *) sudo {INSIDE} try $(hostname);; esac\n",
         targets::NEIGHBOUR
     );
-    let template = Template::new()
-        .guest(&program)
-        .runner(Source::Bytes(runner.into_bytes()))
-        .file(INSIDE, Source::File(probe()), 0o755)
-        .unit("gha-runner-guest.service", units::guest::unit(units::guest::PROGRAM.as_ref()), "basic.target");
+    let template =
+        Template::new().runner(Source::Bytes(runner.into_bytes())).file(INSIDE, Source::File(probe()), 0o755);
     let template = lab.add_template(&template).unwrap();
     let config = format!(
         "token_file = \"{token}\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\ndisk = \"64M\"\n[class.root]\nprivileged = true\n\
@@ -246,7 +243,7 @@ fn stand_ins(lab: &Lab) -> Vec<Running> {
         let log = shared.join(format!("{place}.heard")).display().to_string();
         lab.spawn_in(place, &[probe().to_str().unwrap(), "serve", &log]).unwrap()
     };
-    let elsewhere = Place::ALL.into_iter().filter(|place| *place != Place::Host).map(serve);
+    let elsewhere = Place::ALL.iter().copied().filter(|place| *place != Place::Host).map(serve);
     elsewhere.chain([lab.spawn_in(Place::Host, &[INSIDE, "host", HEARD]).unwrap()]).collect()
 }
 

@@ -1,4 +1,4 @@
-//! The runners of a scale set, which the Actions service calls agents (PROTOCOLS D.4).
+//! The runners of a scale set, which the Actions service calls agents (docs/github.md#runners-of-a-scale-set).
 
 use contract::Grant;
 use http::{Method, StatusCode};
@@ -8,9 +8,11 @@ use super::{
     models::{AgentModel, JitModel, Listing, read},
     registry::SETS,
     service::{Service, ServiceCall, refused, type_name},
-    wire::Wire,
 };
-use crate::{Deletion, ErrorKind, ForgeError, Minted, github::transport::Transport};
+use crate::{
+    Deletion, ErrorKind, ForgeError, Minted,
+    github::{transport::Transport, wire::Wire},
+};
 
 const AGENTS: &str = "_apis/distributedtask/pools/0/agents";
 

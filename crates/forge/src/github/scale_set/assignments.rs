@@ -2,7 +2,8 @@
 //!
 //! Messages come at least once: again after a restart, in a new session, and all of them if nobody took them off the
 //! queue. Each job therefore keeps the place in the queue of the newest message about it, and anything older changes
-//! nothing. Statistics are the truth about how many there are; the messages say which (PROTOCOLS D.6).
+//! nothing. Statistics are the truth about how many there are; the messages say which
+//! (docs/github.md#messages-and-statistics).
 
 #[cfg(test)]
 mod tests;

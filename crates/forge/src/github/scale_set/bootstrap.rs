@@ -1,5 +1,5 @@
 //! From a GitHub credential to the Actions service: which scope, which API root, and the admin connection
-//! (PROTOCOLS D.1).
+//! (docs/github.md#connecting-to-the-actions-service).
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use super::{
     models::{Registration, RegistrationToken, read},
     pace,
     service::{exchange, refused},
-    wire::{Request, Wire},
 };
 use crate::{
     ErrorKind, ForgeError,
     github::{
         refusal,
-        transport::{CALL_TIMEOUT, Call, Transport},
+        transport::{Call, Transport},
+        wire::{CALL_TIMEOUT, Request, Wire},
     },
 };
 

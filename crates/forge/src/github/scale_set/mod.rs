@@ -1,4 +1,4 @@
-//! A runner scale set: GitHub's message queue for autoscalers (PROTOCOLS D).
+//! A runner scale set: GitHub's message queue for autoscalers (docs/github.md#scale-sets).
 //!
 //! One long poll a set tells at once which jobs are ours, and a header of it tells GitHub how many we can take. What
 //! the messages mean is [`assignments`]; this is how they are got, and how a runner of the set is registered.
@@ -7,7 +7,6 @@
 mod agents;
 pub mod assignments;
 mod bootstrap;
-pub mod https;
 mod models;
 mod pace;
 mod registry;
@@ -15,7 +14,6 @@ mod service;
 mod session;
 #[cfg(test)]
 mod tests;
-pub mod wire;
 
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
@@ -35,14 +33,13 @@ use self::{
     models::{Content, Envelope},
     service::Service,
     session::{Heard, Session},
-    wire::Wire,
 };
-use super::transport::Transport;
+use super::{transport::Transport, wire::Wire};
 use crate::{Deletion, ErrorKind, ForgeError, Minted};
 
 /// Tries of one poll: a refused token, then a lost session, then a lost scale set may come before it.
 const TRIES: u32 = 4;
-/// Statistics are fetched again after this long without, while jobs are about (PROTOCOLS D.6, dropped assignments);
+/// Statistics are fetched again after this long without, while jobs are about (docs/github.md#dropped-assignments);
 /// with polls of 50 s, after each.
 const STALE: Duration = Duration::from_secs(45);
 /// Jobs are about for this long after the last sign of one: longer than [`assignments::VOID_AFTER`] and a poll.
@@ -191,7 +188,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
     }
 
     /// How long somebody else has been holding the session, as far as we saw; none = nobody. Until five minutes this
-    /// is what a crash of our own looks like (PROTOCOLS D.5).
+    /// is what a crash of our own looks like (docs/github.md#message-sessions).
     pub fn held_for(&self) -> Option<Duration> {
         self.state.borrow().held_since.map(|since| since.elapsed())
     }

@@ -1,4 +1,5 @@
-//! What we read of the Actions service's JSON, leniently: a field may be null, missing or new (PROTOCOLS D.2 to D.6).
+//! What we read of the Actions service's JSON, leniently: a field may be null, missing or new
+//! (docs/github.md#scale-sets).
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     Ok(u32::try_from(number.max(0)).unwrap_or(u32::MAX))
 }
 
-/// How many jobs and runners the scale set has, as GitHub counts them (PROTOCOLS D.6).
+/// How many jobs and runners the scale set has, as GitHub counts them (docs/github.md#messages-and-statistics).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Jobs that match and are not assigned yet.
@@ -250,7 +251,7 @@ pub(super) enum Content {
     NotUnderstood(String),
 }
 
-/// The answer of a long poll; `None` = it is empty (PROTOCOLS D.6).
+/// The answer of a long poll; `None` = it is empty (docs/github.md#polling-for-messages).
 pub(super) fn envelope(body: &[u8]) -> Result<Option<Envelope>, serde_json::Error> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
@@ -305,7 +306,8 @@ fn time(text: &str) -> Option<Duration> {
     humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()
 }
 
-/// Takes off the byte order mark that the Actions service puts before some bodies (PROTOCOLS D.2).
+/// Takes off the byte order mark that the Actions service puts before some bodies
+/// (docs/github.md#actions-service-requests).
 pub(super) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }

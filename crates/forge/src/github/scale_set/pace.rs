@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::ErrorKind;
 
-/// Least time between two polls that brought nothing: some backends answer 202 at once (PROTOCOLS D.6).
+/// Least time between two polls that brought nothing: some backends answer 202 at once
+/// (docs/github.md#polling-for-messages).
 pub(super) const EMPTY: Duration = Duration::from_secs(1);
 /// Least time between two sessions that we begin.
 pub(super) const SESSIONS: Duration = Duration::from_secs(5);
@@ -12,7 +13,7 @@ pub(super) const SESSIONS: Duration = Duration::from_secs(5);
 const PASSING: u64 = 60;
 /// Longest wait after a failure that a person has to end.
 const LASTING: u64 = 300;
-/// First and longest wait for a session that somebody else holds (PROTOCOLS D.5).
+/// First and longest wait for a session that somebody else holds (docs/github.md#message-sessions).
 const HELD: (u64, u64) = (5, 30);
 
 /// Wait after the `failures`th failure in a row (from 1), at the wall clock `now`.
@@ -31,7 +32,8 @@ pub(super) fn after(kind: ErrorKind, failures: u32, now: Duration, random: u64) 
     wait / 2 + spread(wait / 2, random)
 }
 
-/// Wait before the next try of the registration, after `tries` of them (PROTOCOLS D.1: 1 s to 30 s).
+/// Wait before the next try of the registration, after `tries` of them: 1 s to 30 s
+/// (docs/github.md#connecting-to-the-actions-service).
 pub(super) fn registration(tries: u32, random: u64) -> Duration {
     let wait = Duration::from_secs((1u64 << tries.saturating_sub(1).min(5)).min(30));
     wait * 3 / 4 + spread(wait / 2, random)

@@ -1,4 +1,5 @@
-//! The scale set itself: found by name or created, its labels read back (PROTOCOLS D.3).
+//! The scale set itself: found by name or created, its labels read back
+//! (docs/github.md#finding-and-creating-a-scale-set).
 
 use std::collections::BTreeSet;
 
@@ -9,9 +10,11 @@ use tracing::warn;
 use super::{
     models::{Group, Listing, SetModel, Statistics, read},
     service::{Service, ServiceCall},
-    wire::Wire,
 };
-use crate::{ErrorKind, ForgeError, github::transport::Transport};
+use crate::{
+    ErrorKind, ForgeError,
+    github::{transport::Transport, wire::Wire},
+};
 
 /// Path of all scale sets.
 pub(super) const SETS: &str = "_apis/runtime/runnerscalesets";
@@ -53,8 +56,8 @@ pub enum Origin {
     Recreated,
 }
 
-/// Finds or creates the scale set. The labels of a set cannot be changed for certain (PROTOCOLS J.2), so a set with
-/// other labels is made anew, unless it has jobs.
+/// Finds or creates the scale set. The labels of a set cannot be changed for certain
+/// (docs/github.md#finding-and-creating-a-scale-set), so a set with other labels is made anew, unless it has jobs.
 pub(super) async fn open<T: Transport, W: Wire>(service: &Service<T, W>) -> Result<Opened, ForgeError> {
     let group = group(service).await?;
     let wanted = &service.spec().labels;

@@ -1,4 +1,4 @@
-//! Calls of the Actions service, opened by the admin connection (PROTOCOLS D.2).
+//! Calls of the Actions service, opened by the admin connection (docs/github.md#actions-service-requests).
 
 use std::cell::Cell;
 
@@ -11,18 +11,16 @@ use super::{
     SetSpec,
     bootstrap::{self, Connection},
     models::{Trouble, without_mark},
-    wire::{Answer, Request, Wire},
 };
 use crate::{
     ErrorKind, ForgeError,
     github::{
         refusal,
-        transport::{CALL_TIMEOUT, Transport},
+        transport::Transport,
+        wire::{Answer, CALL_TIMEOUT, PRODUCT, Request, Wire},
     },
 };
 
-/// What calls, to the service.
-const PRODUCT: &str = "gha-runner-controller";
 const API_VERSION: &str = "6.0-preview";
 /// The connection is made anew when less than this is left of its token.
 const LEFT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -140,7 +138,7 @@ impl<T: Transport, W: Wire> Service<T, W> {
         Ok(fresh)
     }
 
-    /// Who we are, in the form the service expects (PROTOCOLS D.2).
+    /// Who we are, in the form the service expects (docs/github.md#actions-service-requests).
     fn user_agent(&self) -> HeaderValue {
         let version = env!("CARGO_PKG_VERSION");
         let text = json!({

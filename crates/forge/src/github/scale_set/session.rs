@@ -1,5 +1,5 @@
-//! The message session and its queue (PROTOCOLS D.5, D.6). One exchange a function; what follows is decided in
-//! [`super::ScaleSet`].
+//! The message session and its queue (docs/github.md#message-sessions, docs/github.md#polling-for-messages). One
+//! exchange a function; what follows is decided in [`super::ScaleSet`].
 
 use std::time::Duration;
 
@@ -17,14 +17,17 @@ use super::{
     pace,
     registry::SETS,
     service::{Service, ServiceCall, exchange, refused},
-    wire::{Answer, Request, Wire},
 };
 use crate::{
     ErrorKind, ForgeError,
-    github::transport::{CALL_TIMEOUT, Transport},
+    github::{
+        transport::Transport,
+        wire::{Answer, CALL_TIMEOUT, Request, Wire},
+    },
 };
 
-/// Longest wait for a poll: the server holds it for 50 s (PROTOCOLS D.6), an older one perhaps longer.
+/// Longest wait for a poll: the server holds it for 50 s (docs/github.md#polling-for-messages), an older one perhaps
+/// longer.
 const POLL_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_CAPACITY: &str = "x-scalesetmaxcapacity";
 
@@ -80,7 +83,7 @@ pub(super) async fn refresh<T: Transport, W: Wire>(
             let error = refused(&shown, &answer, service.wire.now());
             let passing =
                 matches!(error.kind, ErrorKind::RateLimited(_) | ErrorKind::Paced(_) | ErrorKind::Unavailable);
-            // Whatever else the backend has against this session, it is no use to us (PROTOCOLS D.5).
+            // Whatever else the backend has against this session, it is no use to us (docs/github.md#message-sessions).
             if status.is_client_error() && !passing { Ok(Heard::SessionGone(error)) } else { Err(error) }
         }
     }

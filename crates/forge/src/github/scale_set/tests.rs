@@ -7,17 +7,20 @@ use std::{
     rc::Rc,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{advance, sleep};
 
-use super::{
+use super::*;
+use settings::token_file::Token;
+
+use crate::github::{
+    Rest, Session as Login,
     wire::{Answer, NoAnswer, Request},
-    *,
 };
-use crate::github::transport::Call;
 
 const EPOCH: u64 = 1_793_577_600;
+const REGISTRATION_TOKEN: &str = "POST /api/v3/repos/o/r/actions/runners/registration-token";
 const SETS: &str = "/svc/_apis/runtime/runnerscalesets";
 const SESSIONS: &str = "/svc/_apis/runtime/runnerscalesets/5/sessions";
 const SESSION: &str = "/svc/_apis/runtime/runnerscalesets/5/sessions/s-1";
@@ -105,6 +108,10 @@ impl Double {
     fn usual(&self, call: &str) -> Step {
         let mut script = self.script.borrow_mut();
         match call {
+            REGISTRATION_TOKEN => {
+                let body = json!({"token": "REGISTRATION", "expires_at": "2026-11-02T00:00:00Z"});
+                Step::Answer(201, body.to_string().into(), Vec::new())
+            }
             "POST /api/v3/actions/runner-registration" => {
                 script.admins += 1;
                 let now = EPOCH + self.start.elapsed().as_secs();
@@ -125,8 +132,13 @@ impl Wire for Double {
     async fn send(&self, request: Request) -> Result<Answer, NoAnswer> {
         let header = |name: &str| request.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         let call = format!("{} {}", request.method, request.url.path());
-        let agent: Value = serde_json::from_str(&header("user-agent").unwrap()).unwrap();
-        assert_eq!((&agent["kind"], &agent["system"]), (&json!("scaleset"), &json!("gha-runner-controller")));
+        let agent = header("user-agent").unwrap();
+        if call == REGISTRATION_TOKEN {
+            assert_eq!(agent, "gha-runner-controller");
+        } else {
+            let agent: Value = serde_json::from_str(&agent).unwrap();
+            assert_eq!((&agent["kind"], &agent["system"]), (&json!("scaleset"), &json!("gha-runner-controller")));
+        }
         self.script.borrow_mut().seen.push(Seen {
             at: self.start.elapsed(),
             call: call.clone(),
@@ -169,32 +181,9 @@ impl Wire for Double {
     }
 }
 
-impl Transport for Double {
-    async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
-        assert_eq!(call.method, Method::POST);
-        let shown = format!("POST {}", call.path);
-        let special = self.script.borrow_mut().special.get_mut(&shown).and_then(VecDeque::pop_front);
-        match special {
-            Some(Step::Answer(status, body, _)) => {
-                Ok(Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body })
-            }
-            Some(_) => Err(NoAnswer("connection reset".into())),
-            None => {
-                assert_eq!(call.path, "/repos/o/r/actions/runners/registration-token");
-                let body = json!({"token": "REGISTRATION", "expires_at": "2026-11-02T00:00:00Z"}).to_string().into();
-                Ok(Answer { status: StatusCode::CREATED, headers: HeaderMap::new(), body })
-            }
-        }
-    }
-
-    fn now(&self) -> Duration {
-        Wire::now(self)
-    }
-}
-
 /// A client, its service and the capacity it is told.
 struct Bench {
-    set: ScaleSet<Double, Double>,
+    set: ScaleSet<Login<Double>, Double>,
     double: Double,
     capacity: watch::Sender<u32>,
     receiver: watch::Receiver<u32>,
@@ -219,7 +208,8 @@ impl Bench {
         };
         change(&mut spec);
         let (capacity, receiver) = watch::channel(3);
-        Self { set: ScaleSet::new(spec, double.clone(), double.clone()), double, capacity, receiver }
+        let login = Login::with_token(Rest::new(double.clone(), &spec.api_url), Token::new("t0k"));
+        Self { set: ScaleSet::new(spec, login, double.clone()), double, capacity, receiver }
     }
 
     /// What `call` is answered with, before the usual.
@@ -340,7 +330,7 @@ async fn a_fresh_registration_token_may_be_refused_for_a_moment() {
 async fn a_credential_that_may_not_register_runners_is_told_what_it_lacks() {
     let bench = Bench::new();
     let refused = Step::Answer(404, br#"{"message":"Not Found"}"#.to_vec(), Vec::new());
-    bench.say("POST /repos/o/r/actions/runners/registration-token", [refused]);
+    bench.say(REGISTRATION_TOKEN, [refused]);
     let error = bench.set.open().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(error.message.contains("Remedy"), "{error}");

@@ -130,9 +130,9 @@ async fn a_suspended_installation_is_told_as_such() {
 #[tokio::test(start_paused = true)]
 async fn nothing_secret_is_in_what_is_printed() {
     let hub = Hub::new(Config::default());
-    let tokens = Session::with_token(hub.clone(), Token::new("sesame"));
+    let tokens = Session::with_token(hub.rest(), Token::new("sesame"));
     let app = App::new(7, &Token::new(KEY)).unwrap();
-    let installed = Session::with_app(hub, app, super::super::Installation::Id(4711));
+    let installed = Session::with_app(hub.rest(), app, super::super::Installation::Id(4711));
     let _ = super::super::Transport::send(&installed, Call::get("/rate_limit")).await;
     for printed in [format!("{tokens:?}"), format!("{installed:?}")] {
         let line = KEY.lines().nth(1).unwrap();

@@ -15,8 +15,9 @@ use settings::{CredentialKind, Settings, check::check, token_file::Token};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    App, Github, Session,
-    transport::{Answer, Call, Exchange, NoAnswer},
+    App, Github, Rest, Session,
+    transport::Call,
+    wire::{Answer, NoAnswer, Request, Wire},
 };
 
 /// Monday 2026-11-02, 00:00 UTC.
@@ -55,6 +56,10 @@ impl Hub {
         EPOCH + self.start.elapsed()
     }
 
+    fn rest(&self) -> Rest<Self> {
+        Rest::new(self.clone(), "https://api.github.com")
+    }
+
     /// How often this was asked.
     fn asked(&self, call: SimCall) -> u64 {
         self.world.borrow().traffic().of(call).requests
@@ -66,9 +71,9 @@ impl Hub {
         let session = |login: &super::Login| {
             Ok::<_, Infallible>(match (&login.credential.kind, &login.installation) {
                 (CredentialKind::App { id, .. }, Some(installation)) => {
-                    Session::with_app(self.clone(), App::new(*id, &Token::new(KEY)).unwrap(), installation.clone())
+                    Session::with_app(self.rest(), App::new(*id, &Token::new(KEY)).unwrap(), installation.clone())
                 }
-                _ => Session::with_token(self.clone(), Token::new(TOKEN)),
+                _ => Session::with_token(self.rest(), Token::new(TOKEN)),
             })
         };
         let Ok(github) = Github::open(&settings, session);
@@ -76,30 +81,23 @@ impl Hub {
     }
 }
 
-impl Exchange for Hub {
-    async fn exchange(&self, call: Call, bearer: &Token) -> Result<Answer, NoAnswer> {
+impl Wire for Hub {
+    async fn send(&self, request: Request) -> Result<Answer, NoAnswer> {
         sleep(Duration::from_millis(20)).await;
-        let mut request = http::Request::builder()
-            .method(call.method)
-            .uri(call.path)
-            .header("authorization", format!("Bearer {}", bearer.expose()))
-            .header("user-agent", "test");
-        if let Some(etag) = call.if_none_match {
-            request = request.header("if-none-match", etag);
-        }
-        let body = call.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let reply = self.world.borrow_mut().handle(self.now(), &request.body(body).unwrap());
+        let request = request.into_http()?;
+        let reply = self.world.borrow_mut().handle(self.now(), &request);
         match reply {
-            Reply::Answer(response) | Reply::Slow(_, response) => {
-                let (parts, body) = response.into_parts();
-                Ok(Answer { status: parts.status, headers: parts.headers, body })
-            }
+            Reply::Answer(response) | Reply::Slow(_, response) => Ok(response.into()),
             _ => Err(NoAnswer("connection reset".into())),
         }
     }
 
     fn now(&self) -> Duration {
         Hub::now(self)
+    }
+
+    fn random(&self) -> u64 {
+        0
     }
 }
 

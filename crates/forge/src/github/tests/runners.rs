@@ -18,7 +18,7 @@ async fn an_organisations_runner_joins_the_group_it_is_told_to() {
     let minted = github.mint("acme", "r-1", &["x".to_owned()]).await.unwrap();
     github.mint("acme", "r-2", &["x".to_owned()]).await.unwrap();
     assert_eq!(hub.asked(SimCall::ListRunnerGroups), 1, "asked once");
-    let listed = hub.exchange(Call::get("/orgs/acme/actions/runners"), &Token::new(TOKEN)).await.unwrap();
+    let listed = hub.rest().exchange(Call::get("/orgs/acme/actions/runners"), &Token::new(TOKEN)).await.unwrap();
     let listed: serde_json::Value = serde_json::from_slice(&listed.body).unwrap();
     assert_eq!([0, 1].map(|at| listed["runners"][at]["runner_group_id"].as_u64()), [Some(id); 2]);
     assert_eq!(github.find_runner("acme", "r-1").await.unwrap().unwrap().id, minted.runner_id);

@@ -1,4 +1,5 @@
-//! The chain of credentials of a scale set: registration token, admin token, queue token (PROTOCOLS D.1, D.5).
+//! The chain of credentials of a scale set: registration token, admin token, queue token
+//! (docs/github.md#connecting-to-the-actions-service, docs/github.md#message-sessions).
 
 use super::super::{Scope, World};
 use super::ScaleSetId;

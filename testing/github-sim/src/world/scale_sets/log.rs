@@ -1,4 +1,5 @@
-//! The message log of a set: what happened to its jobs, in messages that stay until they are deleted (PROTOCOLS D.6).
+//! The message log of a set: what happened to its jobs, in messages that stay until they are deleted
+//! (docs/github.md#messages-and-statistics).
 
 use super::super::{Conclusion, Job, JobId, JobStatus, RunnerId, World, WorldError, ids};
 use super::{Claim, ScaleSetId};

@@ -69,7 +69,7 @@ pub(crate) struct Claim {
     pub(crate) assigned_at: Option<Duration>,
 }
 
-/// The seven numbers a set is described by (PROTOCOLS D.6).
+/// The seven numbers a set is described by (docs/github.md#messages-and-statistics).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleSetStatistics {

@@ -1,4 +1,4 @@
-//! Message sessions: one listener at a time for each set (PROTOCOLS D.5).
+//! Message sessions: one listener at a time for each set (docs/github.md#message-sessions).
 
 use super::super::{Scope, World, WorldError, ids};
 use super::credentials::QueueKey;

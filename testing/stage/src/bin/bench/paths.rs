@@ -43,7 +43,8 @@ const APART: Duration = Duration::from_millis(3100);
 const BURST: usize = 20;
 /// The simulator's name of the App's installation in the organisation.
 const INSTALLATION: &str = "installation of acme";
-/// Of an App in an organisation of this size: 5,000, and 50 for each repository above 20, 12,500 at most (PROTOCOLS A.8).
+/// Of an App in an organisation of this size: 5,000, and 50 for each repository above 20, 12,500 at most
+/// (docs/github.md#rate-limits).
 const RATE_LIMIT: u32 = 12_500;
 const SECRET: &str = "bench-webhook-secret";
 /// In these nothing ever happens: polled, and with a scale set.

@@ -1,0 +1,72 @@
+//! Health: how things are, put together from what each part says of itself, and told to whoever listens.
+
+use tokio::sync::watch;
+
+use super::{parts::Parts, plan::Plan, ports::World, reason::explain, status::Status, time::Now};
+
+/// Told what the status was, and what it is.
+type Observer<'w> = Box<dyn FnMut(&Status, &Status) + 'w>;
+
+/// The status, and who is told of it.
+pub struct Health<'w> {
+    host: String,
+    observer: Option<Observer<'w>>,
+    status: watch::Sender<Status>,
+}
+
+impl<'w> Health<'w> {
+    /// `host` = the host part of runner names.
+    pub fn new(host: String, status: watch::Sender<Status>) -> Self {
+        Self { host, observer: None, status }
+    }
+
+    /// Tells `observer` of every change of the status: what it was before, and what it is.
+    pub fn observed_by(&mut self, observer: impl FnMut(&Status, &Status) + 'w) {
+        self.observer = Some(Box::new(observer));
+    }
+
+    /// Tells how things are now.
+    pub fn publish<W: World>(&mut self, parts: &Parts<'w, W>, plan: &Plan, stopping: bool, now: Now) {
+        let status = self.status(parts, plan, stopping, now);
+        if let Some(observer) = &mut self.observer {
+            observer(&self.status.borrow(), &status);
+        }
+        self.status.send_replace(status);
+    }
+
+    /// How things are now.
+    pub fn status<W: World>(&self, parts: &Parts<'w, W>, plan: &Plan, stopping: bool, now: Now) -> Status {
+        let Parts { settings, intake, sets, classes, fleet } = parts;
+        let scopes: Vec<&str> = fleet.scopes().collect();
+        let mut problems = intake.problems(now);
+        problems.extend(sets.problems(intake, now));
+        problems.extend(classes.problems(now));
+        problems.extend(fleet.problems());
+        let mut status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.host.clone(),
+            updated_ms: now.wall.as_millis(),
+            rounds: now.round,
+            intake: !stopping && !classes.host_is_drained(),
+            drained: classes.host_is_drained(),
+            active_containers: fleet.active_shown(intake),
+            max_concurrent: settings.max_concurrent,
+            poll_interval_seconds: settings.poll_interval.as_secs(),
+            job_timeout_seconds: settings.job_timeout.as_secs(),
+            targets: intake.targets_shown(&scopes, |target| sets.intakes_of(target, intake)),
+            credentials: intake.credentials_shown(now),
+            repositories: intake.repositories_shown(now),
+            scopes: intake.scopes_shown(&scopes, now),
+            sets: sets.shown(intake, now),
+            classes: classes.shown(&fleet.count_by_class(), now),
+            queue: intake.queue_shown(&plan.waiting, &classes.views(), stopping, now),
+            settling: fleet.settling_shown(),
+            finished: fleet.finished(),
+            // Filled in by whoever serves the document: deliveries do not pass the loop.
+            webhook: None,
+            problems,
+        };
+        explain(&mut status);
+        status
+    }
+}

@@ -1,0 +1,126 @@
+//! What opens forges: paused by one, the others go on.
+
+use std::time::Duration;
+
+use forge::{ErrorKind, Forge, ForgeError, RateLimit};
+
+use super::Intake;
+use crate::{
+    pace::{Allowance, Pace},
+    ports::World,
+    status::PausedBy,
+    time::{Mono, Now, Wall},
+};
+
+/// Calls of a look counted against the limit, before any was observed: nothing has happened in most repositories, and
+/// what is unchanged is free. If that is wrong, some looks show it, and the governor keeps the limit meanwhile.
+const COST: f64 = 0.1;
+/// Weight of one look in the cost observed.
+const WEIGHT: f64 = 0.05;
+
+/// A credential as the controller knows it.
+#[derive(Debug)]
+pub(super) struct Credential {
+    /// Nothing is asked with it before.
+    pub paused_until: Option<Mono>,
+    /// The same by the wall clock, since the Unix epoch.
+    pub paused_until_wall: Wall,
+    /// Who asked for that.
+    pub paused_by: PausedBy,
+    /// Counted calls for each look, on average, as far as the forge told.
+    pub cost: f64,
+    /// The limit when a look last ended.
+    last: Option<RateLimit>,
+}
+
+impl Default for Credential {
+    fn default() -> Self {
+        Self {
+            paused_until: None,
+            paused_until_wall: Wall::default(),
+            paused_by: PausedBy::Forge,
+            cost: COST,
+            last: None,
+        }
+    }
+}
+
+impl Credential {
+    /// A look ended, and the limit is this now: whatever was counted since the last one, it cost. The first look at a
+    /// repository says nothing of those to come: none of its answers could be known to be unchanged.
+    fn observe(&mut self, limit: Option<RateLimit>, first: bool) {
+        let last = std::mem::replace(&mut self.last, limit);
+        if let (Some(last), Some(limit)) = (last, limit)
+            && last.reset == limit.reset
+            && !first
+        {
+            let counted = last.remaining.saturating_sub(limit.remaining) as f64;
+            self.cost += (counted.min(100.0) - self.cost) * WEIGHT;
+        }
+    }
+}
+
+impl<W: World> Intake<'_, W> {
+    /// Name of the credential of a target.
+    pub(super) fn credential_of(&self, target: &str) -> Option<&str> {
+        self.targets.get(target).map(|target| target.settings.credential.as_str())
+    }
+
+    /// A call with the credential of `target` failed; true if the credential has to rest.
+    pub(super) fn rests(&mut self, target: &str, error: &ForgeError, now: Now) -> bool {
+        let (until, by) = match error.kind {
+            ErrorKind::RateLimited(until) => (until, PausedBy::Forge),
+            ErrorKind::Paced(until) => (until, PausedBy::Share),
+            _ => return false,
+        };
+        let left = (Wall::from_epoch(until) - now.wall).max(Duration::from_secs(1));
+        let until = now.mono + left;
+        let name = self.credential_of(target).map(str::to_owned);
+        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name))
+            && credential.paused_until.is_none_or(|known| known < until)
+        {
+            credential.paused_until = Some(until);
+            credential.paused_until_wall = now.wall + left;
+            credential.paused_by = by;
+        }
+        true
+    }
+
+    /// When the credential of `target` may be used again, if not now.
+    pub(super) fn rests_until(&self, target: &str, now: Mono) -> Option<Mono> {
+        let credential = self.credential_of(target).and_then(|name| self.credentials.get(name))?;
+        credential.paused_until.filter(|until| *until > now)
+    }
+
+    /// A look at a repository of `target` ended.
+    pub(super) fn observe_cost(&mut self, target: &str, repository: &str) {
+        let limit = self.world.forge().rate_limit(repository);
+        let first = self.repositories.get(repository).is_none_or(|found| found.looked_at.is_none());
+        let name = self.credential_of(target).map(str::to_owned);
+        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name)) {
+            credential.observe(limit, first);
+        }
+    }
+
+    /// Time until the next look at a repository, with all that its credential has to look at.
+    pub(super) fn pace_of(&self, repository: &str, now: Mono) -> Duration {
+        let pace = Pace { fast: self.settings.poll_interval, idle: self.settings.idle_poll_interval };
+        let name = self.repositories.get(repository).and_then(|found| self.credential_of(&found.target));
+        let (Some(name), Some(settings)) = (name, name.and_then(|name| self.settings.credentials.get(name))) else {
+            return pace.idle;
+        };
+        let cost = self.credentials.get(name).map_or(COST, |credential| credential.cost);
+        let calls = self.world.forge().allowance(repository).and_then(|allowance| allowance.calls_per_minute);
+        let (mut views, mut place) = (Vec::new(), 0);
+        for (other, found) in &self.repositories {
+            if self.credential_of(&found.target) != Some(name) {
+                continue;
+            }
+            if other == repository {
+                place = views.len();
+            }
+            views.push(found.pace(cost, now));
+        }
+        pace.together(&views, Allowance::of(calls, settings.share)).get(place).copied().unwrap_or(pace.idle)
+    }
+}
