@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use contract::ContainerName;
-use forge::{Deletion, Forge, ForgeError, Job};
+use forge::{Deletion, ErrorKind, Forge, ForgeError, Job};
 use tracing::{info, warn};
 
 use super::{Event, Fleet, Outcome, settling::Settling};
@@ -29,6 +29,9 @@ const TOLD_EVERY: Duration = Duration::from_millis(250);
 const ASKED: u32 = 5;
 /// After so many tries a registration is given up to the forge, which removes it after a day.
 const TRIES: u32 = 200;
+/// The same where the repository has another name now, or is closed: under its old name nothing can be removed. If the
+/// registration still exists, the search for unclaimed ones finds it under the new name.
+const TRIES_WHERE_MOVED: u32 = 5;
 /// After so many tries an entry is left out of the history: a minute or more.
 const KEEP_TRIES: u32 = 5;
 
@@ -189,6 +192,8 @@ impl<'w, W: World> Fleet<'w, W> {
         let Some(container) = self.containers.get_mut(name) else { return };
         container.in_flight = false;
         let tries = container.settling.tries();
+        let moved = matches!(&result, Err(ForgeError { kind: ErrorKind::Quarantined, .. }));
+        let most = if moved { TRIES_WHERE_MOVED } else { TRIES };
         let pause = match result {
             Ok(Deletion::Deleted | Deletion::AlreadyGone) => {
                 container.settling.deregistered();
@@ -201,7 +206,7 @@ impl<'w, W: World> Fleet<'w, W> {
             }
         };
         container.not_before = now.mono + pause;
-        if tries >= TRIES && matches!(container.settling, Settling::Deregistering { .. }) {
+        if tries >= most && matches!(container.settling, Settling::Deregistering { .. }) {
             warn!(container = %name, runner = container.record.runner_name, "registration given up");
             container.settling.deregistered();
         }
