@@ -91,7 +91,7 @@ fn started(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started>
         name: name.parse()?,
         class: class.into(),
         subnet: "192.168.100.0/24".parse()?,
-        target: REPO.into(),
+        scope: REPO.into(),
         job_id: None,
         runner_name: format!("by-hand-{name}"),
         allow_forks: false,
