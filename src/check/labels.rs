@@ -1,7 +1,6 @@
 //! Labels that make jobs go where nobody meant them to.
 
-use std::collections::BTreeSet;
-
+use contract::Labels;
 use settings::{Class, Settings};
 
 use super::Finding;
@@ -13,7 +12,8 @@ const HOSTED: [&str; 3] = ["ubuntu-", "windows-", "macos-"];
 pub fn clashes(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for class in settings.classes.values() {
-        for label in labels(class).iter().filter(|label| HOSTED.iter().any(|hosted| label.starts_with(hosted))) {
+        let hosted = |label: &&String| HOSTED.iter().any(|hosted| label.to_lowercase().starts_with(hosted));
+        for label in class.labels.iter().filter(hosted) {
             findings.push(Finding::warning(
                 format!("class.{}.labels", class.name),
                 format!("{label:?} is a label of runners that GitHub hosts, so its jobs go there as well"),
@@ -42,7 +42,7 @@ fn clash(one: &Class, other: &Class) -> Option<Finding> {
             "give each class a label that the other has not, or let them serve different targets",
         ));
     }
-    let (small, large) = match (a.is_subset(&b), b.is_subset(&a)) {
+    let (small, large) = match (b.have_all(&a), a.have_all(&b)) {
         (true, _) => (one, other),
         (_, true) => (other, one),
         _ => return None,
@@ -57,8 +57,8 @@ fn clash(one: &Class, other: &Class) -> Option<Finding> {
     ))
 }
 
-fn labels(class: &Class) -> BTreeSet<String> {
-    class.labels.iter().map(|label| label.to_lowercase()).collect()
+fn labels(class: &Class) -> Labels {
+    class.labels.iter().collect()
 }
 
 #[cfg(test)]

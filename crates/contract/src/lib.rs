@@ -12,6 +12,7 @@ pub mod event;
 pub mod fork_gate;
 mod grant;
 pub mod guest_settings;
+mod labels;
 mod name;
 pub mod order;
 pub mod paths;
@@ -21,5 +22,6 @@ pub mod unit_name;
 
 pub use ending::{ENDINGS_DIR, ENDINGS_KEPT, Ending};
 pub use grant::Grant;
+pub use labels::Labels;
 pub use name::{ContainerName, InvalidName};
 pub use record::{ContainerRecord, GRANT_FILE, GRANT_LIMIT, HANDOVER_DIR, RECORD_FILE, RECORD_LIMIT, VERSION};

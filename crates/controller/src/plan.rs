@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use contract::ContainerName;
+use contract::{ContainerName, Labels};
 
 use self::room::{Demand, Room};
 pub use self::snapshot::{
@@ -101,11 +101,8 @@ pub fn class_for<'a>(classes: &'a [ClassView], scope: &ScopeView, labels: &[Stri
     if labels.is_empty() {
         return None;
     }
-    let wanted: Vec<String> = labels.iter().map(|label| label.to_lowercase()).collect();
-    classes
-        .iter()
-        .filter(|class| scope.allows(&class.name))
-        .find(|class| wanted.iter().all(|label| class.labels.contains(label)))
+    let wanted: Labels = labels.iter().collect();
+    classes.iter().filter(|class| scope.allows(&class.name)).find(|class| class.labels.have_all(&wanted))
 }
 
 /// Decides.

@@ -1,5 +1,7 @@
 //! Why a job is not running: one answer, in one wording, for the command line, the API and whoever shows either. Pure.
 
+use contract::Labels;
+
 use super::status::{ClassStatus, QueuedJob, Status, WaitingFor};
 
 /// Gives every queued job its reason, and says how many come before it.
@@ -93,8 +95,8 @@ fn no_class(labels: &[String], classes: &[ClassStatus]) -> String {
         return "it names no labels".to_owned();
     }
     let lacks = |class: &ClassStatus| -> Vec<&str> {
-        let has = |label: &&String| class.labels.iter().any(|own| own.eq_ignore_ascii_case(label));
-        labels.iter().filter(|label| !has(label)).map(String::as_str).collect()
+        let own: Labels = class.labels.iter().collect();
+        labels.iter().filter(|label| !own.has(label)).map(String::as_str).collect()
     };
     let nowhere: Vec<&str> = labels
         .iter()

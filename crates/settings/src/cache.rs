@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    check::Checker,
+    checker::Checker,
     file::{CACHES, CacheWritten},
     settings::Cache,
 };

@@ -1,20 +1,17 @@
 //! From what is written to [`Settings`], or to everything that is wrong with it.
 
-mod checker;
 mod classes;
 mod credentials;
 mod ranges;
 mod targets;
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
-pub(crate) use self::checker::Checker;
-pub use self::checker::is_name;
+pub use super::checker::is_name;
 use super::{
-    GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook, class_network,
+    GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook,
+    checker::Checker,
+    class_network,
     file::{IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
     token_file,
@@ -22,14 +19,6 @@ use super::{
 
 /// The class and the template there are when the file names none.
 pub const DEFAULT: &str = "default";
-/// Where Docker makes networks unless told otherwise (moby, `default-address-pools`), on the host and in containers. Its
-/// last resort, 192.168.0.0/16, is left out: what it made there shows as a route.
-const DOCKERS: [(Ipv4Addr, u8); 4] = [
-    (Ipv4Addr::new(172, 17, 0, 0), 16),
-    (Ipv4Addr::new(172, 18, 0, 0), 15),
-    (Ipv4Addr::new(172, 20, 0, 0), 14),
-    (Ipv4Addr::new(172, 24, 0, 0), 13),
-];
 
 /// Checks everything that can be known without looking at files.
 pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {

@@ -6,7 +6,7 @@ use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    check::Checker,
+    checker::Checker,
     file::{ClassNetworkWritten, SharedNetworkWritten},
 };
 

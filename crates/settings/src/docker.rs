@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 
-use super::{check::Checker, file::DockerWritten, pool::Pool, settings::Docker};
+use super::{checker::Checker, file::DockerWritten, pool::Pool, settings::Docker};
 
 /// Docker's networks get subnets of this size, whatever their pool.
 pub const SUBNET_PREFIX: u8 = 24;

@@ -18,6 +18,7 @@
 
 mod cache;
 pub mod check;
+mod checker;
 mod class_network;
 pub mod docker;
 pub mod environment;

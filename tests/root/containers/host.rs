@@ -185,6 +185,17 @@ impl Host {
             .unwrap();
     }
 
+    /// Boots containers from this tree from now on.
+    pub fn set_template(&self, path: &str) {
+        self.lab
+            .shell(&format!(
+                "sed -i 's|^path = .*|path = \"{path}\"|' /etc/gha-runner-controller/config.toml\n\
+                 {PROGRAM} units --config /etc/gha-runner-controller/config.toml --output /etc\n\
+                 systemctl daemon-reload"
+            ))
+            .unwrap();
+    }
+
     pub fn prepare_by_hand(&self, name: &str, last_step: &str) -> Output {
         let settings = ["--settings", units::SETTINGS_PATH, "--class", CLASS, "--fail-after", last_step, name];
         let command: Vec<&str> = [PROGRAM, "sandbox", "prepare"].into_iter().chain(settings).collect();

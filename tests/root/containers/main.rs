@@ -6,6 +6,7 @@ mod docker;
 mod fence;
 mod host;
 mod nix;
+mod oci;
 mod room;
 
 use std::time::{Duration, Instant};

@@ -86,7 +86,7 @@ impl<'w, W: World> Classes<'w, W> {
         let classes = self.order.iter().filter_map(|name| self.settings.classes.get(name));
         let view = |class: &Class| ClassView {
             name: class.name.clone(),
-            labels: class.labels.iter().map(|label| label.to_lowercase()).collect(),
+            labels: class.labels.iter().collect(),
             max: class.max_concurrent,
             min_idle: class.min_idle,
             held_until: self.failures.get(&class.name).map(|failures| failures.held_until),

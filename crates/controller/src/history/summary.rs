@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::Labels;
 use rusqlite::{Connection, params, types::FromSql};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -267,11 +268,12 @@ fn suspects(connection: &Connection, classes: &[ClassMemory]) -> rusqlite::Resul
 /// The smallest class besides `class` that has its labels and holds `need` bytes.
 fn fitting(classes: &[ClassMemory], class: &str, need: u64) -> Option<String> {
     let now = classes.iter().find(|known| known.name == class)?;
-    let has = |other: &ClassMemory, label: &String| other.labels.iter().any(|own| own.eq_ignore_ascii_case(label));
+    let labels = |class: &ClassMemory| class.labels.iter().collect::<Labels>();
+    let needed = labels(now);
     classes
         .iter()
         .filter(|other| other.name != class && other.memory.is_none_or(|memory| memory >= need))
-        .filter(|other| now.labels.iter().all(|label| has(other, label)))
+        .filter(|other| labels(other).have_all(&needed))
         .min_by_key(|other| (other.memory.unwrap_or(u64::MAX), &other.name))
         .map(|other| other.name.clone())
 }

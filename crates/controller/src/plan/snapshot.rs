@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use contract::ContainerName;
+use contract::{ContainerName, Labels};
 
 use crate::time::Mono;
 
@@ -43,8 +43,8 @@ pub struct Snapshot {
 pub struct ClassView {
     /// Its name.
     pub name: String,
-    /// Its labels in lower case.
-    pub labels: BTreeSet<String>,
+    /// Its labels.
+    pub labels: Labels,
     /// Most containers of it at once.
     pub max: usize,
     /// Idle containers to keep for each scope.

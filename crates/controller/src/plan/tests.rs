@@ -14,7 +14,7 @@ fn mono(secs: u64) -> Mono {
 fn class(name: &str, labels: &[&str], max: usize) -> ClassView {
     ClassView {
         name: name.into(),
-        labels: labels.iter().map(|label| label.to_lowercase()).collect(),
+        labels: labels.iter().collect(),
         max,
         min_idle: 0,
         held_until: None,

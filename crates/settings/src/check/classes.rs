@@ -8,8 +8,7 @@ use super::{
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
         is_store_path,
     },
-    DEFAULT,
-    checker::Checker,
+    Checker, DEFAULT,
 };
 
 pub(super) fn templates(

@@ -7,8 +7,7 @@ use std::{
 
 use super::{
     super::{Credential, CredentialKind, file::CredentialWritten, token_file},
-    checker::Checker,
-    names,
+    Checker, names,
 };
 
 /// The credentials there are, and which of them a target uses.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     super::{file::SettingsWritten, range::Range, reference},
-    checker::Checker,
+    Checker,
 };
 
 /// Checks all numbers, durations and sizes.

@@ -7,7 +7,7 @@ use super::{
         Class, CredentialKind, Intake, Target, TargetKind,
         file::{Forks, Register, SettingsWritten, TargetWritten},
     },
-    checker::Checker,
+    Checker,
     credentials::Credentials,
     names,
 };

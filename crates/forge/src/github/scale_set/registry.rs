@@ -1,8 +1,7 @@
 //! The scale set itself: found by name or created, its labels read back
 //! (docs/github.md#finding-and-creating-a-scale-set).
 
-use std::collections::BTreeSet;
-
+use contract::Labels;
 use http::{Method, StatusCode};
 use serde_json::json;
 use tracing::warn;
@@ -136,19 +135,15 @@ fn parsed<M: serde::de::DeserializeOwned>(what: &str, body: &[u8]) -> Result<M, 
     read(body).map_err(|error| ForgeError::new(ErrorKind::Unavailable, format!("{what}: {error}")))
 }
 
-fn names(labels: impl IntoIterator<Item = impl AsRef<str>>) -> BTreeSet<String> {
-    labels.into_iter().map(|label| label.as_ref().to_lowercase()).collect()
-}
-
 fn differs(set: &SetModel, wanted: &[String]) -> bool {
-    names(set.labels.iter().map(|label| &label.name)) != names(wanted)
+    set.labels.iter().map(|label| &label.name).collect::<Labels>() != wanted.iter().collect()
 }
 
 fn opened(set: SetModel, group_id: u64, wanted: &[String], origin: Origin) -> Opened {
     let labels: Vec<String> = set.labels.into_iter().map(|label| label.name).collect();
     let lacks = |of: &[String], all: &[String]| -> Vec<String> {
-        let have = names(of);
-        all.iter().filter(|label| !have.contains(&label.to_lowercase())).cloned().collect()
+        let have: Labels = of.iter().collect();
+        all.iter().filter(|label| !have.has(label)).cloned().collect()
     };
     Opened {
         id: set.id,

@@ -1,20 +1,27 @@
 //! Problems collected while values are taken, and the rules that several keys share.
 
 use std::{
-    collections::BTreeSet,
+    net::Ipv4Addr,
     path::{Component, Path},
 };
 
+use contract::Labels;
 use ipnetwork::Ipv4Network;
 
 use super::{
-    super::{
-        Problem,
-        file::POOL,
-        pool::{InvalidPool, Pool},
-    },
-    DOCKERS,
+    Problem,
+    file::POOL,
+    pool::{InvalidPool, Pool},
 };
+
+/// Where Docker makes networks unless told otherwise (moby, `default-address-pools`), on the host and in containers. Its
+/// last resort, 192.168.0.0/16, is left out: what it made there shows as a route.
+const DOCKERS: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(172, 17, 0, 0), 16),
+    (Ipv4Addr::new(172, 18, 0, 0), 15),
+    (Ipv4Addr::new(172, 20, 0, 0), 14),
+    (Ipv4Addr::new(172, 24, 0, 0), 13),
+];
 
 /// Collects problems while values are taken.
 #[derive(Default)]
@@ -59,7 +66,7 @@ impl Checker {
 
     pub fn labels(&mut self, key: &str, labels: &[String]) {
         self.unless((1..=100).contains(&labels.len()), key, format!("{} labels", labels.len()), "name 1 to 100 labels");
-        let mut seen = BTreeSet::new();
+        let mut seen = Labels::default();
         for label in labels {
             let plain = (1..=256).contains(&label.len())
                 && !label.contains(',')
@@ -72,7 +79,7 @@ impl Checker {
                 "use 1 to 256 characters, no comma, no space around",
             );
             self.unless(
-                seen.insert(label.to_ascii_lowercase()),
+                seen.add(label),
                 key,
                 format!("{label:?} is named twice"),
                 "labels are compared without case; name each once",
