@@ -347,6 +347,7 @@ fn a_product_is_installed_as_its_documentation_says() {
     let Some(lab) = boot() else { return };
     let scratch = tempfile::tempdir().unwrap();
     let stub = scratch.path().join("stub");
+    std::fs::write(scratch.path().join("gha-runner-guest"), "").unwrap();
     // Renders what the product would, in the same layout, and serves as the daemon.
     std::fs::write(
         &stub,
