@@ -4,6 +4,7 @@
 use std::{
     fs,
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -16,7 +17,7 @@ fn ask(event: &str, payload: &str, worker: bool) -> Output {
     let place = tempfile::tempdir().unwrap();
     let (file, hook) = (place.path().join("event.json"), place.path().join("hook.sh"));
     fs::write(&file, payload).unwrap();
-    fs::write(&hook, format!("'{}' admit || exit 1\n", env!("CARGO_BIN_EXE_gha-runner-guest"))).unwrap();
+    fs::write(&hook, format!("'{}' admit || exit 1\n", guest().display())).unwrap();
     let mut command = Command::new("bash");
     match worker {
         true => {
@@ -25,6 +26,25 @@ fn ask(event: &str, payload: &str, worker: bool) -> Output {
         false => command.arg("-e").arg(hook),
     };
     command.env("GITHUB_EVENT_NAME", event).env("GITHUB_EVENT_PATH", file).output().unwrap()
+}
+
+/// The guest's program as `make build` makes it.
+fn guest() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_gha-runner-controller")).with_file_name("gha-runner-guest");
+    assert!(program.is_file(), "{}: make build", program.display());
+    program
+}
+
+#[test]
+fn the_guest_needs_no_library_of_the_template_it_runs_in() {
+    // Of each program header (elf(5)) the type: PT_INTERP names the loader of a program that is not static.
+    let program = fs::read(guest()).unwrap();
+    let number = |at: usize, bytes: usize| {
+        program[at..at + bytes].iter().rev().fold(0, |all, byte| all << 8 | usize::from(*byte))
+    };
+    let (first, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    assert!(program.starts_with(b"\x7fELF") && count > 0);
+    assert!((0..count).all(|header| number(first + header * size, 4) != 3), "it is not static");
 }
 
 fn said(output: &Output) -> String {
