@@ -15,7 +15,7 @@ use axum::{
 use controller::{
     event::{Event, What},
     history::{ClassMemory, Filter, MOST, Summary, Window},
-    operation::{Command, Denied, Done, Operation, Order},
+    operation::{Command, Denied, Done, Operation, OperatorOrder},
     status::{ActiveContainer, Finished, QueuedJob, Status},
 };
 use rmcp::schemars;
@@ -370,7 +370,7 @@ impl Sources {
 
 async fn operate(commands: Commands, Peer(by): Peer, operation: Operation) -> Result<Json<Done>, Refused> {
     let (answer, result) = oneshot::channel();
-    let order = Command::Operate(Order { operation, by, answer });
+    let order = Command::Operate(OperatorOrder { operation, by, answer });
     let told = async {
         let gone = || Denied::Failed("the controller is stopping".to_owned());
         commands.send(order).await.map_err(|_| gone())?;

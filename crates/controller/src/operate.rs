@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::{
-    operation::{Denied, Done, Operation, Order},
+    operation::{Denied, Done, Operation, OperatorOrder},
     parts::Parts,
     plan::{ScopeView, Waiting, may_boot},
     ports::World,
@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Does it, and answers whoever asked.
-pub fn operate<W: World>(parts: &mut Parts<'_, W>, order: Order, stopping: bool, now: Now) {
+pub fn operate<W: World>(parts: &mut Parts<'_, W>, order: OperatorOrder, stopping: bool, now: Now) {
     let result = match &order.operation {
         Operation::Drain { class } => parts.classes.set_drained(class.as_deref(), true),
         Operation::Resume { class } => parts.classes.set_drained(class.as_deref(), false),

@@ -15,7 +15,7 @@ pub enum Command {
         repository: String,
     },
     /// Do what an operator asks for.
-    Operate(Order),
+    Operate(OperatorOrder),
 }
 
 /// What an operator asks for.
@@ -47,7 +47,7 @@ pub enum Operation {
 
 /// An operation, who asked for it, and where the answer goes.
 #[derive(Debug)]
-pub struct Order {
+pub struct OperatorOrder {
     /// What.
     pub operation: Operation,
     /// Who, for the journal: `uid 0`.

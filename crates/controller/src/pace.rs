@@ -30,7 +30,7 @@ pub struct Pace {
 
 /// A repository, as far as its pace goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Repository {
+pub struct RepositoryPace {
     /// Time since something was last queued or running there; `None` = never seen.
     pub quiet: Option<Duration>,
     /// Calls a look makes.
@@ -68,10 +68,10 @@ impl Pace {
     }
 
     /// Time between two looks at each of `repositories`, all of which are looked at with one credential.
-    pub fn together(&self, repositories: &[Repository], allowance: Allowance) -> Vec<Duration> {
+    pub fn together(&self, repositories: &[RepositoryPace], allowance: Allowance) -> Vec<Duration> {
         let wanted: Vec<Duration> = repositories.iter().map(|repository| self.alone(repository.quiet)).collect();
         // Calls a second of the repositories at the idle pace and of the others.
-        let rate = |cost: fn(&Repository) -> f64, quiet: bool| -> f64 {
+        let rate = |cost: fn(&RepositoryPace) -> f64, quiet: bool| -> f64 {
             repositories
                 .iter()
                 .zip(&wanted)
@@ -81,8 +81,8 @@ impl Pace {
         };
         let (mut quiet, mut all) = (1.0_f64, 1.0_f64);
         for (cost, allowed) in [
-            ((|r| r.counted) as fn(&Repository) -> f64, allowance.counted),
-            ((|r| r.calls) as fn(&Repository) -> f64, allowance.calls),
+            ((|r| r.counted) as fn(&RepositoryPace) -> f64, allowance.counted),
+            ((|r| r.calls) as fn(&RepositoryPace) -> f64, allowance.calls),
         ] {
             let (idle, active) = (rate(cost, true), rate(cost, false));
             let left = allowed - active;
@@ -130,16 +130,16 @@ mod tests {
 
     #[test]
     fn active_repositories_keep_their_pace_while_quiet_ones_can_wait_longer() {
-        let quiet = Repository { quiet: None, calls: 2.0, counted: 1.0 };
-        let active = Repository { quiet: seconds(0), ..quiet };
+        let quiet = RepositoryPace { quiet: None, calls: 2.0, counted: 1.0 };
+        let active = RepositoryPace { quiet: seconds(0), ..quiet };
         let repositories = [vec![active; 3], vec![quiet; 200]].concat();
         let paces = PACE.together(&repositories, Allowance { counted: 0.5, calls: 100.0 });
         assert_eq!(paces[0], PACE.fast);
         assert!(paces[100] > PACE.idle);
     }
 
-    fn any_repository() -> impl Strategy<Value = Repository> {
-        (proptest::option::of(0u64..4000), 1.0..10.0, 0.0..1.0).prop_map(|(quiet, calls, part)| Repository {
+    fn any_repository() -> impl Strategy<Value = RepositoryPace> {
+        (proptest::option::of(0u64..4000), 1.0..10.0, 0.0..1.0).prop_map(|(quiet, calls, part)| RepositoryPace {
             quiet: quiet.map(Duration::from_secs),
             calls,
             counted: calls * part,
@@ -153,7 +153,7 @@ mod tests {
             counted in 0.01..10.0, calls in 0.01..10.0,
         ) {
             let paces = PACE.together(&repositories, Allowance { counted, calls });
-            let rate = |cost: fn(&Repository) -> f64| -> f64 {
+            let rate = |cost: fn(&RepositoryPace) -> f64| -> f64 {
                 repositories.iter().zip(&paces).map(|(r, pace)| cost(r) / pace.as_secs_f64()).sum()
             };
             prop_assert!(rate(|r| r.counted) <= counted * 1.0001);

@@ -59,7 +59,7 @@ pub async fn rehearse<F: Forge>(
     drains: Drains,
     patience: Duration,
 ) -> Rehearsal {
-    let world = Stage { clock: RealClock::start(), forge, records: Kept { records, drains } };
+    let world = RehearsalWorld { clock: RealClock::start(), forge, records: Kept { records, drains } };
     let (_commands, inbox) = mpsc::channel(1);
     let (outbox, _status) = watch::channel(Status::default());
     let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).decide_once(patience).await;
@@ -102,13 +102,13 @@ impl<W: World> Daemon<'_, W> {
     }
 }
 
-struct Stage<F> {
+struct RehearsalWorld<F> {
     clock: RealClock,
     forge: F,
     records: Kept,
 }
 
-impl<F: Forge> World for Stage<F> {
+impl<F: Forge> World for RehearsalWorld<F> {
     type Clock = RealClock;
     type Forge = F;
     type Sets = Nothing;

@@ -36,7 +36,7 @@ const WORKER: &str = "spawnclient";
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Payload {
-    repository: Option<Repository>,
+    repository: Option<RepositoryPayload>,
     pull_request: Option<PullRequest>,
 }
 
@@ -50,12 +50,12 @@ struct PullRequest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Head {
-    repo: Option<Repository>,
+    repo: Option<RepositoryPayload>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Repository {
+struct RepositoryPayload {
     id: Option<u64>,
     private: Option<bool>,
 }

@@ -17,7 +17,7 @@ use anyhow::Context;
 use kernel::syscall::Access;
 use settings::{Cache, Sharing};
 
-use super::{Paths, Plan, lock, private::make_private, rootfs, sized};
+use super::{ContainerPlan, Paths, lock, private::make_private, rootfs, sized};
 
 const DIRECTORY: &str = "caches";
 /// Where the file system is mounted for the container.
@@ -29,13 +29,13 @@ const CONTENT: &str = "content";
 const MODE: u32 = 0o1777;
 
 /// The files of the caches it uses.
-pub fn kept(paths: &Paths, plan: &Plan) -> Vec<PathBuf> {
+pub fn kept(paths: &Paths, plan: &ContainerPlan) -> Vec<PathBuf> {
     let kept = paths.stores.join(&plan.class).join(DIRECTORY);
     plan.caches.iter().filter_map(|cache| Some(kept.join(file_name(cache, plan).ok()?))).collect()
 }
 
 /// Mounts the caches of a container, and makes the mount points in its root.
-pub fn make(paths: &Paths, plan: &Plan, user_namespace: &OwnedFd) -> anyhow::Result<()> {
+pub fn make(paths: &Paths, plan: &ContainerPlan, user_namespace: &OwnedFd) -> anyhow::Result<()> {
     let layers = paths.layers(&plan.name);
     let access = if plan.allow_forks { Access::ReadOnly } else { Access::ReadWrite };
     let class = paths.stores.join(&plan.class);
@@ -62,7 +62,7 @@ pub fn make(paths: &Paths, plan: &Plan, user_namespace: &OwnedFd) -> anyhow::Res
 }
 
 /// A name has no `@`, so no two caches have the same.
-fn file_name(cache: &Cache, plan: &Plan) -> anyhow::Result<String> {
+fn file_name(cache: &Cache, plan: &ContainerPlan) -> anyhow::Result<String> {
     Ok(match cache.per {
         Sharing::Class => cache.name.clone(),
         Sharing::Target => {

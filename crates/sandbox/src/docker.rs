@@ -24,7 +24,7 @@ use anyhow::{Context, bail};
 use kernel::syscall::{Access, Namespace, unshare};
 use rustix::mount::MountFlags;
 
-use super::{Paths, Plan, plan::Store, private::make_private, rootfs, sized};
+use super::{ContainerPlan, Paths, plan::Store, private::make_private, rootfs, sized};
 
 const DIRECTORY: &str = "docker";
 /// In it, and where the container sees each.
@@ -34,7 +34,7 @@ const SYS: (&str, &str) = ("sys", "/run/gha-runner-sys");
 
 /// Which store a container continues: of those of its class and target, the first that none of `others` uses. None
 /// where nothing is kept, or where jobs of forks may run, who could leave something there for jobs that are trusted.
-pub fn store(plan: &Plan, others: &[Plan]) -> Option<Store> {
+pub fn store(plan: &ContainerPlan, others: &[ContainerPlan]) -> Option<Store> {
     let keeps = plan.docker.as_ref().is_some_and(|docker| docker.keep.is_some()) && !plan.allow_forks;
     let target = plan.target.as_ref().filter(|_| keeps)?;
     let name = format!("{}/{target}", plan.class);
@@ -43,12 +43,12 @@ pub fn store(plan: &Plan, others: &[Plan]) -> Option<Store> {
 }
 
 /// The file of the store it continues, if one is kept.
-pub fn kept(paths: &Paths, plan: &Plan) -> Option<PathBuf> {
+pub fn kept(paths: &Paths, plan: &ContainerPlan) -> Option<PathBuf> {
     plan.store.as_ref().map(|store| paths.stores.join(format!("{}.{}", store.name, store.slot)))
 }
 
 /// Makes or mounts the directories, and the mount points in the container's root.
-pub fn make(paths: &Paths, plan: &Plan, user_namespace: &OwnedFd) -> anyhow::Result<()> {
+pub fn make(paths: &Paths, plan: &ContainerPlan, user_namespace: &OwnedFd) -> anyhow::Result<()> {
     let Some(docker) = &plan.docker else { return Ok(()) };
     let layers = paths.layers(&plan.name);
     let directory = layers.join(DIRECTORY);

@@ -278,7 +278,7 @@ mod tests {
     fn forks_are_refused_by_the_guest_unless_the_record_allows_them() {
         let desk = Desk::new();
         let settings = desk.settings();
-        let plan = |desk: &Desk| crate::Plan::new(&desk.read().unwrap(), &settings).unwrap();
+        let plan = |desk: &Desk| crate::ContainerPlan::new(&desk.read().unwrap(), &settings).unwrap();
         assert!(!plan(&desk).guest().allow_forks, "a record that does not say");
         for said in [false, true] {
             desk.write(RECORD_FILE, &RECORD.replace("\"job_id\"", &format!("\"allow_forks\":{said},\"job_id\"")));
@@ -290,7 +290,7 @@ mod tests {
     fn jobs_of_forks_are_reckoned_with_where_the_settings_allow_them_whatever_the_record_says() {
         let desk = Desk::new();
         desk.write(RECORD_FILE, &RECORD.replace("octo-org/hello", "octo-org/open"));
-        let plan = crate::Plan::new(&desk.read().unwrap(), &desk.settings()).unwrap();
+        let plan = crate::ContainerPlan::new(&desk.read().unwrap(), &desk.settings()).unwrap();
         assert!(plan.allow_forks, "what is kept must not be writable for them");
     }
 

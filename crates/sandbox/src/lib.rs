@@ -44,4 +44,4 @@ pub mod udev;
 pub mod user_namespace;
 
 pub use paths::Paths;
-pub use plan::Plan;
+pub use plan::ContainerPlan;

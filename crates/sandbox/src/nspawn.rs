@@ -9,7 +9,7 @@ use contract::{
 };
 use settings::{IDS, Root};
 
-use super::{Paths, Plan, caches, docker, gpu, link, machine_id, privileges, record, record::Record};
+use super::{ContainerPlan, Paths, caches, docker, gpu, link, machine_id, privileges, record, record::RecordDirectory};
 
 /// The program, searched in `$PATH`.
 const PROGRAM: &str = "systemd-nspawn";
@@ -22,8 +22,8 @@ const KEPT_ENVIRONMENT: [&str; 6] =
 const KEPT_PREFIX: &str = "SYSTEMD_NSPAWN_";
 
 /// The program and its arguments. Everything in it may be read by every user of the host.
-pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
-    let record = Record::at(paths.record(&plan.name));
+pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128) -> Vec<OsString> {
+    let record = RecordDirectory::at(paths.record(&plan.name));
     let option = |name: &str, value: &Path| {
         let mut option = OsString::from(format!("--{name}="));
         option.push(value);
@@ -107,7 +107,7 @@ pub fn command_line(plan: &Plan, paths: &Paths, uuid: u128) -> Vec<OsString> {
 
 /// Replaces this process by the container's. Returns only if that fails.
 pub fn run(paths: &Paths, name: &ContainerName) -> anyhow::Error {
-    let record = Record::at(paths.record(name));
+    let record = RecordDirectory::at(paths.record(name));
     let error = match become_container(paths, &record) {
         Err(error) => error,
         Ok(never) => match never {},
@@ -116,7 +116,7 @@ pub fn run(paths: &Paths, name: &ContainerName) -> anyhow::Error {
     error
 }
 
-fn become_container(paths: &Paths, record: &Record) -> anyhow::Result<std::convert::Infallible> {
+fn become_container(paths: &Paths, record: &RecordDirectory) -> anyhow::Result<std::convert::Infallible> {
     let plan = record.plan()?;
     let line = command_line(&plan, paths, machine_id::random().context("cannot make a random machine id")?);
     record.put_step(record::RUN)?;
@@ -133,8 +133,8 @@ mod tests {
     use contract::{Grant, guest_settings::GuestSettings};
     use settings::Docker;
 
-    fn plan() -> Plan {
-        Plan {
+    fn plan() -> ContainerPlan {
+        ContainerPlan {
             name: "j1234567".parse().unwrap(),
             class: "medium".into(),
             subnet: "192.168.100.0/24".parse().unwrap(),
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_class_without_docker_gets_nothing_that_only_docker_needs() {
         let docker = Docker { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), keep: None };
-        let with = command_line(&Plan { docker: Some(docker), ..plan() }, &Paths::default(), 7);
+        let with = command_line(&ContainerPlan { docker: Some(docker), ..plan() }, &Paths::default(), 7);
         let without = command_line(&plan(), &Paths::default(), 7);
         for option in [
             "--capability=all",
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_nixos_system_is_started_by_its_own_init() {
         let closure = "/nix/store/abc-nixos-system-job".into();
-        let plan = Plan { root: Root::System { closure, runner_dir: None }, ..plan() };
+        let plan = ContainerPlan { root: Root::System { closure, runner_dir: None }, ..plan() };
         let line = command_line(&plan, &Paths::default(), 7);
         let end = ["--kill-signal=SIGRTMIN+3", "--", "/nix/store/abc-nixos-system-job/init", "--show-status=no"];
         assert!(line.ends_with(&end.map(OsString::from)), "{line:?}");
@@ -209,7 +209,7 @@ mod tests {
     fn no_secret_is_on_the_command_line() {
         let home = tempfile::tempdir().unwrap();
         let paths = Paths { records: home.path().into(), ..Paths::default() };
-        let record = Record::at(paths.record(&plan().name));
+        let record = RecordDirectory::at(paths.record(&plan().name));
         record.create().unwrap();
         let secret = "c3dvcmRmaXNo";
         let settings: GuestSettings = plan().guest();

@@ -18,7 +18,7 @@ use super::{inbox::Accepted, link};
 
 /// What *prepare* decided; *run* reads nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct ContainerPlan {
     /// The container.
     pub name: ContainerName,
     /// Its class.
@@ -84,7 +84,7 @@ pub enum Unknown {
     Template(String),
 }
 
-impl Plan {
+impl ContainerPlan {
     /// Decides by what the record asks for and root's own settings.
     pub fn new(accepted: &Accepted, settings: &Settings) -> Result<Self, Unknown> {
         let record = &accepted.record;

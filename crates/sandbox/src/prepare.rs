@@ -12,8 +12,8 @@ use settings::{IDS, Root, Settings, pool::container_address};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{
-    Paths, Plan, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of,
-    private::make_private, record, record::Record, rootfs, sized, stores, teardown, udev, udev::Udev,
+    ContainerPlan, Paths, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of,
+    private::make_private, record, record::RecordDirectory, rootfs, sized, stores, teardown, udev, udev::Udev,
     user_namespace::Starting,
 };
 
@@ -81,8 +81,8 @@ pub struct Request<'a> {
 }
 
 /// Does every step. An error is also kept in the record, for the ending.
-pub fn prepare(request: Request<'_>) -> anyhow::Result<Plan> {
-    let record = Record::at(request.paths.record(request.name));
+pub fn prepare(request: Request<'_>) -> anyhow::Result<ContainerPlan> {
+    let record = RecordDirectory::at(request.paths.record(request.name));
     let mut work = Work::new(request, record.clone());
     let result = work.run();
     if let Err(error) = &result {
@@ -98,17 +98,17 @@ fn ms(since: Instant) -> f64 {
 /// What the steps hand each other.
 struct Work<'a> {
     request: Request<'a>,
-    record: Record,
+    record: RecordDirectory,
     settings: Option<Settings>,
     accepted: Option<inbox::Accepted>,
-    plan: Option<Plan>,
+    plan: Option<ContainerPlan>,
     helper: Option<Starting>,
     namespace: Option<OwnedFd>,
     netlink: Option<Netlink>,
 }
 
 impl<'a> Work<'a> {
-    fn new(request: Request<'a>, record: Record) -> Self {
+    fn new(request: Request<'a>, record: RecordDirectory) -> Self {
         Self {
             request,
             record,
@@ -121,7 +121,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn run(&mut self) -> anyhow::Result<Plan> {
+    fn run(&mut self) -> anyhow::Result<ContainerPlan> {
         let begun = Instant::now();
         let mut steps = String::new();
         for &step in Step::ALL {
@@ -231,7 +231,7 @@ impl<'a> Work<'a> {
         udev.settle(&links, udev::PATIENCE)
     }
 
-    fn plan(&self) -> anyhow::Result<&Plan> {
+    fn plan(&self) -> anyhow::Result<&ContainerPlan> {
         self.plan.as_ref().context("there is no plan")
     }
 
@@ -258,7 +258,7 @@ impl<'a> Work<'a> {
         let Request { paths, settings, class, name, .. } = self.request;
         let settings = settings::resolved::read(settings).context("settings")?;
         let accepted = inbox::read(&paths.handover, name, class, &settings)?;
-        let mut plan = Plan::new(&accepted, &settings)?;
+        let mut plan = ContainerPlan::new(&accepted, &settings)?;
         let class = settings.classes.get(&plan.class).context("the class is gone")?;
         plan.fence = firewall::chain_of(class, &settings);
         self.plan = Some(plan);

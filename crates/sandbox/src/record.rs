@@ -14,7 +14,7 @@ use anyhow::Context;
 use contract::{ContainerName, Grant, guest_settings::GuestSettings};
 use serde::Serialize;
 
-use super::Plan;
+use super::ContainerPlan;
 
 /// The step that is noted once *prepare* is done; before that it is one of [`super::prepare::Step`].
 pub const PREPARED: &str = "prepared";
@@ -33,9 +33,9 @@ const ERROR_LIMIT: usize = 1000;
 
 /// A container's record directory.
 #[derive(Debug, Clone)]
-pub struct Record(PathBuf);
+pub struct RecordDirectory(PathBuf);
 
-impl Record {
+impl RecordDirectory {
     /// The record at `directory`, whether it exists or not.
     pub fn at(directory: PathBuf) -> Self {
         Self(directory)
@@ -52,12 +52,12 @@ impl Record {
     }
 
     /// Writes the plan.
-    pub fn put_plan(&self, plan: &Plan) -> anyhow::Result<()> {
+    pub fn put_plan(&self, plan: &ContainerPlan) -> anyhow::Result<()> {
         self.put(PLAN_FILE, plan)
     }
 
     /// Reads the plan back.
-    pub fn plan(&self) -> anyhow::Result<Plan> {
+    pub fn plan(&self) -> anyhow::Result<ContainerPlan> {
         let file = self.0.join(PLAN_FILE);
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         serde_json::from_slice(&bytes).with_context(|| format!("{} is not valid", file.display()))
@@ -119,8 +119,8 @@ impl Record {
 }
 
 /// What the containers with a record in `records` have; those that have no plan yet are left out.
-pub fn plans(records: &Path) -> io::Result<Vec<Plan>> {
-    let plan = |name: ContainerName| Record::at(records.join(name.as_str())).plan().ok();
+pub fn plans(records: &Path) -> io::Result<Vec<ContainerPlan>> {
+    let plan = |name: ContainerName| RecordDirectory::at(records.join(name.as_str())).plan().ok();
     Ok(names(records)?.into_iter().filter_map(plan).collect())
 }
 

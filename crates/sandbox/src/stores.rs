@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Paths, Plan, caches, docker, lock, record, sized};
+use super::{ContainerPlan, Paths, caches, docker, lock, record, sized};
 
 /// What was not used for so long goes.
 const LONGEST_UNUSED: Duration = Duration::from_secs(30 * 86_400);
@@ -31,7 +31,7 @@ struct Kept {
 
 /// Removes what is used no more, before a container with this plan, which is on disk, takes what it uses. That it cannot
 /// be removed is no reason not to start: it is said.
-pub fn make_room(paths: &Paths, plan: &Plan) -> anyhow::Result<()> {
+pub fn make_room(paths: &Paths, plan: &ContainerPlan) -> anyhow::Result<()> {
     if plan.store.is_none() && plan.caches.is_empty() || !paths.stores.exists() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use settings::pool::container_address;
 
 use super::{
     Paths, ending, firewall, gc_root, last_words, link, lock,
-    record::{self, Record},
+    record::{self, RecordDirectory},
     service_manager,
 };
 
@@ -27,7 +27,7 @@ const NSPAWNS: [&str; 2] = ["propagate", "unix-export"];
 /// Removes what there is and writes the ending. True if nothing is left.
 pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
     let begun = Instant::now();
-    let record = Record::at(paths.record(name));
+    let record = RecordDirectory::at(paths.record(name));
     let variable = |key| env::var(key).ok().filter(|value| !value.is_empty());
     let mut ending = Ending {
         name: name.clone(),
@@ -132,7 +132,7 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         }
     } else {
         // Whatever else stays, the secret does not.
-        let _ = fs::remove_file(Record::at(paths.record(name)).grant_file());
+        let _ = fs::remove_file(RecordDirectory::at(paths.record(name)).grant_file());
     }
     println!("removal in ms, at once: {waits}; then files {}", took(files));
     left
@@ -140,7 +140,7 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
 
 fn leave_the_fence(paths: &Paths, name: &ContainerName) -> Vec<String> {
     let leave = || -> anyhow::Result<()> {
-        if let Ok(plan) = Record::at(paths.record(name)).plan() {
+        if let Ok(plan) = RecordDirectory::at(paths.record(name)).plan() {
             conntrack::forget(container_address(plan.subnet))?;
         }
         firewall::expel(name)
@@ -166,7 +166,7 @@ fn release_lock(paths: &Paths, name: &ContainerName) {
 }
 
 /// A *prepare* that was killed left no error, only the step it was at.
-fn interrupted(record: &Record) -> Option<String> {
+fn interrupted(record: &RecordDirectory) -> Option<String> {
     let step = record.step()?;
     let told = [record::PREPARED, record::RUN, record::TEARDOWN].contains(&&*step);
     (!told).then(|| format!("prepare: interrupted in step {step}"))
@@ -280,7 +280,7 @@ mod tests {
 
     /// Everything *prepare* makes, without the part that needs its helper.
     fn make(paths: &Paths, name: &ContainerName, netlink: &Netlink) {
-        Record::at(paths.record(name)).create().unwrap();
+        RecordDirectory::at(paths.record(name)).create().unwrap();
         let system = paths.endings.with_file_name("system");
         fs::create_dir_all(system.join("init")).unwrap();
         fs::create_dir_all(paths.gc_roots.parent().unwrap()).unwrap();
@@ -370,7 +370,7 @@ mod tests {
     fn what_cannot_go_is_told_and_keeps_the_subnet_but_not_the_grant() {
         alone(|paths, name, netlink| {
             make(paths, name, netlink);
-            let grant = Record::at(paths.record(name)).grant_file();
+            let grant = RecordDirectory::at(paths.record(name)).grant_file();
             fs::write(&grant, "secret").unwrap();
             let stuck = paths.layers(name).join("upper/stuck");
             fs::write(&stuck, "").unwrap();
@@ -401,7 +401,7 @@ mod tests {
                 assert_eq!((ending.service_result.as_str(), ending.left_behind.len()), ("unknown", 0));
                 assert_eq!((ending.error, &ending.name), (None, name));
             }
-            let record = Record::at(paths.record(name));
+            let record = RecordDirectory::at(paths.record(name));
             record.create().unwrap();
             record.put_step("overlay").unwrap();
             assert!(teardown(paths, "medium", name));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use controller::{
     cause::Cause,
     daemon::Daemon,
-    operation::{Command, Denied, Done, Operation, Order},
+    operation::{Command, Denied, Done, Operation, OperatorOrder},
     status::{Status, WaitingFor},
 };
 use github_sim::world::JobSpec;
@@ -47,7 +47,7 @@ struct Operator {
 impl Operator {
     async fn ask(&self, operation: Operation) -> Result<Done, Denied> {
         let (answer, result) = oneshot::channel();
-        self.commands.send(Command::Operate(Order { operation, by: "uid 0".into(), answer })).await.unwrap();
+        self.commands.send(Command::Operate(OperatorOrder { operation, by: "uid 0".into(), answer })).await.unwrap();
         result.await.unwrap()
     }
 

@@ -55,7 +55,7 @@ pub enum Judged {
 struct Payload {
     action: Action,
     workflow_job: Job,
-    repository: Repository,
+    repository: RepositoryPayload,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +64,7 @@ struct Job {
 }
 
 #[derive(Deserialize)]
-struct Repository {
+struct RepositoryPayload {
     full_name: String,
 }
 

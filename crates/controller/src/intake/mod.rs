@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use forge::{ForgeError, Job, RunnerGroup};
 use settings::Settings;
 
-use self::{credentials::Credential, places::Place, repositories::Repository, targets::Target};
+use self::{credentials::Credential, places::Place, repositories::WatchedRepository, targets::Target};
 use super::{
     effects::Effects,
     plan::{Blocked, JobView, ScopeView, TargetView},
@@ -49,7 +49,7 @@ pub struct Intake<'w, W: World> {
     settings: Rc<Settings>,
     targets: BTreeMap<String, Target>,
     places: BTreeMap<String, Place>,
-    repositories: BTreeMap<String, Repository>,
+    repositories: BTreeMap<String, WatchedRepository>,
     credentials: BTreeMap<String, Credential>,
 }
 

@@ -20,7 +20,7 @@ const CALLS: f64 = 2.0;
 
 /// A repository as the controller knows it.
 #[derive(Debug, Default)]
-pub(super) struct Repository {
+pub(super) struct WatchedRepository {
     /// The configured target it belongs to.
     pub target: String,
     /// Where runners for it are registered.
@@ -95,12 +95,12 @@ pub struct SeenJob {
     pub given_up_until: Mono,
 }
 
-impl Repository {
+impl WatchedRepository {
     /// How it is looked at. `counted` = calls that count against the limit, for each look.
-    pub fn pace(&self, counted: f64, now: Mono) -> pace::Repository {
+    pub fn pace(&self, counted: f64, now: Mono) -> pace::RepositoryPace {
         let calls = CALLS + self.run_facts.len() as f64;
         let quiet = self.active_at.map(|at| now - at);
-        pace::Repository { quiet, calls, counted: counted.min(calls) }
+        pace::RepositoryPace { quiet, calls, counted: counted.min(calls) }
     }
 
     /// The forge lists it: what kept it from being served may be over.
@@ -119,7 +119,8 @@ impl<W: World> Intake<'_, W> {
         if own {
             self.add_place(name, target, name != target);
         }
-        let repository = Repository { target: target.to_owned(), scope, public, next_look, ..Repository::default() };
+        let repository =
+            WatchedRepository { target: target.to_owned(), scope, public, next_look, ..WatchedRepository::default() };
         self.repositories.insert(name.to_owned(), repository);
     }
 

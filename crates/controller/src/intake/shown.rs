@@ -8,7 +8,7 @@ use std::{
 use forge::{Forge, RateLimit};
 use settings::TargetKind;
 
-use super::{Intake, credentials::Credential, groups::Exclusion, repositories::Repository, targets::Target};
+use super::{Intake, credentials::Credential, groups::Exclusion, repositories::WatchedRepository, targets::Target};
 use crate::{
     plan::{ClassView, JobView, Waiting},
     ports::World,
@@ -96,7 +96,7 @@ impl<W: World> Intake<'_, W> {
 
     /// Repositories where something goes on.
     pub fn repositories_shown(&self, now: Now) -> Vec<RepositoryStatus> {
-        let goes_on = |repository: &Repository| {
+        let goes_on = |repository: &WatchedRepository| {
             repository.failures > 0
                 || repository.quarantine.is_some()
                 || repository.active_at.is_some_and(|at| now.mono - at < RECENT)

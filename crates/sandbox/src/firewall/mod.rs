@@ -27,7 +27,7 @@ use settings::{Class, Settings, pool::container_address};
 
 use super::{
     link, lock,
-    record::{self, Record},
+    record::{self, RecordDirectory},
 };
 
 /// The table's name; its family is `inet`.
@@ -59,7 +59,7 @@ pub fn load(settings: &Settings, records: &Path) -> anyhow::Result<()> {
     let mut known: BTreeSet<String> = settings.classes.keys().cloned().collect();
     for plan in live {
         // One that is being removed removes its elements itself.
-        if Record::at(records.join(plan.name.as_str())).step().as_deref() == Some(record::TEARDOWN) {
+        if RecordDirectory::at(records.join(plan.name.as_str())).step().as_deref() == Some(record::TEARDOWN) {
             continue;
         }
         // A class that is gone from the settings has the chain it had when the container was prepared.

@@ -5,7 +5,7 @@ use kernel::syscall::{Namespace, unshare};
 use settings::check::check;
 
 use super::*;
-use crate::Plan;
+use crate::ContainerPlan;
 
 const CONFIG: &str = r#"
     token_file = "/t"
@@ -112,11 +112,11 @@ fn containers_come_and_go_as_elements_and_stay_when_the_table_is_loaded_anew() {
         let home = tempfile::tempdir().unwrap();
         let record = |name: &str, class: &str, step: &str| {
             let name: ContainerName = name.parse().unwrap();
-            let record = Record::at(home.path().join(name.as_str()));
+            let record = RecordDirectory::at(home.path().join(name.as_str()));
             record.create().unwrap();
             let plan = serde_json::json!({"name": name, "class": class, "subnet": "192.168.100.0/24", "uid_base": 1, "privileged": false,
                 "root": {"tree": "/"}, "runner": "/r", "user": "runner", "dns": []});
-            record.put_plan(&serde_json::from_value::<Plan>(plan).unwrap()).unwrap();
+            record.put_plan(&serde_json::from_value::<ContainerPlan>(plan).unwrap()).unwrap();
             record.put_step(step).unwrap();
             name
         };
@@ -144,12 +144,12 @@ fn a_container_keeps_what_its_class_allowed_when_the_class_is_gone_and_lends_it_
             (settings(CONFIG), settings(&CONFIG.replace("[class.one-resolver.network]", "[class.x.network]")));
         let home = tempfile::tempdir().unwrap();
         for name in ["j0000001", "j0000002"] {
-            let record = Record::at(home.path().join(name));
+            let record = RecordDirectory::at(home.path().join(name));
             record.create().unwrap();
             let plan = serde_json::json!({"name": name, "class": "one-resolver", "subnet": "192.168.100.0/24", "uid_base": 1,
                 "privileged": false, "root": {"tree": "/"}, "runner": "/r", "user": "runner", "dns": [],
                 "fence": chain_of(&before.classes["one-resolver"], &before)});
-            record.put_plan(&serde_json::from_value::<Plan>(plan).unwrap()).unwrap();
+            record.put_plan(&serde_json::from_value::<ContainerPlan>(plan).unwrap()).unwrap();
             record.put_step("run").unwrap();
         }
         let chain = || {
