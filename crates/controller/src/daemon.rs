@@ -28,8 +28,7 @@ use super::{
 
 /// Longest sleep between two rounds: how late a timer without a deadline of its own may be.
 const ROUND: Duration = Duration::from_secs(5);
-/// The same where nothing waits, and nothing is there that time alone could change: well below the service manager's
-/// patience.
+/// The same where nothing waits and time alone changes nothing: well below the service manager's patience.
 const QUIET_ROUND: Duration = Duration::from_secs(20);
 /// How long a stopping controller waits for registrations and starts under way.
 const LAST_WAIT: Duration = Duration::from_secs(15);
