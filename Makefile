@@ -11,7 +11,7 @@ END_TO_END = $(patsubst tests/root/%.rs,--test %,$(filter-out tests/root/limits.
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host demo screenshots bench setup
+.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host demo screenshots bench setup quick
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,8 +32,7 @@ style: ## formatting, lints, spelling, and what is linked: licences, duplicates,
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@tests/style.sh
 
-.PHONY: quick
-quick: style unit command-line ## what needs no root, in under 3 minutes where dependencies are compiled already
+quick: style unit command-line ## what needs no root, with a shorter simulation
 	SIMULATION_SEEDS=4 $(TEST) --test simulation
 
 nix: build ## the Nix code as far as it goes without nixpkgs
