@@ -56,7 +56,7 @@ pub fn make(paths: &Paths, plan: &ContainerPlan, user_namespace: &OwnedFd) -> an
         fs::set_permissions(&content, fs::Permissions::from_mode(MODE))
             .with_context(|| format!("cannot open {} to the container", content.display()))?;
         rootfs::mount_shifted(&content, &seen, user_namespace, access)?;
-        rootfs::mount_point(&layers, &cache.at, plan.uid_base)?;
+        rootfs::make_directory(&layers, &cache.at, plan.uid_base)?;
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ pub fn make(paths: &Paths, plan: &ContainerPlan, user_namespace: &OwnedFd) -> an
             chown(&path, Some(plan.uid_base), Some(plan.uid_base))
                 .with_context(|| format!("cannot give away {}", path.display()))?;
         }
-        rootfs::mount_point(&layers, Path::new(inside), plan.uid_base)?;
+        rootfs::make_directory(&layers, Path::new(inside), plan.uid_base)?;
     }
     let sys = directory.join(SYS.0);
     make_private(&sys)?;

@@ -49,7 +49,7 @@ pub fn put(layers: &Path, program: &Path, uid_base: u32) -> anyhow::Result<()> {
     let file = Path::new(PROGRAM.trim_start_matches('/'));
     write(layers, file, b"", uid_base)?;
     write(layers, &Path::new(UNITS).join(UNIT), unit(Path::new(PROGRAM)).as_bytes(), uid_base)?;
-    let wants = rootfs::mount_point(layers, Path::new(WANTS), uid_base)?;
+    let wants = rootfs::make_directory(layers, Path::new(WANTS), uid_base)?;
     match rustix::fs::symlinkat(format!("../{UNIT}"), &wants, UNIT) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot enable {UNIT} in the container")),
@@ -60,7 +60,7 @@ pub fn put(layers: &Path, program: &Path, uid_base: u32) -> anyhow::Result<()> {
 fn write(layers: &Path, path: &Path, content: &[u8], uid_base: u32) -> anyhow::Result<()> {
     let (parent, name) =
         (path.parent().context("a file has a parent")?, path.file_name().context("a file has a name")?);
-    let parent = rootfs::mount_point(layers, parent, uid_base)?;
+    let parent = rootfs::make_directory(layers, parent, uid_base)?;
     let make = || -> io::Result<()> {
         match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}

@@ -192,7 +192,7 @@ impl<'a> Work<'a> {
                 for overlay in &rootfs::overlays(&layers, &plan.root, plan.nix_store.as_deref()) {
                     // Only now there is a tree to make it in.
                     if let (Root::Tree(_), Ok(inside)) = (&plan.root, overlay.at.strip_prefix(paths.root(name))) {
-                        drop(rootfs::mount_point(&layers, inside, plan.uid_base)?);
+                        drop(rootfs::make_directory(&layers, inside, plan.uid_base)?);
                     }
                     rootfs::mount_overlay(overlay)?;
                 }

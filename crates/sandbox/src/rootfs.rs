@@ -145,10 +145,10 @@ pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access:
         .with_context(|| format!("cannot mount {}", at.display()))
 }
 
-/// Makes a directory inside the container for something to be mounted on, with the parents that are missing. All
+/// Makes a directory inside the container, if it is missing, with the parents that are missing. All
 /// that is made belongs to the container's root: what systemd-nspawn made would belong to nobody
 /// (docs/nspawn.md#mount-points). A link on the way is refused: it could lead out of the container. Gives the directory.
-pub fn mount_point(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<OwnedFd> {
+pub fn make_directory(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<OwnedFd> {
     let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
     let make = || -> rustix::io::Result<OwnedFd> {
         let mut parent = rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty())?;
