@@ -23,7 +23,7 @@ use controller::{
     history::{History, Reader},
     host_name::host_name,
     ledger::Ledger,
-    operation::Command,
+    operation::LoopCommand,
     ports::World,
     runner_version,
     status::Status,
@@ -145,7 +145,7 @@ async fn listen(key: &str, at: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves `/webhook`, and passes every hint on to the loop.
 async fn listen_for_deliveries(
     webhook: &settings::Webhook,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<LoopCommand>,
 ) -> anyhow::Result<Arc<Counters>> {
     let secret = SecretFile::of_webhook(webhook).read_credential().map_err(|problem| Problems(vec![problem]))?;
     let (router, mut hints, counters) = webhook::router(Secret::new(secret.expose().as_bytes())?);
@@ -153,7 +153,7 @@ async fn listen_for_deliveries(
     tokio::spawn(api::serve(listener, router));
     tokio::spawn(async move {
         while let Some(Hint { repository, .. }) = hints.recv().await {
-            if commands.send(Command::LookAgain { repository }).await.is_err() {
+            if commands.send(LoopCommand::LookAgain { repository }).await.is_err() {
                 return;
             }
         }
@@ -162,7 +162,7 @@ async fn listen_for_deliveries(
 }
 
 /// SIGTERM or SIGINT stops intake; a second one has nothing more to stop.
-fn stop_on_signal(commands: mpsc::Sender<Command>) -> anyhow::Result<impl Future<Output = ()> + Send> {
+fn stop_on_signal(commands: mpsc::Sender<LoopCommand>) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -171,7 +171,7 @@ fn stop_on_signal(commands: mpsc::Sender<Command>) -> anyhow::Result<impl Future
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            let _ = commands.send(Command::Shutdown).await;
+            let _ = commands.send(LoopCommand::Shutdown).await;
         }
     })
 }

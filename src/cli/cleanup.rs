@@ -23,7 +23,7 @@ use crate::{open_forge::open_forge, units::container::STOP_TIMEOUT};
 
 /// What is cleaned up.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum CleanupCommand {
     /// Registrations of this host at the forge that no container claims, are offline and have no job. Others' are never
     /// touched. The controller does the same every ten minutes.
     Runners(Args),
@@ -103,10 +103,10 @@ pub(super) struct Ghost {
 
 /// Exit status 0 = nothing is left to remove, 1 = something could not be listed or removed, 2 = the configuration is
 /// refused.
-pub(super) fn main(command: Command) -> ExitCode {
+pub(super) fn main(command: CleanupCommand) -> ExitCode {
     let good = match command {
-        Command::Runners(args) => block_on(clean(&args)),
-        Command::Containers(args) => end_containers(&args),
+        CleanupCommand::Runners(args) => block_on(clean(&args)),
+        CleanupCommand::Containers(args) => end_containers(&args),
     };
     conclude(good.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use api::Problem;
+use api::ErrorAnswer;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -118,7 +118,7 @@ impl Answer {
         if self.code.is_success() {
             return Ok(self.body);
         }
-        match serde_json::from_slice::<Problem>(&self.body) {
+        match serde_json::from_slice::<ErrorAnswer>(&self.body) {
             Ok(problem) => bail!("{}", problem.error),
             Err(_) => bail!("{path} answered {}", self.code),
         }

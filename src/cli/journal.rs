@@ -48,7 +48,7 @@ pub(super) struct Line {
 
 /// A line of `journalctl --output=json` (systemd.journal-fields(7)).
 #[derive(Deserialize)]
-struct Entry {
+struct JournalLine {
     #[serde(rename = "__REALTIME_TIMESTAMP")]
     at_us: String,
     #[serde(rename = "SYSLOG_IDENTIFIER", default)]
@@ -139,7 +139,7 @@ impl Journal {
 }
 
 fn parsed(line: &[u8]) -> anyhow::Result<Line> {
-    let entry: Entry = serde_json::from_slice(line).context("journalctl's output is not understood")?;
+    let entry: JournalLine = serde_json::from_slice(line).context("journalctl's output is not understood")?;
     let text = |field: Option<Field>| field.and_then(Field::text);
     Ok(Line {
         at_us: entry.at_us.parse().context("journalctl's output has no time")?,

@@ -67,14 +67,14 @@ enum Command {
     Provision(operate::ProvisionArgs),
     /// The root half, run by systemd for one container at a time.
     #[command(subcommand)]
-    Sandbox(sandbox::Command),
+    Sandbox(sandbox::SandboxCommand),
     /// Try everything that serving jobs needs, and name what is missing.
     Check(check::Args),
     /// Show what would be started now for what is queued now, and why not for the rest. Starts nothing.
     Plan(plan::Args),
     /// Remove what was left behind.
     #[command(subcommand)]
-    Cleanup(cleanup::Command),
+    Cleanup(cleanup::CleanupCommand),
     /// Render what the host must know: units, kernel limits, rules for udev, and the settings every process reads.
     Units(units::Args),
     /// Serve the operations as tools to a program that speaks the Model Context Protocol on standard input and output.

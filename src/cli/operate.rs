@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use api::v1::{Part, Wanted};
+use api::v1::{Part, ProvisionRequest};
 use contract::ContainerName;
 use controller::operation::Done;
 use serde::Serialize;
@@ -63,7 +63,7 @@ pub(super) fn stop(args: StopArgs) -> ExitCode {
 }
 
 pub(super) fn provision(args: ProvisionArgs) -> ExitCode {
-    ask(&args.reach, "/api/v1/provision", &Wanted { repo: args.repo, class: args.class }, args.json)
+    ask(&args.reach, "/api/v1/provision", &ProvisionRequest { repo: args.repo, class: args.class }, args.json)
 }
 
 fn ask(reach: &Reach, path: &str, body: &impl Serialize, json: bool) -> ExitCode {

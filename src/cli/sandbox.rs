@@ -17,7 +17,7 @@ use sandbox::{
 use super::complain;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum SandboxCommand {
     /// Make everything a container needs (`ExecStartPre=`).
     Prepare {
         #[command(flatten)]
@@ -70,19 +70,19 @@ pub(super) struct Container {
     name: ContainerName,
 }
 
-pub(super) fn main(command: Command) -> ExitCode {
+pub(super) fn main(command: SandboxCommand) -> ExitCode {
     let result = match command {
-        Command::Prepare { container, fail_after } => prepare(&container, fail_after),
-        Command::Run { container } => Err(nspawn::run(&Paths::default(), &container.name)),
-        Command::Teardown { container } => {
+        SandboxCommand::Prepare { container, fail_after } => prepare(&container, fail_after),
+        SandboxCommand::Run { container } => Err(nspawn::run(&Paths::default(), &container.name)),
+        SandboxCommand::Teardown { container } => {
             let clean = teardown::teardown(&Paths::default(), &container.class, &container.name);
             return if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
-        Command::Sweep => sweep(),
-        Command::Launch { settings } => launcher::serve(&settings),
-        Command::Firewall { remove: true, .. } => firewall::remove(),
-        Command::Firewall { settings, .. } => load_firewall(settings.as_deref()),
-        Command::HoldUserNamespace => user_namespace::hold().context("cannot make a user namespace"),
+        SandboxCommand::Sweep => sweep(),
+        SandboxCommand::Launch { settings } => launcher::serve(&settings),
+        SandboxCommand::Firewall { remove: true, .. } => firewall::remove(),
+        SandboxCommand::Firewall { settings, .. } => load_firewall(settings.as_deref()),
+        SandboxCommand::HoldUserNamespace => user_namespace::hold().context("cannot make a user namespace"),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

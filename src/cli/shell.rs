@@ -85,14 +85,14 @@ fn run(args: &Args) -> anyhow::Result<u8> {
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let opened = tokio::time::timeout(TIMEOUT, open(args)).await.context("no shell within 30 s")??;
-        let Opened { terminal, root, file } = opened;
+        let OpenShell { terminal, root, file } = opened;
         converse(terminal).await?;
         status(&root, &file).with_context(|| format!("the shell in {} was ended from outside", args.container))
     })
 }
 
 /// A shell that runs.
-struct Opened {
+struct OpenShell {
     terminal: OwnedFd,
     /// The container's root directory.
     root: OwnedFd,
@@ -111,7 +111,7 @@ fn status(root: impl AsFd, file: &str) -> anyhow::Result<u8> {
     text.trim().parse().context("it left no exit status")
 }
 
-async fn open(args: &Args) -> anyhow::Result<Opened> {
+async fn open(args: &Args) -> anyhow::Result<OpenShell> {
     let bus = zbus::Connection::system().await.context("the system bus cannot be reached")?;
     let machines = MachinesProxy::new(&bus).await?;
     let file = format!("/tmp/.gha-runner-shell.{:016x}", RandomState::new().hash_one(std::process::id()));
@@ -135,7 +135,7 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
         let remedy = "Remedy: be root, and see with `containers` that it runs; its template needs D-Bus";
         format!("no shell in {}. {remedy}", args.container)
     })?;
-    Ok(Opened { terminal, root, file })
+    Ok(OpenShell { terminal, root, file })
 }
 
 /// What is typed goes there and what it says comes here, until it ends.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use controller::{cause::Cause, phase::Phase, status::WaitingFor};
 use github_sim::{
-    control::Command,
+    control::ControlCommand,
     rest::Call,
     world::{Conclusion, Fault, RunnerFault, RunnerWhat, What},
 };
@@ -48,13 +48,13 @@ fn a_forge_that_is_down_or_refuses_the_token_is_told_by_health_until_it_is_well_
     assert!(wait_for_health(&stage, 200).contains("\"ok\""));
     assert_runs(&stage, "after the outage");
 
-    let _: bool = stage.hub.call(&Command::RevokeToken { token: TOKEN.into() }).unwrap();
+    let _: bool = stage.hub.call(&ControlCommand::RevokeToken { token: TOKEN.into() }).unwrap();
     stage.systemctl(&["restart", SERVICE]).unwrap();
     let body = wait_for_health(&stage, 503);
     assert!(body.contains("octo-org/hello") && body.contains("401"), "{body}");
     let said = stage.lab.journal(SERVICE).unwrap();
     assert!(said.contains("401") && !said.contains(TOKEN) && !body.contains(TOKEN), "{said}");
-    stage.hub.call::<()>(&Command::AddToken { token: TOKEN.into(), lives_s: None }).unwrap();
+    stage.hub.call::<()>(&ControlCommand::AddToken { token: TOKEN.into(), lives_s: None }).unwrap();
     wait_for_health(&stage, 200);
     assert_runs(&stage, "after the refusal");
     stage.wait_until_clean(MINUTE).unwrap();
@@ -191,10 +191,11 @@ fn a_job_that_ends_before_it_begins_is_no_idle_container() {
         let (_, job) = stage.queue_small("ends at once", "echo never").unwrap();
         let ended = stage.wait_finished(job, MINUTE).unwrap();
         assert_eq!((ended.cause, ended.exit_status.as_deref()), (cause, Some("19")), "{ended:#?}");
-        assert!(stage.lab.journal(SERVICE).unwrap().contains("ended without a word on how it went"));
+        let said = stage.lab.journal(SERVICE).unwrap();
+        assert!(said.contains("ended without a word on how it went"), "{what:?}: {said}");
         if what == RunnerWhat::RenewalFails {
             // The forge waits for it a quarter of an hour.
-            stage.hub.call::<()>(&Command::FinishJob { job, conclusion: Conclusion::Cancelled }).unwrap();
+            stage.hub.call::<()>(&ControlCommand::FinishJob { job, conclusion: Conclusion::Cancelled }).unwrap();
         }
     }
     assert_eq!(stage.health().unwrap().0, 200);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use controller::{cause::Cause, phase::Phase, status::WaitingFor};
 use github_sim::{
-    control::Command,
+    control::ControlCommand,
     rest::Call,
     world::{Conclusion, Fault, Gate, JobId, JobSpec, JobStatus, RunnerFault, RunnerWhat, What},
 };
@@ -30,7 +30,7 @@ fn a_queued_job_runs_once_in_a_fresh_container_and_leaves_nothing() {
     assert_eq!((ended.cause, ended.conclusion.as_deref()), (Cause::Succeeded, Some("success")));
     assert!(done.output.contains(&format!("hello from {}", ended.name)), "{}", done.output);
     // Run again: a new container, which knows nothing of the first.
-    let again: Vec<JobId> = stage.hub.call(&Command::Rerun { run: done.run_id, only_failed: false }).unwrap();
+    let again: Vec<JobId> = stage.hub.call(&ControlCommand::Rerun { run: done.run_id, only_failed: false }).unwrap();
     let again = stage.hub.wait_completed(again[0], MINUTE).unwrap();
     assert_eq!((again.conclusion, again.attempt), (Some(Conclusion::Success), 2), "{again:#?}");
     assert_ne!(again.runner_name, done.runner_name);
@@ -121,7 +121,7 @@ fn more_jobs_than_places_all_run_and_the_places_are_never_exceeded() {
     let mut config = StageConfig::default();
     config.top.push_str("max_concurrent = 3\n");
     let Some(stage) = Stage::boot(&config).unwrap() else { return };
-    stage.hub.call::<()>(&Command::SetPicking { picking: github_sim::world::Picking::Random }).unwrap();
+    stage.hub.call::<()>(&ControlCommand::SetPicking { picking: github_sim::world::Picking::Random }).unwrap();
     let jobs: Vec<JobId> =
         (0..12).map(|number| stage.queue_small(&format!("job {number}"), "sleep 0.3; echo done").unwrap().1).collect();
     let deadline = Instant::now() + MINUTE;

@@ -31,7 +31,7 @@ use axum::{
     routing::get,
 };
 use contract::unit_name;
-use controller::{event, history::Reader, operation::Command, status::Status};
+use controller::{event, history::Reader, operation::LoopCommand, status::Status};
 use kernel::cgroup::Usage;
 use serde::{Deserialize, Serialize};
 use settings::token_file::Token;
@@ -41,7 +41,7 @@ use utoipa::ToSchema;
 pub use self::{
     events::Events,
     measures::Measures,
-    problem::Problem,
+    problem::ErrorAnswer,
     server::{Listener, Peer, serve},
 };
 use crate::webhook::Counters;
@@ -86,7 +86,7 @@ pub struct Sources {
     /// Where the controller keeps its state.
     pub state_dir: PathBuf,
     /// Where orders go; `None` = none are taken.
-    pub commands: Option<mpsc::Sender<Command>>,
+    pub commands: Option<mpsc::Sender<LoopCommand>>,
     /// The last status in writing.
     pub written: Written,
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// Why a request is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
+pub struct ErrorAnswer {
     /// For people: what is wrong, and what to do about it.
     pub error: String,
 }
@@ -23,7 +23,7 @@ pub(super) struct Refused(pub StatusCode, pub String);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, Json(Problem { error: self.1 })).into_response()
+        (self.0, Json(ErrorAnswer { error: self.1 })).into_response()
     }
 }
 

@@ -31,7 +31,7 @@ const SEND_BUFFER: usize = 128 << 10;
 
 /// What clients may take of us.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ClientLimits {
     /// Most clients served at once; more wait to be accepted.
     pub clients: usize,
     /// Longest life of a connection: a slow client is cut off.
@@ -44,7 +44,7 @@ pub(super) struct Limits {
     pub write: Duration,
 }
 
-impl Default for Limits {
+impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             clients: 384,
@@ -111,10 +111,10 @@ impl Listener for UnixListener {
 
 /// Serves until the process ends.
 pub async fn serve<L: Listener>(listener: L, router: Router) {
-    serve_within(Limits::default(), listener, router).await;
+    serve_within(ClientLimits::default(), listener, router).await;
 }
 
-pub(super) async fn serve_within<L: Listener>(limits: Limits, listener: L, router: Router) {
+pub(super) async fn serve_within<L: Listener>(limits: ClientLimits, listener: L, router: Router) {
     let places = Arc::new(Semaphore::new(limits.clients));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -135,7 +135,12 @@ pub(super) async fn serve_within<L: Listener>(limits: Limits, listener: L, route
     }
 }
 
-async fn serve_one(limits: Limits, stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router, life: Life) {
+async fn serve_one(
+    limits: ClientLimits,
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    router: Router,
+    life: Life,
+) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write));
     let connection = hyper::server::conn::http1::Builder::new()

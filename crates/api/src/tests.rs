@@ -262,7 +262,7 @@ async fn an_operators_order_reaches_the_controller_with_who_gave_it() {
     let (_sender, status) = watch::channel(status());
     let at = served(Sources { commands: Some(commands), ..sources(status) }, None, true).await;
     let controller = tokio::spawn(async move {
-        let Some(Command::Operate(order)) = inbox.recv().await else { panic!("no order") };
+        let Some(LoopCommand::Operate(order)) = inbox.recv().await else { panic!("no order") };
         let done = controller::operation::Done { message: "drained".into(), container: None };
         order.answer.send(Ok(done)).unwrap();
         (order.operation, order.by)

@@ -15,7 +15,7 @@ use axum::{
 use controller::{
     event::{Event, What},
     history::{ClassMemory, Filter, MOST, Summary, Window},
-    operation::{Command, Denied, Done, Operation, OperatorOrder},
+    operation::{Denied, Done, LoopCommand, Operation, OperatorOrder},
     status::{ActiveContainer, Finished, QueuedJob, Status},
 };
 use rmcp::schemars;
@@ -25,7 +25,7 @@ use utoipa::{IntoParams, IntoResponses, OpenApi, ToSchema};
 
 use super::{
     Health, Sources, events, get_health, get_status, now_ms,
-    problem::{Problem, Refused},
+    problem::{ErrorAnswer, Refused},
     server::Peer,
 };
 
@@ -83,7 +83,7 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, schemars::JsonSchema)]
 #[schemars(crate = "rmcp::schemars")]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct ProvisionRequest {
     /// `owner/repository` whose jobs it is to take, or another place runners are registered with.
     pub repo: String,
     /// Of this class; none = the smallest that serves there.
@@ -99,22 +99,22 @@ enum Operated {
     Done(Done),
     /// It cannot be read
     #[response(status = 400)]
-    Unreadable(Problem),
+    Unreadable(ErrorAnswer),
     /// Only over the local socket
     #[response(status = 403)]
-    Forbidden(Problem),
+    Forbidden(ErrorAnswer),
     /// There is no such class, repository or container
     #[response(status = 404)]
-    Missing(Problem),
+    Missing(ErrorAnswer),
     /// Not as things are now
     #[response(status = 409)]
-    Conflict(Problem),
+    Conflict(ErrorAnswer),
     /// It is too large
     #[response(status = 413)]
-    TooLarge(Problem),
+    TooLarge(ErrorAnswer),
     /// The controller cannot do it
     #[response(status = 503)]
-    Failed(Problem),
+    Failed(ErrorAnswer),
 }
 
 /// The document.
@@ -140,7 +140,7 @@ enum Operated {
         stop_container,
         provision
     ),
-    components(schemas(Done, Event, Problem, What))
+    components(schemas(Done, Event, ErrorAnswer, What))
 )]
 struct Document;
 
@@ -184,7 +184,7 @@ async fn health() {}
 /// time. A reader that does not keep up is cut off.
 #[utoipa::path(get, path = "/api/v1/events", tag = "read", responses(
     (status = 200, content_type = "text/event-stream", body = String),
-    (status = 503, body = Problem, description = "Too many listen already"),
+    (status = 503, body = ErrorAnswer, description = "Too many listen already"),
 ))]
 #[allow(dead_code)]
 async fn event_stream() {}
@@ -209,8 +209,8 @@ async fn containers(State(sources): State<Sources>) -> Json<Containers> {
     params(("name" = String, Path, description = "Its name")),
     responses(
         (status = 200, body = ActiveContainer),
-        (status = 400, body = Problem),
-        (status = 404, body = Problem, description = "There is none of that name now"),
+        (status = 400, body = ErrorAnswer),
+        (status = 404, body = ErrorAnswer, description = "There is none of that name now"),
     )
 )]
 async fn container(
@@ -227,8 +227,8 @@ async fn container(
     get, path = "/api/v1/history", tag = "read", params(Filter),
     responses(
         (status = 200, body = Entries),
-        (status = 400, body = Problem),
-        (status = 503, body = Problem, description = "The history cannot be read"),
+        (status = 400, body = ErrorAnswer),
+        (status = 503, body = ErrorAnswer, description = "The history cannot be read"),
     )
 )]
 async fn history(
@@ -255,8 +255,8 @@ async fn history(
     get, path = "/api/v1/history/summary", tag = "read", params(Span),
     responses(
         (status = 200, body = Summary),
-        (status = 400, body = Problem),
-        (status = 503, body = Problem, description = "The history cannot be read"),
+        (status = 400, body = ErrorAnswer),
+        (status = 503, body = ErrorAnswer, description = "The history cannot be read"),
     )
 )]
 async fn history_summary(
@@ -330,14 +330,14 @@ async fn stop_container(
 
 /// Boots a container though no job asks for one. It goes by itself when none comes.
 #[utoipa::path(
-    post, path = "/api/v1/provision", tag = "operate", request_body = Wanted, responses(Operated)
+    post, path = "/api/v1/provision", tag = "operate", request_body = ProvisionRequest, responses(Operated)
 )]
 async fn provision(
     State(sources): State<Sources>,
     Extension(peer): Extension<Peer>,
-    wanted: Body<Wanted>,
+    wanted: Body<ProvisionRequest>,
 ) -> Result<Json<Done>, Refused> {
-    order(&sources, peer, wanted, |Wanted { repo, class }| Operation::Provision { repo, class }).await
+    order(&sources, peer, wanted, |ProvisionRequest { repo, class }| Operation::Provision { repo, class }).await
 }
 
 /// A request's body, read or not.
@@ -355,7 +355,7 @@ async fn order<T>(
     operate(local, peer, operation(asked)).await
 }
 
-type Commands = tokio::sync::mpsc::Sender<Command>;
+type Commands = tokio::sync::mpsc::Sender<LoopCommand>;
 
 impl Sources {
     /// Where orders go, if they came by the local socket.
@@ -370,7 +370,7 @@ impl Sources {
 
 async fn operate(commands: Commands, Peer(by): Peer, operation: Operation) -> Result<Json<Done>, Refused> {
     let (answer, result) = oneshot::channel();
-    let order = Command::Operate(OperatorOrder { operation, by, answer });
+    let order = LoopCommand::Operate(OperatorOrder { operation, by, answer });
     let told = async {
         let gone = || Denied::Failed("the controller is stopping".to_owned());
         commands.send(order).await.map_err(|_| gone())?;

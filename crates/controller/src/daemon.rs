@@ -17,7 +17,7 @@ use super::{
     health::Health,
     intake::{self, Intake},
     operate::operate,
-    operation::Command,
+    operation::LoopCommand,
     parts::Parts,
     plan::{Action, Plan, plan},
     ports::{Clock, PortError, Systemd, World},
@@ -43,7 +43,7 @@ pub struct Daemon<'w, W: World> {
     plan: Plan,
     stopping_since: Option<Mono>,
     rounds: u64,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<LoopCommand>,
 }
 
 /// What an effect came to, and whose it is.
@@ -60,7 +60,7 @@ impl<'w, W: World> Daemon<'w, W> {
         world: &'w W,
         settings: Settings,
         host: String,
-        commands: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<LoopCommand>,
         status: watch::Sender<Status>,
     ) -> Self {
         let (settings, effects) = (Rc::new(settings), Running::none());
@@ -86,7 +86,7 @@ impl<'w, W: World> Daemon<'w, W> {
         self
     }
 
-    /// Adopts what exists, then runs until [`Command::Shutdown`].
+    /// Adopts what exists, then runs until [`LoopCommand::Shutdown`].
     pub async fn run(mut self) -> Result<(), PortError> {
         let world = self.world;
         self.parts.fleet.adopt(|| now(world, 0)).await?;
@@ -113,18 +113,18 @@ impl<'w, W: World> Daemon<'w, W> {
         }
     }
 
-    fn command(&mut self, command: Option<Command>) {
+    fn command(&mut self, command: Option<LoopCommand>) {
         let (now, stopping) = (self.now(), self.is_stopping());
         // A closed channel means that whoever would stop us is gone.
-        match command.unwrap_or(Command::Shutdown) {
-            Command::LookAgain { repository } => self.parts.intake.look_again(&repository, now),
-            Command::Operate(order) => operate(&mut self.parts, order, stopping, now),
-            Command::Shutdown if !stopping => {
+        match command.unwrap_or(LoopCommand::Shutdown) {
+            LoopCommand::LookAgain { repository } => self.parts.intake.look_again(&repository, now),
+            LoopCommand::Operate(order) => operate(&mut self.parts, order, stopping, now),
+            LoopCommand::Shutdown if !stopping => {
                 info!("stopping: no new jobs; running containers go on");
                 self.stopping_since = Some(now.mono);
                 self.parts.sets.release();
             }
-            Command::Shutdown => {}
+            LoopCommand::Shutdown => {}
         }
     }
 

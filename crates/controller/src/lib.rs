@@ -16,7 +16,7 @@
 //! publishes. Effects are futures on the same thread ([`effects`]); the world is behind [`ports`], so that all of it runs
 //! in a simulation, and the real ports ([`ledger`], [`guests`], [`systemd`], [`history`]) are thin.
 //!
-//! **Channels.** In: commands ([`operation::Command`]), whose answers go back by a oneshot. Out: the status, a watch
+//! **Channels.** In: commands ([`operation::LoopCommand`]), whose answers go back by a oneshot. Out: the status, a watch
 //! channel and an observer of each change ([`event`]). To each listening scale set: its capacity, a watch channel.
 
 pub mod cause;

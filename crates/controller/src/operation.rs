@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 /// What the loop is asked for.
 #[derive(Debug)]
-pub enum Command {
+pub enum LoopCommand {
     /// Take no new jobs, finish what is being started, return. Containers go on.
     Shutdown,
     /// Something may have happened in a repository (`owner/repository`): look at it now. A hint, and no more.

@@ -59,7 +59,7 @@ pub async fn rehearse<F: Forge>(
     drains: Drains,
     patience: Duration,
 ) -> Rehearsal {
-    let world = RehearsalWorld { clock: RealClock::start(), forge, records: Kept { records, drains } };
+    let world = RehearsalWorld { clock: RealClock::start(), forge, records: KeptRecords { records, drains } };
     let (_commands, inbox) = mpsc::channel(1);
     let (outbox, _status) = watch::channel(Status::default());
     let (plan, status) = Daemon::new(&world, settings, host, inbox, outbox).decide_once(patience).await;
@@ -105,7 +105,7 @@ impl<W: World> Daemon<'_, W> {
 struct RehearsalWorld<F> {
     clock: RealClock,
     forge: F,
-    records: Kept,
+    records: KeptRecords,
 }
 
 impl<F: Forge> World for RehearsalWorld<F> {
@@ -114,7 +114,7 @@ impl<F: Forge> World for RehearsalWorld<F> {
     type Sets = Nothing;
     type Systemd = Nothing;
     type Guests = Nothing;
-    type Records = Kept;
+    type Records = KeptRecords;
     type History = Nothing;
 
     fn clock(&self) -> &RealClock {
@@ -137,7 +137,7 @@ impl<F: Forge> World for RehearsalWorld<F> {
         &Nothing
     }
 
-    fn records(&self) -> &Kept {
+    fn records(&self) -> &KeptRecords {
         &self.records
     }
 
@@ -155,12 +155,12 @@ impl<F: Forge> World for RehearsalWorld<F> {
 }
 
 /// Records that were read; nothing is written.
-struct Kept {
+struct KeptRecords {
     records: Vec<Record>,
     drains: Drains,
 }
 
-impl Records for Kept {
+impl Records for KeptRecords {
     fn load(&self) -> Result<Vec<Record>, PortError> {
         Ok(self.records.clone())
     }

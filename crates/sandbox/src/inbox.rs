@@ -38,13 +38,13 @@ pub struct Refused {
     /// The file.
     pub file: PathBuf,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: HandoverFault,
 }
 
 /// What may be wrong with a file that was handed over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum Problem {
+pub enum HandoverFault {
     #[error("does not exist")]
     Missing,
     #[error("is a symbolic link, or one is on the way to it")]
@@ -90,7 +90,7 @@ pub fn read(handover: &Path, name: &ContainerName, class: &str, settings: &Setti
     // Made by systemd (RuntimeDirectory=) in a directory of root's, so its owner is the controller's user for certain.
     let home = handover.parent().unwrap_or(handover);
     let controller = open(home, OFlags::DIRECTORY | OFlags::PATH)
-        .and_then(|home| rustix::fs::fstat(&home).map_err(Problem::Unopenable))
+        .and_then(|home| rustix::fs::fstat(&home).map_err(HandoverFault::Unopenable))
         .map_err(refuse(home))?
         .st_uid;
     let record: ContainerRecord = parse(&record_file, controller, RECORD_LIMIT, false).map_err(refuse(&record_file))?;
@@ -101,26 +101,31 @@ pub fn read(handover: &Path, name: &ContainerName, class: &str, settings: &Setti
 }
 
 /// What the record says, against what the unit and root's own settings say; the index of its subnet.
-fn check(record: &ContainerRecord, name: &ContainerName, class: &str, settings: &Settings) -> Result<u32, Problem> {
+fn check(
+    record: &ContainerRecord,
+    name: &ContainerName,
+    class: &str,
+    settings: &Settings,
+) -> Result<u32, HandoverFault> {
     let short = |text: &str| text.chars().take(64).collect::<String>();
     if record.version != VERSION {
-        return Err(Problem::Version(record.version));
+        return Err(HandoverFault::Version(record.version));
     }
     if record.name != *name {
-        return Err(Problem::OtherName(record.name.clone()));
+        return Err(HandoverFault::OtherName(record.name.clone()));
     }
     if record.class != class {
-        return Err(Problem::OtherClass(short(&record.class)));
+        return Err(HandoverFault::OtherClass(short(&record.class)));
     }
-    let target = settings.target_of(&record.scope).ok_or_else(|| Problem::ForeignTarget(short(&record.scope)))?;
+    let target = settings.target_of(&record.scope).ok_or_else(|| HandoverFault::ForeignTarget(short(&record.scope)))?;
     if !target.has_class(class) {
-        return Err(Problem::UnservedTarget { target: short(&record.scope), class: short(class) });
+        return Err(HandoverFault::UnservedTarget { target: short(&record.scope), class: short(class) });
     }
-    settings.network.pool.index_of(record.subnet).ok_or(Problem::ForeignSubnet(record.subnet))
+    settings.network.pool.index_of(record.subnet).ok_or(HandoverFault::ForeignSubnet(record.subnet))
 }
 
 /// Opens an absolute path without following any link on the way.
-fn open(path: &Path, flags: OFlags) -> Result<std::os::fd::OwnedFd, Problem> {
+fn open(path: &Path, flags: OFlags) -> Result<std::os::fd::OwnedFd, HandoverFault> {
     let opened =
         rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(|root| {
             rustix::fs::openat2(
@@ -132,42 +137,42 @@ fn open(path: &Path, flags: OFlags) -> Result<std::os::fd::OwnedFd, Problem> {
             )
         });
     opened.map_err(|error| match error {
-        Errno::NOENT => Problem::Missing,
-        Errno::LOOP => Problem::Link,
-        error => Problem::Unopenable(error),
+        Errno::NOENT => HandoverFault::Missing,
+        Errno::LOOP => HandoverFault::Link,
+        error => HandoverFault::Unopenable(error),
     })
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, controller: u32, limit: u64, secret: bool) -> Result<T, Problem> {
+fn parse<T: DeserializeOwned>(path: &Path, controller: u32, limit: u64, secret: bool) -> Result<T, HandoverFault> {
     // NONBLOCK: a FIFO without a writer must not hold us up; on a regular file it means nothing.
     let file = File::from(open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
-    let stat = rustix::fs::fstat(&file).map_err(Problem::Unopenable)?;
+    let stat = rustix::fs::fstat(&file).map_err(HandoverFault::Unopenable)?;
     judge(&stat, controller, limit, secret)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Problem::Unreadable(error.to_string()))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| HandoverFault::Unreadable(error.to_string()))?;
     if bytes.len() as u64 > limit {
-        return Err(Problem::TooLarge(limit));
+        return Err(HandoverFault::TooLarge(limit));
     }
-    serde_json::from_slice(&bytes).map_err(|error| Problem::Invalid(explain(&error, secret)))
+    serde_json::from_slice(&bytes).map_err(|error| HandoverFault::Invalid(explain(&error, secret)))
 }
 
-fn judge(stat: &Stat, controller: u32, limit: u64, secret: bool) -> Result<(), Problem> {
+fn judge(stat: &Stat, controller: u32, limit: u64, secret: bool) -> Result<(), HandoverFault> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Problem::NotAFile);
+        return Err(HandoverFault::NotAFile);
     }
     if stat.st_nlink != 1 {
-        return Err(Problem::HardLinks(stat.st_nlink));
+        return Err(HandoverFault::HardLinks(stat.st_nlink));
     }
     if stat.st_uid != controller && stat.st_uid != 0 {
-        return Err(Problem::Owner { owner: stat.st_uid, expected: controller });
+        return Err(HandoverFault::Owner { owner: stat.st_uid, expected: controller });
     }
     let mode = stat.st_mode & 0o7777;
     let forbidden = if secret { 0o077 } else { 0o022 };
     if mode & forbidden != 0 {
-        return Err(Problem::Open(mode));
+        return Err(HandoverFault::Open(mode));
     }
     if u64::try_from(stat.st_size).is_ok_and(|size| size > limit) {
-        return Err(Problem::TooLarge(limit));
+        return Err(HandoverFault::TooLarge(limit));
     }
     Ok(())
 }
@@ -260,7 +265,7 @@ mod tests {
             check_settings(written).unwrap()
         }
 
-        fn read(&self) -> Result<Accepted, Problem> {
+        fn read(&self) -> Result<Accepted, HandoverFault> {
             let settings = self.settings();
             read(&self.handover(), &NAME.parse().unwrap(), "medium", &settings).map_err(|refused| refused.problem)
         }
@@ -342,7 +347,7 @@ mod tests {
             let desk = Desk::new();
             desk.write(GRANT_FILE, grant);
             let problem = desk.read().unwrap_err();
-            assert!(matches!(problem, Problem::Invalid(_)), "{problem:?}");
+            assert!(matches!(problem, HandoverFault::Invalid(_)), "{problem:?}");
             assert!(!problem.to_string().contains("swordfish"), "{problem}");
         }
     }
@@ -350,13 +355,13 @@ mod tests {
     /// Does something to a file that was handed over.
     type Trick = fn(&Desk, &str);
     /// Recognises what must be said of it.
-    type Verdict = fn(&Problem) -> bool;
+    type Verdict = fn(&HandoverFault) -> bool;
 
     /// Every way to hand over something that is not a plain file of the controller's own.
     #[test]
     fn a_file_that_is_not_a_plain_file_of_the_controllers_is_refused() {
         let tricks: [(&str, Trick, Verdict); 10] = [
-            ("missing", |desk, file| fs::remove_file(desk.file(file)).unwrap(), |p| *p == Problem::Missing),
+            ("missing", |desk, file| fs::remove_file(desk.file(file)).unwrap(), |p| *p == HandoverFault::Missing),
             (
                 "a symbolic link",
                 |desk, file| {
@@ -364,7 +369,7 @@ mod tests {
                     fs::rename(desk.file(file), &outside).unwrap();
                     symlink(outside, desk.file(file)).unwrap();
                 },
-                |p| *p == Problem::Link,
+                |p| *p == HandoverFault::Link,
             ),
             (
                 "in a linked directory",
@@ -373,7 +378,7 @@ mod tests {
                     fs::rename(desk.directory(), &elsewhere).unwrap();
                     symlink(elsewhere, desk.directory()).unwrap();
                 },
-                |p| *p == Problem::Link,
+                |p| *p == HandoverFault::Link,
             ),
             (
                 "a link through /proc",
@@ -381,7 +386,7 @@ mod tests {
                     fs::remove_file(desk.file(file)).unwrap();
                     symlink("/proc/self/fd/0", desk.file(file)).unwrap();
                 },
-                |p| *p == Problem::Link,
+                |p| *p == HandoverFault::Link,
             ),
             (
                 "a FIFO",
@@ -390,7 +395,7 @@ mod tests {
                     let mode = Mode::from_raw_mode(0o600);
                     rustix::fs::mknodat(rustix::fs::CWD, desk.file(file), FileType::Fifo, mode, 0).unwrap();
                 },
-                |p| *p == Problem::NotAFile,
+                |p| *p == HandoverFault::NotAFile,
             ),
             (
                 "a directory",
@@ -398,7 +403,7 @@ mod tests {
                     fs::remove_file(desk.file(file)).unwrap();
                     fs::create_dir(desk.file(file)).unwrap();
                 },
-                |p| *p == Problem::NotAFile,
+                |p| *p == HandoverFault::NotAFile,
             ),
             (
                 "a socket",
@@ -409,12 +414,12 @@ mod tests {
                     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
                     fs::rename(socket, desk.file(file)).unwrap();
                 },
-                |p| matches!(p, Problem::Unopenable(Errno::NXIO)),
+                |p| matches!(p, HandoverFault::Unopenable(Errno::NXIO)),
             ),
             (
                 "a hard link",
                 |desk, file| fs::hard_link(desk.file(file), desk.0.path().join("twin")).unwrap(),
-                |p| *p == Problem::HardLinks(2),
+                |p| *p == HandoverFault::HardLinks(2),
             ),
             (
                 "too large",
@@ -422,9 +427,9 @@ mod tests {
                     let text = format!("{RECORD}{}", " ".repeat(usize::try_from(GRANT_LIMIT).unwrap()));
                     desk.write(file, &text);
                 },
-                |p| matches!(p, Problem::TooLarge(_)),
+                |p| matches!(p, HandoverFault::TooLarge(_)),
             ),
-            ("writable by all", |desk, file| desk.mode(file, 0o622), |p| *p == Problem::Open(0o622)),
+            ("writable by all", |desk, file| desk.mode(file, 0o622), |p| *p == HandoverFault::Open(0o622)),
         ];
         for (what, trick, expected) in tricks {
             for file in [RECORD_FILE, GRANT_FILE] {
@@ -441,7 +446,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o660] {
             let desk = Desk::new();
             desk.mode(GRANT_FILE, mode);
-            assert_eq!(desk.read(), Err(Problem::Open(mode)));
+            assert_eq!(desk.read(), Err(HandoverFault::Open(mode)));
         }
         let desk = Desk::new();
         desk.mode(RECORD_FILE, 0o644);
@@ -462,6 +467,6 @@ mod tests {
         give(&desk.file(GRANT_FILE), 4242);
         assert!(desk.read().is_ok(), "the controller's files are accepted");
         give(&desk.file(GRANT_FILE), 4243);
-        assert_eq!(desk.read(), Err(Problem::Owner { owner: 4243, expected: 4242 }));
+        assert_eq!(desk.read(), Err(HandoverFault::Owner { owner: 4243, expected: 4242 }));
     }
 }

@@ -15,7 +15,7 @@ const ERROR: u8 = 3;
 
 /// One entry, of `journalctl --output=json`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Entry {
+struct JournalEntry {
     /// Absent, or an array of bytes, where it is not a text.
     #[serde(rename = "MESSAGE", default)]
     message: serde_json::Value,
@@ -39,7 +39,7 @@ pub fn of_invocation(invocation: &str) -> Option<String> {
         let which = ["--boot", "--lines", LINES, &theirs, "+", "_PID=1", &of_it];
         journalctl(&[&shape[..], &which[..]].concat()).await
     })?;
-    let entries: Vec<Entry> =
+    let entries: Vec<JournalEntry> =
         output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
     choose(&entries, own.trim())
 }
@@ -53,11 +53,11 @@ async fn journalctl(arguments: &[&str]) -> Option<Vec<u8>> {
 
 /// The last errors that systemd-nspawn reported, or else what came last from it or from inside, or else systemd's own words. `own` = the
 /// name of this program, which has nothing to say of the matter.
-fn choose(entries: &[Entry], own: &str) -> Option<String> {
-    let text = |entry: &Entry| entry.message.as_str().map(printable).filter(|text| !text.is_empty());
+fn choose(entries: &[JournalEntry], own: &str) -> Option<String> {
+    let text = |entry: &JournalEntry| entry.message.as_str().map(printable).filter(|text| !text.is_empty());
     let theirs =
         || entries.iter().filter(|entry| entry.pid.as_deref() != Some("1") && entry.command.as_deref() != Some(own));
-    let is_error = |entry: &&Entry| {
+    let is_error = |entry: &&JournalEntry| {
         entry.priority.as_deref().and_then(|priority| priority.parse::<u8>().ok()).is_some_and(|found| found <= ERROR)
     };
     // The last one often says no more than that there was one before.
@@ -84,7 +84,7 @@ mod tests {
 
     const OWN: &str = "gha-runner-cont";
 
-    fn entry(command: &str, priority: &str, message: &str) -> Entry {
+    fn entry(command: &str, priority: &str, message: &str) -> JournalEntry {
         let pid = if command == "systemd" { "1" } else { "77" };
         let line = serde_json::json!({"MESSAGE": message, "PRIORITY": priority, "_COMM": command, "_PID": pid});
         serde_json::from_value(line).unwrap()
@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn what_is_no_text_or_endless_is_bounded() {
-        let bytes: Entry = serde_json::from_value(serde_json::json!({"MESSAGE": [255, 254], "_PID": "7"})).unwrap();
+        let bytes: JournalEntry =
+            serde_json::from_value(serde_json::json!({"MESSAGE": [255, 254], "_PID": "7"})).unwrap();
         assert_eq!(choose(&[bytes, entry("init", "3", &"x".repeat(10_000))], OWN).unwrap().len(), LIMIT);
     }
 }

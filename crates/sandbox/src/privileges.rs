@@ -8,7 +8,7 @@ use std::{ffi::OsString, fmt::Write};
 
 /// Which containers have a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeptBy {
     /// All of them.
     Always,
     /// Those whose class has Docker.
@@ -19,10 +19,10 @@ pub enum Kept {
     Never,
 }
 
-use Kept::{Always, Docker, DockerUnprivileged, Never};
+use KeptBy::{Always, Docker, DockerUnprivileged, Never};
 
 /// Every capability of systemd-nspawn's default set.
-pub const CAPABILITIES: [(&str, Kept, &str); 27] = [
+pub const CAPABILITIES: [(&str, KeptBy, &str); 27] = [
     ("CAP_AUDIT_CONTROL", Never, "the audit subsystem is the host's"),
     ("CAP_AUDIT_WRITE", Docker, "asked for by `docker run`; sudo and PAM do without"),
     ("CAP_CHOWN", Always, "package managers, tar, sudo"),
@@ -60,7 +60,7 @@ pub const CAPABILITIES: [(&str, Kept, &str); 27] = [
 const ALL: &str = "all";
 
 /// System calls beyond systemd-nspawn's list.
-pub const ALLOWED_CALLS: [(&str, Kept, &str); 1] =
+pub const ALLOWED_CALLS: [(&str, KeptBy, &str); 1] =
     [("@keyring", Docker, "runc gives each container a session keyring; keyrings belong to a user namespace")];
 
 /// System calls no container may make, whatever its capabilities would bring along.
@@ -77,7 +77,7 @@ pub const REFUSED_CALLS: [(&str, &str); 8] = [
 
 /// The options of systemd-nspawn that say so.
 pub fn options(docker: bool, privileged: bool) -> Vec<OsString> {
-    let has = |kept: Kept| match kept {
+    let has = |kept: KeptBy| match kept {
         Always => true,
         Docker => docker,
         DockerUnprivileged => docker && !privileged,
@@ -100,7 +100,7 @@ pub fn options(docker: bool, privileged: bool) -> Vec<OsString> {
 /// The tables of docs/security.md, which a test compares.
 pub fn tables() -> String {
     let mut text = String::from("| capability | kept | why |\n|---|---|---|\n");
-    let kept = |kept: Kept| match kept {
+    let kept = |kept: KeptBy| match kept {
         Always => "yes",
         Docker => "with Docker",
         DockerUnprivileged => "with Docker, in a user namespace",

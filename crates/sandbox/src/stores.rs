@@ -22,7 +22,7 @@ const DEPTH: usize = 3;
 
 /// A file with a file system in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Kept {
+struct StoreFile {
     file: PathBuf,
     /// What it takes of the disk, bytes.
     bytes: u64,
@@ -62,10 +62,10 @@ pub fn touch(file: &Path) -> io::Result<()> {
 }
 
 /// Which go so that so many bytes more are free: those unused for too long anyway, then the longest unused.
-fn victims(mut kept: Vec<Kept>, missing: u64) -> Vec<PathBuf> {
+fn victims(mut kept: Vec<StoreFile>, missing: u64) -> Vec<PathBuf> {
     kept.sort_by_key(|kept| Reverse(kept.unused));
     let mut freed = 0_u64;
-    let goes = |kept: &Kept| {
+    let goes = |kept: &StoreFile| {
         let goes = kept.unused > LONGEST_UNUSED || freed < missing;
         freed = freed.saturating_add(if goes { kept.bytes } else { 0 });
         goes
@@ -73,7 +73,7 @@ fn victims(mut kept: Vec<Kept>, missing: u64) -> Vec<PathBuf> {
     kept.into_iter().filter(goes).map(|kept| kept.file).collect()
 }
 
-fn find(directory: &Path, depth: usize, now: SystemTime, found: &mut Vec<Kept>) -> io::Result<()> {
+fn find(directory: &Path, depth: usize, now: SystemTime, found: &mut Vec<StoreFile>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let stat = entry.metadata()?;
@@ -81,7 +81,7 @@ fn find(directory: &Path, depth: usize, now: SystemTime, found: &mut Vec<Kept>) 
             find(&entry.path(), depth - 1, now, found)?;
         } else if stat.is_file() {
             let unused = now.duration_since(stat.modified()?).unwrap_or_default();
-            found.push(Kept { file: entry.path(), bytes: stat.blocks() * 512, unused });
+            found.push(StoreFile { file: entry.path(), bytes: stat.blocks() * 512, unused });
         }
     }
     Ok(())
@@ -92,8 +92,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn kept(file: &str, bytes: u64, days: u32) -> Kept {
-        Kept { file: file.into(), bytes, unused: Duration::from_secs(86_400) * days }
+    fn kept(file: &str, bytes: u64, days: u32) -> StoreFile {
+        StoreFile { file: file.into(), bytes, unused: Duration::from_secs(86_400) * days }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sends what webhooks of a [`World`](crate::World) have to send, over real HTTP.
 
 use crate::{
-    http_client::{self, Limits},
+    http_client::{self, AnswerLimits},
     server::{Shared, now},
     world::HookDelivery,
 };
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 /// How often the world is asked.
 const STEP: Duration = Duration::from_millis(20);
 /// GitHub gives a receiver so much time.
-const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 64 * 1024 };
+const LIMITS: AnswerLimits = AnswerLimits { time: Duration::from_secs(10), bytes: 64 * 1024 };
 
 /// Sends deliveries one after the other, which keeps their order, until the future is dropped.
 pub async fn run(world: Shared) {

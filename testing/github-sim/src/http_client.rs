@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How long an answer may take and how large it may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct AnswerLimits {
     /// Time for everything.
     pub time: Duration,
     /// Size of the body.
@@ -21,7 +21,13 @@ pub struct Limits {
 ///
 /// # Errors
 /// If the connection breaks, the answer is too large or does not come in time.
-pub async fn post<S>(stream: S, host: &str, path: &str, body: Vec<u8>, limits: Limits) -> io::Result<Response<Vec<u8>>>
+pub async fn post<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    body: Vec<u8>,
+    limits: AnswerLimits,
+) -> io::Result<Response<Vec<u8>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -42,7 +48,7 @@ pub async fn post_with<S>(
     path: &str,
     headers: &[(String, String)],
     body: Vec<u8>,
-    limits: Limits,
+    limits: AnswerLimits,
 ) -> io::Result<Response<Vec<u8>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

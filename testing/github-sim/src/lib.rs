@@ -53,6 +53,6 @@ pub mod server;
 mod stamp;
 pub mod world;
 
-pub use control::{Command, ControlClient};
+pub use control::{ControlClient, ControlCommand};
 pub use rest::{Call, Reply};
 pub use world::{Config, World};

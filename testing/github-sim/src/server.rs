@@ -1,7 +1,7 @@
 //! Sockets and a real clock around a [`World`].
 
 use crate::{
-    control::{self, Command},
+    control::{self, ControlCommand},
     rest::Reply,
     runner_protocol,
     scale_set::{self, Held},
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     fn command(&self, request: &Request<Vec<u8>>) -> Response<Full<Bytes>> {
-        let command: Command = match serde_json::from_slice(request.body()) {
+        let command: ControlCommand = match serde_json::from_slice(request.body()) {
             Ok(command) => command,
             Err(error) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),
         };

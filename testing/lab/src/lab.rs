@@ -192,8 +192,10 @@ impl Lab {
         Ok(root.join(path.strip_prefix("/").unwrap_or(path)))
     }
 
-    /// What a unit of the host has written to the journal.
+    /// What a unit of the host has written to the journal, to the last line: journald is asked to take in first what
+    /// still waits for it.
     pub fn journal(&self, unit: &str) -> Result<String> {
+        self.exec(Place::Host, &["journalctl", "--sync"])?.check()?;
         let arguments = ["journalctl", "--no-pager", "--quiet", "--output=short-precise", "--unit", unit];
         Ok(self.exec(Place::Host, &arguments)?.check()?.text())
     }

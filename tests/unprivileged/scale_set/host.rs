@@ -10,7 +10,7 @@ use forge::{
         Rest, Session,
         scale_set::{
             ScaleSet, Scope, SetSpec, Tidings,
-            assignments::{Assignments, Wanted},
+            assignments::{Assignments, RunnerCount},
         },
         wire::{Answer, NoAnswer, Request, Wire},
     },
@@ -176,7 +176,7 @@ impl Host {
         serde_json::from_str(&self.disk).unwrap()
     }
 
-    pub fn wanted(&self) -> Wanted {
+    pub fn wanted(&self) -> RunnerCount {
         self.assignments().wanted(0, *self.capacity.borrow(), self.hub.clock())
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api::webhook::{Heard, Judged, Secret};
-use controller::{daemon::Daemon, operation::Command, status::Status};
+use api::webhook::{Deliveries, Judged, Secret};
+use controller::{daemon::Daemon, operation::LoopCommand, status::Status};
 use github_sim::{
     Call,
     world::{Fault, JobSpec, JobStatus, What},
@@ -19,7 +19,7 @@ use crate::{HOOK_SECRET, HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs `story` beside a controller that looks once in ten minutes unless it is told.
-fn beside_a_slow_controller<T>(story: impl AsyncFnOnce(&Simulation, mpsc::Sender<Command>) -> T) -> T {
+fn beside_a_slow_controller<T>(story: impl AsyncFnOnce(&Simulation, mpsc::Sender<LoopCommand>) -> T) -> T {
     simulate(async {
         let mut simulation = Simulation::new(1);
         simulation.settings.poll_interval = 600 * SECOND;
@@ -44,8 +44,8 @@ fn beside_a_slow_controller<T>(story: impl AsyncFnOnce(&Simulation, mpsc::Sender
     })
 }
 
-async fn hint(commands: &mpsc::Sender<Command>, repository: &str) {
-    commands.send(Command::LookAgain { repository: repository.to_owned() }).await.unwrap();
+async fn hint(commands: &mpsc::Sender<LoopCommand>, repository: &str) {
+    commands.send(LoopCommand::LookAgain { repository: repository.to_owned() }).await.unwrap();
 }
 
 /// How often one repository's queued runs were asked for since the start of the story.
@@ -103,7 +103,7 @@ fn a_hint_does_not_shorten_the_pause_that_a_limit_asked_for() {
 #[test]
 fn the_deliveries_of_a_jobs_whole_life_are_one_look() {
     beside_a_slow_controller(async |simulation, commands| {
-        let (secret, mut heard) = (Secret::new(HOOK_SECRET.as_bytes()).unwrap(), Heard::default());
+        let (secret, mut heard) = (Secret::new(HOOK_SECRET.as_bytes()).unwrap(), Deliveries::default());
         let job = JobSpec::new("build", &["self-hosted"], &["true"]);
         let (_, job) = simulation.hub.borrow_mut().queue_job(simulation.clock.now(), REPOS[0], job).unwrap();
         let mut deliveries = 0;

@@ -25,8 +25,8 @@ mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use api::webhook::{Heard, Judged, Secret};
-use controller::{daemon::Daemon, operation::Command, status::Status};
+use api::webhook::{Deliveries, Judged, Secret};
+use controller::{daemon::Daemon, operation::LoopCommand, status::Status};
 use github_sim::world::{
     AccountKind, AccountSpec, Assignment, Conclusion, Config, HookSpec, JobId, JobStatus, RepoId, RepoSpec,
     RunnerGroupSpec, ScaleSetRules, Scope, Visibility, World,
@@ -70,7 +70,7 @@ struct Simulation {
     /// Repositories that something was done to, and until when that may show.
     disturbed: BTreeMap<String, Duration>,
     /// What the controller's webhook made of deliveries: it outlives nothing, but costs a look at most.
-    heard: Heard,
+    heard: Deliveries,
     /// Polite stops while containers ran.
     stopped_politely: u32,
 }
@@ -171,7 +171,7 @@ impl Simulation {
             pause: Duration::from_secs(180),
             undo: Vec::new(),
             disturbed: BTreeMap::new(),
-            heard: Heard::default(),
+            heard: Deliveries::default(),
             stopped_politely: 0,
         }
     }
@@ -192,7 +192,7 @@ impl Simulation {
         if polite {
             let running = self.host.borrow().units.len();
             // A hint may be in the way: it is taken while the controller runs.
-            let asked = async { commands.send(Command::Shutdown).await.unwrap() };
+            let asked = async { commands.send(LoopCommand::Shutdown).await.unwrap() };
             let stopped = timeout(Duration::from_secs(60), daemon);
             tokio::join!(asked, stopped).1.expect("stopping takes too long").unwrap();
             if running > 0 {
@@ -202,7 +202,7 @@ impl Simulation {
     }
 
     /// What happens to the controller's world while it runs, for so long.
-    async fn events(&mut self, life: Duration, commands: Option<&mpsc::Sender<Command>>) {
+    async fn events(&mut self, life: Duration, commands: Option<&mpsc::Sender<LoopCommand>>) {
         let end = self.clock.now() + life;
         while self.clock.now() < end {
             let pause = Duration::from_millis(self.rng.random_range(1..self.pause.as_millis() as u64));
@@ -220,7 +220,7 @@ impl Simulation {
     }
 
     /// What the webhook of a controller that runs hears.
-    async fn deliver(&mut self, commands: Option<&mpsc::Sender<Command>>) {
+    async fn deliver(&mut self, commands: Option<&mpsc::Sender<LoopCommand>>) {
         let due = self.hub.borrow_mut().take_deliveries(self.clock.now());
         let Some(commands) = commands else { return };
         let secret = Secret::new(HOOK_SECRET.as_bytes()).unwrap();
@@ -233,7 +233,7 @@ impl Simulation {
                 continue;
             }
             if let Judged::News(hint) = self.heard.judge(header("x-github-delivery").unwrap(), &delivery.body) {
-                commands.send(Command::LookAgain { repository: hint.repository }).await.unwrap();
+                commands.send(LoopCommand::LookAgain { repository: hint.repository }).await.unwrap();
             }
         }
     }
@@ -305,7 +305,7 @@ async fn quiet(simulation: &mut Simulation, time: Duration) {
         &simulation.settings,
         simulation.rng.random(),
     );
-    let (commands, inbox) = mpsc::channel::<Command>(1);
+    let (commands, inbox) = mpsc::channel::<LoopCommand>(1);
     let (outbox, status) = watch::channel(Status::default());
     simulation.status = Some(status);
     let daemon = Daemon::new(&world, simulation.settings.clone(), HOST_NAME.into(), inbox, outbox).run();
@@ -315,7 +315,7 @@ async fn quiet(simulation: &mut Simulation, time: Duration) {
         result = &mut daemon => panic!("the controller ended by itself: {result:?}"),
         () = sleep(time) => {}
     }
-    commands.send(Command::Shutdown).await.unwrap();
+    commands.send(LoopCommand::Shutdown).await.unwrap();
     timeout(Duration::from_secs(60), daemon).await.expect("stopping takes too long").unwrap();
 }
 

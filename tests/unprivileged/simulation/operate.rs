@@ -5,7 +5,7 @@ use std::time::Duration;
 use controller::{
     cause::Cause,
     daemon::Daemon,
-    operation::{Command, Denied, Done, Operation, OperatorOrder},
+    operation::{Denied, Done, LoopCommand, Operation, OperatorOrder},
     status::{Status, WaitingFor},
 };
 use github_sim::world::JobSpec;
@@ -40,14 +40,17 @@ async fn life<T>(simulation: &Simulation, story: impl AsyncFnOnce(Operator) -> T
 }
 
 struct Operator {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<LoopCommand>,
     status: watch::Receiver<Status>,
 }
 
 impl Operator {
     async fn ask(&self, operation: Operation) -> Result<Done, Denied> {
         let (answer, result) = oneshot::channel();
-        self.commands.send(Command::Operate(OperatorOrder { operation, by: "uid 0".into(), answer })).await.unwrap();
+        self.commands
+            .send(LoopCommand::Operate(OperatorOrder { operation, by: "uid 0".into(), answer }))
+            .await
+            .unwrap();
         result.await.unwrap()
     }
 

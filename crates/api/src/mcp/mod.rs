@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::http::service;
-use crate::v1::{Part, Wanted};
+use crate::v1::{Part, ProvisionRequest};
 
 /// An answer's status and body, to come.
 pub type Answer = BoxFuture<'static, anyhow::Result<(StatusCode, Bytes)>>;
@@ -120,7 +120,7 @@ impl Tools {
         description = "Boot a container though no job asks for one; it goes by itself when no job comes.",
         annotations(read_only_hint = false, destructive_hint = false)
     )]
-    async fn provision(&self, Parameters(wanted): Parameters<Wanted>) -> Result<CallToolResult, ErrorData> {
+    async fn provision(&self, Parameters(wanted): Parameters<ProvisionRequest>) -> Result<CallToolResult, ErrorData> {
         self.post("/api/v1/provision", json!(wanted)).await
     }
 

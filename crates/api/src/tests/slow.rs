@@ -1,15 +1,15 @@
-//! Clients that take their time, or too much, over real sockets. Limits are shorter here than in life.
+//! Clients that take their time, or too much, over real sockets. ClientLimits are shorter here than in life.
 
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpSocket, time::Instant};
 
 use super::{
-    super::server::{Limits, serve_within},
+    super::server::{ClientLimits, serve_within},
     *,
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: ClientLimits = ClientLimits {
     clients: 2,
     connection: Duration::from_millis(1500),
     stream: Duration::from_secs(60),
@@ -20,7 +20,7 @@ const LIMITS: Limits = Limits {
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Serves within these limits, also orders, to which nobody answers.
-async fn served_within(limits: Limits, sources: Sources) -> SocketAddr {
+async fn served_within(limits: ClientLimits, sources: Sources) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     tokio::spawn(serve_within(limits, listener, local(sources)));
@@ -98,7 +98,7 @@ async fn who_does_not_take_its_answers_is_cut_off_and_its_place_is_free() {
     let (sender, sources) = something();
     sender.send_modify(|status| status.problems = vec!["x".repeat(100_000)]);
     // One that goes on for a minute: it is not the connection's own limit that ends it.
-    let at = served_within(Limits { clients: 1, connection: Duration::from_secs(60), ..LIMITS }, sources).await;
+    let at = served_within(ClientLimits { clients: 1, connection: Duration::from_secs(60), ..LIMITS }, sources).await;
     let mut greedy = reluctant(at).await;
     let questions = "GET /status HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50);
     greedy.write_all(questions.as_bytes()).await.unwrap();
@@ -108,7 +108,7 @@ async fn who_does_not_take_its_answers_is_cut_off_and_its_place_is_free() {
 #[tokio::test]
 async fn a_listener_that_takes_nothing_is_cut_off_and_what_it_was_owed_is_forgotten() {
     let (sender, sources) = something();
-    let at = served_within(Limits { clients: 1, ..LIMITS }, sources.clone()).await;
+    let at = served_within(ClientLimits { clients: 1, ..LIMITS }, sources.clone()).await;
     let mut deaf = reluctant(at).await;
     deaf.write_all(read("/api/v1/events", "").as_bytes()).await.unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -134,7 +134,7 @@ async fn a_request_that_is_too_large_is_refused_before_it_is_read() {
     let (_sender, sources) = something();
     let (commands, mut inbox) = mpsc::channel(8);
     let sources = Sources { commands: Some(commands), ..sources };
-    let at = served_within(Limits { clients: 1, ..LIMITS }, sources).await;
+    let at = served_within(ClientLimits { clients: 1, ..LIMITS }, sources).await;
     let head = |more: &str| format!("POST /api/v1/drain HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n");
     let json = "Content-Type: application/json\r\n";
     // Promised, or coming without a word on how much.

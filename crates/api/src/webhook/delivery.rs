@@ -70,12 +70,12 @@ struct RepositoryPayload {
 
 /// What was heard so far.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Deliveries {
     deliveries: Recent<String, ()>,
     jobs: Recent<u64, Action>,
 }
 
-impl Heard {
+impl Deliveries {
     /// Judges the body of a `workflow_job` delivery with this id.
     pub fn judge(&mut self, id: &str, body: &[u8]) -> Judged {
         if id.is_empty() || id.len() > ID_LIMIT {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_delivery_counts_once_and_a_job_only_goes_forward() {
-        let mut heard = Heard::default();
+        let mut heard = Deliveries::default();
         for (id, action, job, judged) in [
             ("a", "queued", 1, news(1)),
             ("a", "queued", 1, Judged::Old),
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_no_job_event_is_malformed_and_is_not_remembered() {
-        let mut heard = Heard::default();
+        let mut heard = Deliveries::default();
         for text in
             ["", "[]", "{}", r#"{"action":"queued","workflow_job":{"id":"1"},"repository":{"full_name":"o/r"}}"#]
         {
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut heard = Heard::default();
+        let mut heard = Deliveries::default();
         for job in 0..2 * REMEMBERED as u64 {
             heard.judge(&job.to_string(), &body("queued", job));
         }
@@ -201,7 +201,7 @@ mod tests {
         fn a_job_is_news_once_and_not_after_it_was_taken(
             deliveries in prop::collection::vec((0..9u8, 0..3u64, select(vec!["queued", "in_progress", "completed", "waiting"])), 0..40)
         ) {
-            let mut heard = Heard::default();
+            let mut heard = Deliveries::default();
             let (mut delivered, mut known) = (HashSet::new(), HashSet::new());
             for (id, job, action) in deliveries {
                 let judged = heard.judge(&id.to_string(), &body(action, job));

@@ -30,7 +30,7 @@ use tracing::debug;
 use self::counters::count;
 pub use self::{
     counters::Counters,
-    delivery::{Heard, Hint, Judged},
+    delivery::{Deliveries, Hint, Judged},
     signature::{EmptySecret, Secret},
 };
 
@@ -46,7 +46,7 @@ const HINTS: usize = 256;
 #[derive(Debug)]
 struct Desk {
     secret: Secret,
-    heard: Mutex<Heard>,
+    heard: Mutex<Deliveries>,
     hints: Sender<Hint>,
     counters: Arc<Counters>,
 }

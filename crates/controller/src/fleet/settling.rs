@@ -20,17 +20,17 @@ pub enum Settling {
         /// How often that was tried.
         tries: u32,
         /// What the history does not hold yet.
-        entry: Option<Entry>,
+        entry: Option<HistoryEntry>,
     },
     /// Its registration is gone; the history does not hold it yet.
-    Keeping(Entry),
+    Keeping(HistoryEntry),
     /// Nothing is left but its record.
     Settled,
 }
 
 /// An entry of the history that is being written.
 #[derive(Debug)]
-pub struct Entry {
+pub struct HistoryEntry {
     /// What is written.
     pub ended: Arc<Finished>,
     /// How often that failed.
@@ -60,7 +60,7 @@ impl Settling {
 
     /// It is known how the job ended.
     pub fn concluded(&mut self, ended: Arc<Finished>) {
-        let entry = Entry { ended, failures: 0 };
+        let entry = HistoryEntry { ended, failures: 0 };
         *self = match self {
             Self::Asking { registered: false, .. } => Self::Keeping(entry),
             _ => Self::Deregistering { tries: 0, entry: Some(entry) },
@@ -68,7 +68,7 @@ impl Settling {
     }
 
     /// What the history does not hold yet.
-    pub fn entry(&mut self) -> Option<&mut Entry> {
+    pub fn entry(&mut self) -> Option<&mut HistoryEntry> {
         match self {
             Self::Deregistering { entry, .. } => entry.as_mut(),
             Self::Keeping(entry) => Some(entry),

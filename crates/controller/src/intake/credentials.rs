@@ -20,7 +20,7 @@ const WEIGHT: f64 = 0.05;
 
 /// A credential as the controller knows it.
 #[derive(Debug)]
-pub(super) struct Credential {
+pub(super) struct CredentialState {
     /// Nothing is asked with it before.
     pub paused_until: Option<Mono>,
     /// The same by the wall clock, since the Unix epoch.
@@ -33,7 +33,7 @@ pub(super) struct Credential {
     last: Option<RateLimit>,
 }
 
-impl Default for Credential {
+impl Default for CredentialState {
     fn default() -> Self {
         Self {
             paused_until: None,
@@ -45,7 +45,7 @@ impl Default for Credential {
     }
 }
 
-impl Credential {
+impl CredentialState {
     /// A look ended, and the limit is this now: whatever was counted since the last one, it cost. The first look at a
     /// repository says nothing of those to come: none of its answers could be known to be unchanged.
     fn observe(&mut self, limit: Option<RateLimit>, first: bool) {

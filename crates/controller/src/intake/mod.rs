@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use forge::{ForgeError, Job, RunnerGroup};
 use settings::Settings;
 
-use self::{credentials::Credential, places::Place, repositories::WatchedRepository, targets::Target};
+use self::{credentials::CredentialState, places::Place, repositories::WatchedRepository, targets::TargetState};
 use super::{
     effects::Effects,
     plan::{Blocked, JobView, ScopeView, TargetView},
@@ -47,16 +47,16 @@ pub struct Intake<'w, W: World> {
     world: &'w W,
     effects: Effects<'w, Outcome>,
     settings: Rc<Settings>,
-    targets: BTreeMap<String, Target>,
+    targets: BTreeMap<String, TargetState>,
     places: BTreeMap<String, Place>,
     repositories: BTreeMap<String, WatchedRepository>,
-    credentials: BTreeMap<String, Credential>,
+    credentials: BTreeMap<String, CredentialState>,
 }
 
 impl<'w, W: World> Intake<'w, W> {
     /// Explicit repositories and organisations are there from the start, the others are to be found.
     pub fn new(world: &'w W, settings: Rc<Settings>, effects: Effects<'w, Outcome>) -> Self {
-        let credentials = settings.credentials.keys().map(|name| (name.clone(), Credential::default())).collect();
+        let credentials = settings.credentials.keys().map(|name| (name.clone(), CredentialState::default())).collect();
         let mut intake = Self {
             world,
             effects,
@@ -91,7 +91,7 @@ impl<'w, W: World> Intake<'w, W> {
     /// Something was not looked at yet, and did not fail either.
     pub fn is_curious(&self) -> bool {
         let unlisted =
-            |target: &Target| target.is_discovered() && target.discovered_ms.is_none() && target.failures == 0;
+            |target: &TargetState| target.is_discovered() && target.discovered_ms.is_none() && target.failures == 0;
         self.targets.values().any(unlisted)
             || self.awaits_groups()
             || self.repositories.values().any(|repository| repository.looked_at.is_none() && repository.failures == 0)

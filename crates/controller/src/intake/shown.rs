@@ -8,7 +8,9 @@ use std::{
 use forge::{Forge, RateLimit};
 use settings::TargetKind;
 
-use super::{Intake, credentials::Credential, groups::Exclusion, repositories::WatchedRepository, targets::Target};
+use super::{
+    Intake, credentials::CredentialState, groups::Exclusion, repositories::WatchedRepository, targets::TargetState,
+};
 use crate::{
     plan::{ClassView, JobView, Waiting},
     ports::World,
@@ -31,7 +33,7 @@ impl<W: World> Intake<'_, W> {
         scopes: &[&str],
         intakes: impl Fn(&settings::Target) -> Vec<ClassIntake>,
     ) -> Vec<TargetStatus> {
-        let shown = |target: &Target| {
+        let shown = |target: &TargetState| {
             let name = &target.settings.name;
             let own = || self.repositories.values().filter(move |repository| repository.target == *name);
             let serves = |scope: &&&str| self.target_of(scope).is_some_and(|found| found.name == *name);
@@ -65,9 +67,9 @@ impl<W: World> Intake<'_, W> {
 
     /// The credentials.
     pub fn credentials_shown(&self, now: Now) -> Vec<CredentialStatus> {
-        let shown = |settings: &settings::Credential| {
+        let shown = |settings: &settings::CredentialState| {
             let state = self.credentials.get(&settings.name)?;
-            let serves = |target: &&Target| target.settings.credential == settings.name;
+            let serves = |target: &&TargetState| target.settings.credential == settings.name;
             let limits = self
                 .targets
                 .values()
@@ -189,7 +191,7 @@ impl<W: World> Intake<'_, W> {
     /// of a clock, since what is told anew each second is no news.
     pub fn problems(&self, now: Now) -> Vec<String> {
         let mut problems = Vec::new();
-        for (name, Credential { paused_until, paused_until_wall: until, paused_by, .. }) in &self.credentials {
+        for (name, CredentialState { paused_until, paused_until_wall: until, paused_by, .. }) in &self.credentials {
             if paused_until.is_some_and(|until| until > now.mono) {
                 problems.push(match paused_by {
                     PausedBy::Forge => {
@@ -224,7 +226,7 @@ impl<W: World> Intake<'_, W> {
     }
 
     /// A named repository must be seen; of an organisation or account, the list, and not all of it must fail.
-    fn problem_of(&self, target: &Target, now: Mono) -> Option<String> {
+    fn problem_of(&self, target: &TargetState, now: Mono) -> Option<String> {
         let name = &target.settings.name;
         if target.settings.kind == TargetKind::Repository {
             let repository = self.repositories.get(name)?;

@@ -7,7 +7,7 @@ use crate::{ports::World, time::Mono};
 
 /// A configured target as the controller knows it.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct TargetState {
     /// What the operator decided.
     pub settings: settings::Target,
     /// When its repositories are listed next; None if never, or just now.
@@ -20,7 +20,7 @@ pub(super) struct Target {
     pub last_error: Option<String>,
 }
 
-impl Target {
+impl TargetState {
     /// Its repositories are listed by the forge.
     pub fn is_discovered(&self) -> bool {
         matches!(self.settings.kind, TargetKind::Organisation | TargetKind::User)
@@ -34,7 +34,7 @@ impl<W: World> Intake<'_, W> {
             let name = settings.name.clone();
             let (kind, with_repositories) = (settings.kind, settings.registers_with_repositories());
             let mut target =
-                Target { settings, next_discovery: None, discovered_ms: None, failures: 0, last_error: None };
+                TargetState { settings, next_discovery: None, discovered_ms: None, failures: 0, last_error: None };
             target.next_discovery = target.is_discovered().then_some(Mono::START);
             self.targets.insert(name.clone(), target);
             if kind == TargetKind::Repository {

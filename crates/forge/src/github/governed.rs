@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    governor::{Governor, Heard, Purpose, Weight},
+    governor::{Governor, LimitNotice, Purpose, Weight},
     refusal,
     tally::Tally,
     transport::{Answer, Call, NoAnswer, Transport},
@@ -117,7 +117,7 @@ impl<T: Transport> Transport for Governed<T> {
         let now = self.now();
         self.tally.made(answer.as_ref().ok(), sent, now);
         let answer = answer?;
-        let heard = Heard {
+        let heard = LimitNotice {
             limit: refusal::rate_limit(&answer),
             refused: refusal::is_limit(&answer),
             retry_after: refusal::retry_after(&answer),

@@ -45,7 +45,7 @@ impl Weight {
 
 /// What an answer says of the limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct LimitNotice {
     /// `x-ratelimit-*`.
     pub limit: Option<RateLimit>,
     /// The call was refused for a limit.
@@ -158,7 +158,7 @@ impl Governor {
     }
 
     /// Learns from an answer. `chance` (0 to 1) spreads the pauses of those who share a limit without knowing.
-    pub fn heard(&mut self, heard: Heard, now: Duration, chance: f64) {
+    pub fn heard(&mut self, heard: LimitNotice, now: Duration, chance: f64) {
         if heard.unchanged
             && let Some(counted) = &mut self.counted
         {
@@ -224,12 +224,17 @@ mod tests {
 
     fn governor(calls: u64, share: f64) -> Governor {
         let mut governor = Governor::new(share, START);
-        governor.heard(Heard { limit: limit(calls, calls), ..Heard::default() }, START, 0.0);
+        governor.heard(LimitNotice { limit: limit(calls, calls), ..LimitNotice::default() }, START, 0.0);
         governor
     }
 
-    fn refused(after: Option<u64>) -> Heard {
-        Heard { refused: true, retry_after: after.map(seconds), limit: limit(5000, 100), ..Heard::default() }
+    fn refused(after: Option<u64>) -> LimitNotice {
+        LimitNotice {
+            refused: true,
+            retry_after: after.map(seconds),
+            limit: limit(5000, 100),
+            ..LimitNotice::default()
+        }
     }
 
     #[test]
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn an_exhausted_limit_pauses_until_its_reset_even_before_a_call_is_refused() {
         let mut governor = governor(5000, 1.0);
-        governor.heard(Heard { limit: limit(5000, 0), ..Heard::default() }, START, 0.0);
+        governor.heard(LimitNotice { limit: limit(5000, 0), ..LimitNotice::default() }, START, 0.0);
         assert_eq!(governor.admit(Purpose::Serve, Weight::Change, START), Err(START + seconds(3600)));
     }
 
@@ -258,7 +263,7 @@ mod tests {
             assert_eq!(governor.paused_until(now), Some(now + seconds(pause)));
             now += seconds(pause);
         }
-        governor.heard(Heard::default(), now, 0.0);
+        governor.heard(LimitNotice::default(), now, 0.0);
         governor.heard(refused(None), now, 0.0);
         assert_eq!(governor.paused_until(now), Some(now + seconds(60)), "after a good answer it starts anew");
     }
@@ -283,7 +288,7 @@ mod tests {
         for second in 0..3600 {
             let now = START + seconds(second);
             assert_eq!(governor.admit(Purpose::Look, Weight::Read, now), Ok(()));
-            governor.heard(Heard { unchanged: true, ..Heard::default() }, now, 0.0);
+            governor.heard(LimitNotice { unchanged: true, ..LimitNotice::default() }, now, 0.0);
         }
     }
 

@@ -74,17 +74,17 @@ const HORIZON: Duration = Duration::from_secs(86_400 + 3_600);
 /// The client for every target there is, whatever opens it.
 #[derive(Debug)]
 pub struct Github<T> {
-    logins: Vec<Opened<T>>,
+    logins: Vec<Login<T>>,
     routes: Routes,
     /// By repository or target.
-    kept: RefCell<BTreeMap<String, Kept>>,
+    kept: RefCell<BTreeMap<String, RepositoryCache>>,
     /// Ids of the runner groups that runners join, by scope.
     groups: RefCell<BTreeMap<String, u64>>,
 }
 
 /// A login with its transport.
 #[derive(Debug)]
-struct Opened<T> {
+struct Login<T> {
     /// Name of its credential.
     credential: String,
     transport: Rc<Governed<T>>,
@@ -99,11 +99,11 @@ struct Opened<T> {
 #[derive(Debug)]
 struct Route<'a, T> {
     target: &'a Target,
-    login: &'a Opened<T>,
+    login: &'a Login<T>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct RepositoryCache {
     looks: u32,
     /// Jobs of runs that the forge held back when it was last asked for them.
     held: Vec<Job>,
@@ -122,7 +122,7 @@ impl<T: Transport> Github<T> {
         let open = |login: &Login| {
             let uri = login.credential.api_url.parse::<http::Uri>();
             let root_path = uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default();
-            Ok(Opened {
+            Ok(Login {
                 credential: login.credential.name.clone(),
                 transport: Rc::new(Governed::new(transport(login)?, login.credential.share)),
                 api_url: login.credential.api_url.clone(),
@@ -146,7 +146,7 @@ impl<T: Transport> Github<T> {
         Ok((login.transport.clone(), login.api_url.clone()))
     }
 
-    fn kept<R>(&self, name: &str, change: impl FnOnce(&mut Kept) -> R) -> R {
+    fn kept<R>(&self, name: &str, change: impl FnOnce(&mut RepositoryCache) -> R) -> R {
         let mut all = self.kept.borrow_mut();
         match all.get_mut(name) {
             Some(kept) => change(kept),
@@ -204,7 +204,7 @@ impl<T: Transport> Github<T> {
         name: &str,
         first: String,
         limit: usize,
-        cache: impl Fn(&mut Kept) -> &mut PageCache<I>,
+        cache: impl Fn(&mut RepositoryCache) -> &mut PageCache<I>,
         items: impl Fn(M) -> Vec<I>,
         is_last: impl Fn(&[I]) -> bool,
     ) -> Result<Vec<I>, ForgeError> {

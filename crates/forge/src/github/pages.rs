@@ -17,11 +17,11 @@ pub(super) struct Page<T> {
 /// cache holds what one look needs and no more.
 #[derive(Debug)]
 pub(super) struct PageCache<T> {
-    pages: BTreeMap<String, Entry<T>>,
+    pages: BTreeMap<String, CachedPage<T>>,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct CachedPage<T> {
     etag: String,
     page: Page<T>,
     used: bool,
@@ -50,7 +50,7 @@ impl<T: Clone> PageCache<T> {
     pub fn keep(&mut self, path: &str, etag: Option<String>, page: &Page<T>) {
         match etag {
             Some(etag) => {
-                self.pages.insert(path.to_owned(), Entry { etag, page: page.clone(), used: true });
+                self.pages.insert(path.to_owned(), CachedPage { etag, page: page.clone(), used: true });
             }
             None => {
                 self.pages.remove(path);

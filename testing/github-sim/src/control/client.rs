@@ -1,8 +1,8 @@
 //! A client of the back door for tests that run somewhere else.
 
-use super::{Command, PATH};
+use super::{ControlCommand, PATH};
 use crate::{
-    http_client::{self, Limits},
+    http_client::{self, AnswerLimits},
     world::{
         AccountSpec, DeliveryView, Fault, HookFault, HookSpec, InstallationSpec, JobId, JobSpec, JobStatus, JobView,
         LimitRules, Queued, RepoId, RepoSettings, RepoSpec, RunId, RunSpec, RunView, RunnerFault, RunnerGroupSpec,
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// A command takes milliseconds; more means the simulator is gone.
-const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 256 * 1024 * 1024 };
+const LIMITS: AnswerLimits = AnswerLimits { time: Duration::from_secs(10), bytes: 256 * 1024 * 1024 };
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -49,7 +49,7 @@ impl ControlClient {
     /// If none does.
     pub fn connect(socket: impl AsRef<Path>) -> Result<Self, ControlError> {
         let client = Self { socket: socket.as_ref().to_owned() };
-        client.call::<Duration>(&Command::Now)?;
+        client.call::<Duration>(&ControlCommand::Now)?;
         Ok(client)
     }
 
@@ -72,7 +72,7 @@ impl ControlClient {
     ///
     /// # Errors
     /// If the simulator is not there, refuses, or answers something else.
-    pub fn call<T: DeserializeOwned>(&self, command: &Command) -> Result<T, ControlError> {
+    pub fn call<T: DeserializeOwned>(&self, command: &ControlCommand) -> Result<T, ControlError> {
         Ok(serde_json::from_slice(&self.call_raw(serde_json::to_vec(command)?)?)?)
     }
 
@@ -101,7 +101,7 @@ impl ControlClient {
         }
     }
 
-    fn done(&self, command: &Command) -> Result<(), ControlError> {
+    fn done(&self, command: &ControlCommand) -> Result<(), ControlError> {
         self.call::<serde_json::Value>(command).map(|_| ())
     }
 
@@ -111,7 +111,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn add_repo(&self, name: &str) -> Result<RepoId, ControlError> {
-        self.call(&Command::AddRepo(RepoSpec { name: name.to_owned(), private: false }))
+        self.call(&ControlCommand::AddRepo(RepoSpec { name: name.to_owned(), private: false }))
     }
 
     /// Adds so many repositories, `owner/prefix-001` and so on.
@@ -119,7 +119,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn add_repos(&self, owner: &str, prefix: &str, count: u32, private: bool) -> Result<Vec<RepoId>, ControlError> {
-        self.call(&Command::AddRepos { owner: owner.to_owned(), prefix: prefix.to_owned(), count, private })
+        self.call(&ControlCommand::AddRepos { owner: owner.to_owned(), prefix: prefix.to_owned(), count, private })
     }
 
     /// Changes a repository: private, archived, disabled, without Actions and so on. `change` gets it as it is.
@@ -127,9 +127,9 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn change_repo(&self, repo: &str, change: impl FnOnce(&mut RepoSettings)) -> Result<(), ControlError> {
-        let mut settings = self.call(&Command::Repo { repo: repo.to_owned() })?;
+        let mut settings = self.call(&ControlCommand::Repo { repo: repo.to_owned() })?;
         change(&mut settings);
-        self.done(&Command::SetRepo { repo: repo.to_owned(), settings })
+        self.done(&ControlCommand::SetRepo { repo: repo.to_owned(), settings })
     }
 
     /// Gives a repository another name; requests for the old one are redirected.
@@ -137,7 +137,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn rename_repo(&self, from: &str, to: &str) -> Result<(), ControlError> {
-        self.done(&Command::RenameRepo { from: from.to_owned(), to: to.to_owned() })
+        self.done(&ControlCommand::RenameRepo { from: from.to_owned(), to: to.to_owned() })
     }
 
     /// Deletes a repository with everything in it.
@@ -145,7 +145,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn delete_repo(&self, repo: &str) -> Result<(), ControlError> {
-        self.done(&Command::DeleteRepo { repo: repo.to_owned() })
+        self.done(&ControlCommand::DeleteRepo { repo: repo.to_owned() })
     }
 
     /// Changes how limits are enforced.
@@ -153,7 +153,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn set_limit_rules(&self, rules: LimitRules) -> Result<(), ControlError> {
-        self.done(&Command::SetLimitRules { rules })
+        self.done(&ControlCommand::SetLimitRules { rules })
     }
 
     /// Accepts one more token for what it allows, or changes one.
@@ -161,7 +161,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn set_token(&self, token: TokenSpec) -> Result<(), ControlError> {
-        self.done(&Command::SetToken(token))
+        self.done(&ControlCommand::SetToken(token))
     }
 
     /// Refuses a token from now on. Says whether it was accepted before.
@@ -169,7 +169,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn revoke_token(&self, token: &str) -> Result<bool, ControlError> {
-        self.call(&Command::RevokeToken { token: token.to_owned() })
+        self.call(&ControlCommand::RevokeToken { token: token.to_owned() })
     }
 
     /// Refuses all installation tokens given out so far. Gives how many there were.
@@ -177,7 +177,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn revoke_installation_tokens(&self) -> Result<usize, ControlError> {
-        self.call(&Command::RevokeInstallationTokens)
+        self.call(&ControlCommand::RevokeInstallationTokens)
     }
 
     /// Changes what the GitHub App may do in an account. Gives the id of the installation.
@@ -185,7 +185,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn set_installation(&self, installation: InstallationSpec) -> Result<u64, ControlError> {
-        self.call(&Command::SetInstallation(installation))
+        self.call(&ControlCommand::SetInstallation(installation))
     }
 
     /// Queues a run with one job.
@@ -205,7 +205,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn queue_run(&self, repo: &str, run: RunSpec) -> Result<Queued, ControlError> {
-        self.call(&Command::QueueRun { repo: repo.to_owned(), run })
+        self.call(&ControlCommand::QueueRun { repo: repo.to_owned(), run })
     }
 
     /// Cancels a run.
@@ -213,7 +213,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn cancel_run(&self, run: RunId) -> Result<(), ControlError> {
-        self.done(&Command::CancelRun { run, force: false })
+        self.done(&ControlCommand::CancelRun { run, force: false })
     }
 
     /// Cancels a job.
@@ -221,7 +221,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn cancel_job(&self, job: JobId) -> Result<(), ControlError> {
-        self.done(&Command::CancelJob { job })
+        self.done(&ControlCommand::CancelJob { job })
     }
 
     /// A waiting or pending job becomes queued.
@@ -229,7 +229,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn release_job(&self, job: JobId) -> Result<(), ControlError> {
-        self.done(&Command::ReleaseJob { job })
+        self.done(&ControlCommand::ReleaseJob { job })
     }
 
     /// Everything known of a job.
@@ -237,7 +237,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn job(&self, job: JobId) -> Result<JobView, ControlError> {
-        self.call(&Command::Job { job })
+        self.call(&ControlCommand::Job { job })
     }
 
     /// Everything known of all jobs.
@@ -245,7 +245,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn jobs(&self) -> Result<Vec<JobView>, ControlError> {
-        self.call(&Command::Jobs)
+        self.call(&ControlCommand::Jobs)
     }
 
     /// What is known of a run.
@@ -253,7 +253,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn run(&self, run: RunId) -> Result<RunView, ControlError> {
-        self.call(&Command::Run { run })
+        self.call(&ControlCommand::Run { run })
     }
 
     /// Waits until a job is as wanted and gives it as it is then.
@@ -292,7 +292,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn runners(&self) -> Result<Vec<RunnerView>, ControlError> {
-        self.call(&Command::Runners)
+        self.call(&ControlCommand::Runners)
     }
 
     /// Runner records nobody is connected to and that no job explains.
@@ -300,7 +300,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn leaked_runners(&self) -> Result<Vec<RunnerView>, ControlError> {
-        self.call(&Command::LeakedRunners)
+        self.call(&ControlCommand::LeakedRunners)
     }
 
     /// What was asked of the REST half.
@@ -308,7 +308,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn traffic(&self) -> Result<TrafficReport, ControlError> {
-        self.call(&Command::Traffic)
+        self.call(&ControlCommand::Traffic)
     }
 
     /// Counts from zero again.
@@ -316,7 +316,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn reset_traffic(&self) -> Result<(), ControlError> {
-        self.done(&Command::ResetTraffic)
+        self.done(&ControlCommand::ResetTraffic)
     }
 
     /// Injects a fault of the REST half.
@@ -324,7 +324,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn inject(&self, fault: Fault) -> Result<(), ControlError> {
-        self.done(&Command::Inject { fault })
+        self.done(&ControlCommand::Inject { fault })
     }
 
     /// Injects a fault of the runners.
@@ -332,7 +332,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn inject_runner(&self, fault: RunnerFault) -> Result<(), ControlError> {
-        self.done(&Command::InjectRunner { fault })
+        self.done(&ControlCommand::InjectRunner { fault })
     }
 
     /// Takes back all faults that have not happened yet.
@@ -340,7 +340,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn clear_faults(&self) -> Result<(), ControlError> {
-        self.done(&Command::ClearFaults)
+        self.done(&ControlCommand::ClearFaults)
     }
 
     /// Configures a webhook of a repository or organisation; deliveries go out from the simulator's process.
@@ -348,7 +348,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn set_hook(&self, hook: HookSpec) -> Result<u64, ControlError> {
-        self.call(&Command::SetHook(hook))
+        self.call(&ControlCommand::SetHook(hook))
     }
 
     /// Injects a fault of the webhooks.
@@ -356,7 +356,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn inject_hook(&self, fault: HookFault) -> Result<(), ControlError> {
-        self.done(&Command::InjectHook { fault })
+        self.done(&ControlCommand::InjectHook { fault })
     }
 
     /// How the deliveries of all webhooks went.
@@ -364,7 +364,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn deliveries(&self) -> Result<Vec<DeliveryView>, ControlError> {
-        self.call(&Command::Deliveries)
+        self.call(&ControlCommand::Deliveries)
     }
 
     /// Adds an owner or changes what is known of it: organisation or user, and in which enterprise.
@@ -372,7 +372,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn set_account(&self, account: AccountSpec) -> Result<(), ControlError> {
-        self.done(&Command::SetAccount(account))
+        self.done(&ControlCommand::SetAccount(account))
     }
 
     /// Makes or changes a runner group of an organisation or enterprise. As at GitHub no group serves public
@@ -381,7 +381,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn set_runner_group(&self, scope: Scope, group: RunnerGroupSpec) -> Result<u64, ControlError> {
-        self.call(&Command::SetRunnerGroup { scope, group })
+        self.call(&ControlCommand::SetRunnerGroup { scope, group })
     }
 
     /// All scale sets with their statistics, messages and jobs.
@@ -389,7 +389,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn scale_sets(&self) -> Result<Vec<ScaleSetView>, ControlError> {
-        self.call(&Command::ScaleSets)
+        self.call(&ControlCommand::ScaleSets)
     }
 
     /// Changes some rules of the scale-set half: `change` gets those in force.
@@ -397,9 +397,9 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn change_scale_set_rules(&self, change: impl FnOnce(&mut ScaleSetRules)) -> Result<(), ControlError> {
-        let mut rules = self.call(&Command::ScaleSetRules)?;
+        let mut rules = self.call(&ControlCommand::ScaleSetRules)?;
         change(&mut rules);
-        self.done(&Command::SetScaleSetRules { rules })
+        self.done(&ControlCommand::SetScaleSetRules { rules })
     }
 
     /// The server loses the session of a set: queue and refresh answer 404.
@@ -407,7 +407,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn lose_session(&self, scale_set: ScaleSetId) -> Result<(), ControlError> {
-        self.done(&Command::LoseSession { scale_set })
+        self.done(&ControlCommand::LoseSession { scale_set })
     }
 
     /// Messages that were deleted are there again.
@@ -415,7 +415,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn restore_messages(&self, scale_set: ScaleSetId) -> Result<(), ControlError> {
-        self.done(&Command::RestoreMessages { scale_set })
+        self.done(&ControlCommand::RestoreMessages { scale_set })
     }
 
     /// All admin and queue tokens are refused from now on.
@@ -423,7 +423,7 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn revoke_scale_set_tokens(&self) -> Result<(), ControlError> {
-        self.done(&Command::RevokeScaleSetTokens)
+        self.done(&ControlCommand::RevokeScaleSetTokens)
     }
 
     /// A job that waits for a runner of its scale set is not the set's any more, and no message says so.
@@ -431,6 +431,6 @@ impl ControlClient {
     /// # Errors
     /// As [`Self::call`].
     pub fn drop_assignment(&self, job: JobId) -> Result<(), ControlError> {
-        self.done(&Command::DropAssignment { job })
+        self.done(&ControlCommand::DropAssignment { job })
     }
 }

@@ -1,6 +1,6 @@
 //! The back door: queue jobs, break things, look at what happened.
 //!
-//! Every method of [`World`] that a test in the same process would call is also a [`Command`], so that a test in
+//! Every method of [`World`] that a test in the same process would call is also a [`ControlCommand`], so that a test in
 //! another process or network namespace can send it as JSON.
 
 mod client;
@@ -23,7 +23,7 @@ pub const PATH: &str = "/_control/";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the methods of `World` they call say it")]
-pub enum Command {
+pub enum ControlCommand {
     AddRepo(RepoSpec),
     /// Answers the ids.
     AddRepos {
@@ -182,112 +182,114 @@ impl World {
     ///
     /// # Errors
     /// If what it names is not there or not in the state for it.
-    pub fn command(&mut self, now: Duration, command: Command) -> Result<Value, WorldError> {
+    pub fn command(&mut self, now: Duration, command: ControlCommand) -> Result<Value, WorldError> {
         self.advance(now);
         let done = Ok(Value::Null);
         match command {
-            Command::AddRepo(spec) => self.add_repo(&spec).map(|id| json!(id)),
-            Command::AddRepos { owner, prefix, count, private } => {
+            ControlCommand::AddRepo(spec) => self.add_repo(&spec).map(|id| json!(id)),
+            ControlCommand::AddRepos { owner, prefix, count, private } => {
                 self.add_repos(&owner, &prefix, count, private).map(|ids| json!(ids))
             }
-            Command::Repo { repo } => self.repo_settings(&repo).map(|settings| json!(settings)),
-            Command::SetRepo { repo, settings } => self.set_repo(&repo, settings).map(|()| Value::Null),
-            Command::RenameRepo { from, to } => self.rename_repo(&from, &to).map(|()| Value::Null),
-            Command::DeleteRepo { repo } => self.delete_repo(&repo).map(|()| Value::Null),
-            Command::QueueRun { repo, run } => self.queue_run(now, &repo, run).map(|queued| json!(queued)),
-            Command::QueueJob { repo, job } => {
+            ControlCommand::Repo { repo } => self.repo_settings(&repo).map(|settings| json!(settings)),
+            ControlCommand::SetRepo { repo, settings } => self.set_repo(&repo, settings).map(|()| Value::Null),
+            ControlCommand::RenameRepo { from, to } => self.rename_repo(&from, &to).map(|()| Value::Null),
+            ControlCommand::DeleteRepo { repo } => self.delete_repo(&repo).map(|()| Value::Null),
+            ControlCommand::QueueRun { repo, run } => self.queue_run(now, &repo, run).map(|queued| json!(queued)),
+            ControlCommand::QueueJob { repo, job } => {
                 self.queue_run(now, &repo, RunSpec::push(vec![job])).map(|queued| json!(queued))
             }
-            Command::AddJob { run, job } => self.add_job(now, run, job).map(|id| json!(id)),
-            Command::CancelRun { run, force } => self.cancel_run(now, run, force).map(|()| Value::Null),
-            Command::CancelJob { job } => self.cancel_job(now, job).map(|()| Value::Null),
-            Command::FinishJob { job, conclusion } => self.end_job(now, job, conclusion).map(|()| Value::Null),
-            Command::Rerun { run, only_failed } => self.rerun(now, run, only_failed).map(|jobs| json!(jobs)),
-            Command::ReleaseJob { job } => self.release_job(now, job).map(|()| Value::Null),
-            Command::HoldJob { job, gate } => self.hold_job(now, job, gate).map(|()| Value::Null),
-            Command::Job { job } => self.job_view(job).map(|view| json!(view)),
-            Command::Jobs => Ok(json!(self.job_views())),
-            Command::Run { run } => self.run_view(run).map(|view| json!(view)),
-            Command::Runners => Ok(json!(self.runner_views())),
-            Command::LeakedRunners => Ok(json!(self.leaked_runners())),
-            Command::Traffic => Ok(json!(self.traffic())),
-            Command::ResetTraffic => {
+            ControlCommand::AddJob { run, job } => self.add_job(now, run, job).map(|id| json!(id)),
+            ControlCommand::CancelRun { run, force } => self.cancel_run(now, run, force).map(|()| Value::Null),
+            ControlCommand::CancelJob { job } => self.cancel_job(now, job).map(|()| Value::Null),
+            ControlCommand::FinishJob { job, conclusion } => self.end_job(now, job, conclusion).map(|()| Value::Null),
+            ControlCommand::Rerun { run, only_failed } => self.rerun(now, run, only_failed).map(|jobs| json!(jobs)),
+            ControlCommand::ReleaseJob { job } => self.release_job(now, job).map(|()| Value::Null),
+            ControlCommand::HoldJob { job, gate } => self.hold_job(now, job, gate).map(|()| Value::Null),
+            ControlCommand::Job { job } => self.job_view(job).map(|view| json!(view)),
+            ControlCommand::Jobs => Ok(json!(self.job_views())),
+            ControlCommand::Run { run } => self.run_view(run).map(|view| json!(view)),
+            ControlCommand::Runners => Ok(json!(self.runner_views())),
+            ControlCommand::LeakedRunners => Ok(json!(self.leaked_runners())),
+            ControlCommand::Traffic => Ok(json!(self.traffic())),
+            ControlCommand::ResetTraffic => {
                 self.reset_traffic();
                 done
             }
-            Command::Inject { fault } => {
+            ControlCommand::Inject { fault } => {
                 self.inject(fault);
                 done
             }
-            Command::InjectRunner { fault } => {
+            ControlCommand::InjectRunner { fault } => {
                 self.inject_runner(fault);
                 done
             }
-            Command::ClearFaults => {
+            ControlCommand::ClearFaults => {
                 self.clear_faults();
                 done
             }
-            Command::PendingFaults => {
+            ControlCommand::PendingFaults => {
                 let (rest, runner) = self.pending_faults();
                 Ok(json!({ "rest": rest, "runner": runner }))
             }
-            Command::SetPicking { picking } => {
+            ControlCommand::SetPicking { picking } => {
                 self.set_picking(picking);
                 done
             }
-            Command::SetRunStatusRule { rule } => {
+            ControlCommand::SetRunStatusRule { rule } => {
                 self.set_run_status_rule(rule);
                 done
             }
-            Command::SetMinimumRunnerVersion { version } => {
+            ControlCommand::SetMinimumRunnerVersion { version } => {
                 self.set_minimum_runner_version(version);
                 done
             }
-            Command::SetRunnerDeprecation { version, at_s } => {
+            ControlCommand::SetRunnerDeprecation { version, at_s } => {
                 self.set_runner_deprecation(&version, at_s.map(Duration::from_secs));
                 done
             }
-            Command::SetRateLimit { limit } => {
+            ControlCommand::SetRateLimit { limit } => {
                 self.set_rate_limit(limit);
                 done
             }
-            Command::SetLimitRules { rules } => {
+            ControlCommand::SetLimitRules { rules } => {
                 self.set_limit_rules(rules);
                 done
             }
-            Command::AddToken { token, lives_s } => {
+            ControlCommand::AddToken { token, lives_s } => {
                 self.add_token(&token, lives_s.map(|s| now + Duration::from_secs(s)));
                 done
             }
-            Command::SetToken(spec) => {
+            ControlCommand::SetToken(spec) => {
                 self.set_token(now, spec);
                 done
             }
-            Command::RevokeInstallationTokens => Ok(json!(self.revoke_installation_tokens())),
-            Command::SetInstallation(spec) => self.set_installation(spec).map(|id| json!(id)),
-            Command::RevokeToken { token } => Ok(json!(self.revoke_token(&token))),
-            Command::SetHook(spec) => self.set_hook(now, spec).map(|id| json!(id)),
-            Command::InjectHook { fault } => {
+            ControlCommand::RevokeInstallationTokens => Ok(json!(self.revoke_installation_tokens())),
+            ControlCommand::SetInstallation(spec) => self.set_installation(spec).map(|id| json!(id)),
+            ControlCommand::RevokeToken { token } => Ok(json!(self.revoke_token(&token))),
+            ControlCommand::SetHook(spec) => self.set_hook(now, spec).map(|id| json!(id)),
+            ControlCommand::InjectHook { fault } => {
                 self.inject_hook(fault);
                 done
             }
-            Command::Deliveries => Ok(json!(self.deliveries())),
-            Command::SetAccount(spec) => self.set_account(spec).map(|()| Value::Null),
-            Command::SetRunnerGroup { scope, group } => self.set_runner_group(&scope, group).map(|id| json!(id)),
-            Command::ScaleSets => Ok(json!(self.scale_set_views())),
-            Command::ScaleSetRules => Ok(json!(self.config().scale_sets)),
-            Command::SetScaleSetRules { rules } => {
+            ControlCommand::Deliveries => Ok(json!(self.deliveries())),
+            ControlCommand::SetAccount(spec) => self.set_account(spec).map(|()| Value::Null),
+            ControlCommand::SetRunnerGroup { scope, group } => self.set_runner_group(&scope, group).map(|id| json!(id)),
+            ControlCommand::ScaleSets => Ok(json!(self.scale_set_views())),
+            ControlCommand::ScaleSetRules => Ok(json!(self.config().scale_sets)),
+            ControlCommand::SetScaleSetRules { rules } => {
                 self.set_scale_set_rules(rules);
                 done
             }
-            Command::LoseSession { scale_set } => self.lose_session(now, scale_set).map(|()| Value::Null),
-            Command::RestoreMessages { scale_set } => self.restore_messages(now, scale_set).map(|()| Value::Null),
-            Command::RevokeScaleSetTokens => {
+            ControlCommand::LoseSession { scale_set } => self.lose_session(now, scale_set).map(|()| Value::Null),
+            ControlCommand::RestoreMessages { scale_set } => {
+                self.restore_messages(now, scale_set).map(|()| Value::Null)
+            }
+            ControlCommand::RevokeScaleSetTokens => {
                 self.revoke_scale_set_tokens();
                 done
             }
-            Command::DropAssignment { job } => self.drop_assignment(now, job).map(|()| Value::Null),
-            Command::Now => Ok(json!(now)),
+            ControlCommand::DropAssignment { job } => self.drop_assignment(now, job).map(|()| Value::Null),
+            ControlCommand::Now => Ok(json!(now)),
         }
     }
 }

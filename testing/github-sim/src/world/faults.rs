@@ -2,7 +2,7 @@
 //!
 //! The faults of tests/README.md#faults by number, and how a test makes each happen. `What` is injected with
 //! [`World::inject`](super::World::inject), `RunnerWhat` with `inject_runner`, `HookWhat` with `inject_hook`; the
-//! others are calls of [`World`](super::World), each also a [`Command`](crate::Command).
+//! others are calls of [`World`](super::World), each also a [`ControlCommand`](crate::ControlCommand).
 //!
 //! | # | fault | how |
 //! |---|---|---|

@@ -1,13 +1,13 @@
 //! The program: sockets, back door, signals.
 
 use github_sim::{
-    Call, Command, ControlClient,
+    Call, ControlClient, ControlCommand,
     world::{Fault, JobSpec, JobStatus, What},
 };
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command as Process, Stdio};
+use std::process::{Child, ControlCommand as Process, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running simulator with one repository, `o/r`, in a directory of its own.
@@ -159,6 +159,6 @@ fn a_slow_answer_takes_its_time() {
 #[tokio::test]
 async fn the_client_works_inside_a_runtime_too() {
     let sim = Sim::start(&[]);
-    let now: Duration = sim.control.call(&Command::Now).unwrap();
+    let now: Duration = sim.control.call(&ControlCommand::Now).unwrap();
     assert!(now > Duration::from_secs(1_700_000_000));
 }

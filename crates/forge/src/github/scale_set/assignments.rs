@@ -82,7 +82,7 @@ pub enum AssignmentState {
 
 /// How many runners there should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RunnerCount {
     /// Launch until there are so many: starting, idle and busy together.
     pub launch_up_to: u32,
     /// More idle ones than this leaves room for may go. Never more than `launch_up_to`.
@@ -240,10 +240,10 @@ impl Assignments {
     ///
     /// GitHub sometimes reports no jobs beside the message that assigns one: for launching, an open assignment counts
     /// for [`TRUSTED_FOR`] whatever the statistics say. For letting runners go, the statistics alone count.
-    pub fn wanted(&self, min_idle: u32, max: u32, now: Duration) -> Wanted {
+    pub fn wanted(&self, min_idle: u32, max: u32, now: Duration) -> RunnerCount {
         let counted = self.statistics.assigned_jobs;
         let young = self.open().filter(|(_, job)| now.saturating_sub(job.assigned_at) < TRUSTED_FOR).count();
         let total = |jobs: u32| jobs.saturating_add(min_idle).min(max);
-        Wanted { launch_up_to: total(counted.max(u32::try_from(young).unwrap_or(u32::MAX))), keep: total(counted) }
+        RunnerCount { launch_up_to: total(counted.max(u32::try_from(young).unwrap_or(u32::MAX))), keep: total(counted) }
     }
 }

@@ -27,12 +27,12 @@ pub use self::{
     agents::Agent,
     bootstrap::{Scope, api_root},
     models::{JobEvent, JobMessage, Statistics},
-    registry::{Opened, Origin},
+    registry::{OpenedSet, Origin},
 };
 use self::{
     models::{Content, Envelope},
     service::Service,
-    session::{Heard, Session},
+    session::{QueueAnswer, Session},
 };
 use super::{transport::Transport, wire::Wire};
 use crate::{Deletion, ErrorKind, ForgeError, Minted};
@@ -89,7 +89,7 @@ pub struct Tidings {
 #[derive(Debug)]
 pub struct ScaleSet<T, W> {
     service: Service<T, W>,
-    opened: Mutex<Option<Opened>>,
+    opened: Mutex<Option<OpenedSet>>,
     state: RefCell<State>,
 }
 
@@ -130,7 +130,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
     ///
     /// A set with other labels is made anew if it has no jobs. Errors: not found = no such scope or runner group, or
     /// not ours to see; unauthorized = the credential may not register runners.
-    pub async fn open(&self) -> Result<Opened, ForgeError> {
+    pub async fn open(&self) -> Result<OpenedSet, ForgeError> {
         let mut kept = self.opened.lock().await;
         if let Some(opened) = kept.as_ref() {
             return Ok(opened.clone());
@@ -217,17 +217,19 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
             }
             let cursor = self.state.borrow().cursor;
             let error = match session::poll(&self.service, &session, cursor, capacity).await? {
-                Heard::Well(None) => return Ok(tidings(&self.state.borrow(), opened.id, None, Vec::new(), false)),
-                Heard::Well(Some(envelope)) => match self.take(&session, envelope).await? {
-                    Heard::Well(tidings) => return Ok(tidings),
-                    Heard::TokenRefused(error) | Heard::SessionGone(error) => error,
+                QueueAnswer::Well(None) => {
+                    return Ok(tidings(&self.state.borrow(), opened.id, None, Vec::new(), false));
+                }
+                QueueAnswer::Well(Some(envelope)) => match self.take(&session, envelope).await? {
+                    QueueAnswer::Well(tidings) => return Ok(tidings),
+                    QueueAnswer::TokenRefused(error) | QueueAnswer::SessionGone(error) => error,
                 },
-                Heard::SessionGone(error) => {
+                QueueAnswer::SessionGone(error) => {
                     self.forget(&session, &error);
                     last = Some(error);
                     continue;
                 }
-                Heard::TokenRefused(error) => error,
+                QueueAnswer::TokenRefused(error) => error,
             };
             if refreshed {
                 self.forget(&session, &error);
@@ -242,7 +244,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
     }
 
     /// Begins a session; `None` = the scale set is gone and to be opened again.
-    async fn begin(&self, opened: &Opened) -> Result<Option<Session>, ForgeError> {
+    async fn begin(&self, opened: &OpenedSet) -> Result<Option<Session>, ForgeError> {
         let last = self.state.borrow().session_begun;
         if let Some(last) = last {
             sleep_until(last + pace::SESSIONS).await;
@@ -287,7 +289,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
     /// Gets a new queue token and fresh statistics; false = the session is lost.
     async fn refresh(&self, session: &Session) -> Result<bool, ForgeError> {
         match session::refresh(&self.service, session).await? {
-            Heard::Well(renewed) => {
+            QueueAnswer::Well(renewed) => {
                 let mut state = self.state.borrow_mut();
                 // Another call may have begun a new one meanwhile.
                 if state.session.as_ref().is_some_and(|kept| kept.is(session)) {
@@ -295,7 +297,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
                 }
                 Ok(true)
             }
-            Heard::TokenRefused(error) | Heard::SessionGone(error) => {
+            QueueAnswer::TokenRefused(error) | QueueAnswer::SessionGone(error) => {
                 self.forget(session, &error);
                 Ok(false)
             }
@@ -322,14 +324,14 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
         loop {
             let Some(id) = self.state.borrow().owed.first().copied() else { return };
             // A refused token shows again at the poll, and is dealt with there.
-            let Ok(Heard::Well(())) = session::acknowledge(&self.service, session, id).await else { return };
+            let Ok(QueueAnswer::Well(())) = session::acknowledge(&self.service, session, id).await else { return };
             self.state.borrow_mut().owed.remove(&id);
         }
     }
 
     /// What a message of the queue comes to. Jobs that are only offered are claimed before it is handed on, so that
     /// an offer is not acknowledged in vain.
-    async fn take(&self, session: &Session, envelope: Envelope) -> Result<Heard<Tidings>, ForgeError> {
+    async fn take(&self, session: &Session, envelope: Envelope) -> Result<QueueAnswer<Tidings>, ForgeError> {
         let Envelope { message_id, statistics, content } = envelope;
         let messages = match content {
             Content::Jobs(messages) => messages,
@@ -339,16 +341,16 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
                 let mut state = self.state.borrow_mut();
                 state.cursor = state.cursor.max(message_id);
                 let fresh = note(&mut state, statistics);
-                return Ok(Heard::Well(tidings(&state, session.set_id, None, Vec::new(), fresh)));
+                return Ok(QueueAnswer::Well(tidings(&state, session.set_id, None, Vec::new(), fresh)));
             }
         };
         let offered: Vec<i64> =
             messages.iter().filter(|job| job.event == JobEvent::Available).map(|job| job.request_id).collect();
         if !offered.is_empty() {
             match session::acquire(&self.service, session, &offered).await {
-                Ok(Heard::Well(acquired)) => debug!(?offered, ?acquired, "claimed jobs"),
-                Ok(Heard::TokenRefused(error)) => return Ok(Heard::TokenRefused(error)),
-                Ok(Heard::SessionGone(error)) => return Ok(Heard::SessionGone(error)),
+                Ok(QueueAnswer::Well(acquired)) => debug!(?offered, ?acquired, "claimed jobs"),
+                Ok(QueueAnswer::TokenRefused(error)) => return Ok(QueueAnswer::TokenRefused(error)),
+                Ok(QueueAnswer::SessionGone(error)) => return Ok(QueueAnswer::SessionGone(error)),
                 // Refused as such: it would be again, and the queue must go on.
                 Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::Conflict) => {
                     warn!(?offered, %error, "offered jobs could not be claimed");
@@ -359,7 +361,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
         let mut state = self.state.borrow_mut();
         state.job_at = Some(Instant::now());
         let fresh = note(&mut state, statistics);
-        Ok(Heard::Well(tidings(&state, session.set_id, Some(message_id), messages, fresh)))
+        Ok(QueueAnswer::Well(tidings(&state, session.set_id, Some(message_id), messages, fresh)))
     }
 
     /// Takes a message off GitHub's queue. Call it when what the message says is on disk: it never comes again. If
@@ -376,7 +378,7 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
         };
         let Some(session) = session else { return };
         let told = match session::acknowledge(&self.service, &session, message_id).await {
-            Ok(Heard::TokenRefused(_)) => match self.refresh(&session).await {
+            Ok(QueueAnswer::TokenRefused(_)) => match self.refresh(&session).await {
                 Ok(true) => {
                     let Some(session) = self.state.borrow().session.clone() else { return };
                     session::acknowledge(&self.service, &session, message_id).await
@@ -386,10 +388,10 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
             told => told,
         };
         match told {
-            Ok(Heard::Well(())) => {
+            Ok(QueueAnswer::Well(())) => {
                 self.state.borrow_mut().owed.remove(&message_id);
             }
-            Ok(Heard::TokenRefused(error) | Heard::SessionGone(error)) | Err(error) => {
+            Ok(QueueAnswer::TokenRefused(error) | QueueAnswer::SessionGone(error)) | Err(error) => {
                 info!(message_id, %error, "not acknowledged yet");
             }
         }

@@ -22,7 +22,7 @@ const DEFAULT_GROUP: u64 = 1;
 
 /// The scale set as GitHub has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpenedSet {
     /// GitHub's id of the set. Message ids count within it: a set made anew starts again.
     pub id: u64,
     /// Id of its runner group.
@@ -57,7 +57,7 @@ pub enum Origin {
 
 /// Finds or creates the scale set. The labels of a set cannot be changed for certain
 /// (docs/github.md#finding-and-creating-a-scale-set), so a set with other labels is made anew, unless it has jobs.
-pub(super) async fn open<T: Transport, W: Wire>(service: &Service<T, W>) -> Result<Opened, ForgeError> {
+pub(super) async fn open<T: Transport, W: Wire>(service: &Service<T, W>) -> Result<OpenedSet, ForgeError> {
     let group = group(service).await?;
     let wanted = &service.spec().labels;
     if let Some(set) = find(service, group).await? {
@@ -139,13 +139,13 @@ fn differs(set: &SetModel, wanted: &[String]) -> bool {
     set.labels.iter().map(|label| &label.name).collect::<Labels>() != wanted.iter().collect()
 }
 
-fn opened(set: SetModel, group_id: u64, wanted: &[String], origin: Origin) -> Opened {
+fn opened(set: SetModel, group_id: u64, wanted: &[String], origin: Origin) -> OpenedSet {
     let labels: Vec<String> = set.labels.into_iter().map(|label| label.name).collect();
     let lacks = |of: &[String], all: &[String]| -> Vec<String> {
         let have: Labels = of.iter().collect();
         all.iter().filter(|label| !have.has(label)).cloned().collect()
     };
-    Opened {
+    OpenedSet {
         id: set.id,
         group_id,
         origin,

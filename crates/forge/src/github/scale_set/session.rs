@@ -51,7 +51,7 @@ impl Session {
 
 /// What the queue says to us.
 #[derive(Debug)]
-pub(super) enum Heard<T> {
+pub(super) enum QueueAnswer<T> {
     /// What was asked for.
     Well(T),
     /// The token is refused: refresh the session.
@@ -73,18 +73,18 @@ pub(super) async fn create<T: Transport, W: Wire>(service: &Service<T, W>, set_i
 pub(super) async fn refresh<T: Transport, W: Wire>(
     service: &Service<T, W>,
     session: &Session,
-) -> Result<Heard<Session>, ForgeError> {
+) -> Result<QueueAnswer<Session>, ForgeError> {
     let call = ServiceCall::new(Method::PATCH, format!("{SETS}/{}/sessions/{}", session.set_id, session.id));
     let shown = call.shown();
     let answer = service.call(call).await?;
     match answer.status {
-        StatusCode::OK => parsed(service, &shown, session.set_id, &answer).map(Heard::Well),
+        StatusCode::OK => parsed(service, &shown, session.set_id, &answer).map(QueueAnswer::Well),
         status => {
             let error = refused(&shown, &answer, service.wire.now());
             let passing =
                 matches!(error.kind, ErrorKind::RateLimited(_) | ErrorKind::Paced(_) | ErrorKind::Unavailable);
             // Whatever else the backend has against this session, it is no use to us (docs/github.md#message-sessions).
-            if status.is_client_error() && !passing { Ok(Heard::SessionGone(error)) } else { Err(error) }
+            if status.is_client_error() && !passing { Ok(QueueAnswer::SessionGone(error)) } else { Err(error) }
         }
     }
 }
@@ -109,7 +109,7 @@ pub(super) async fn poll<T: Transport, W: Wire>(
     session: &Session,
     cursor: u64,
     capacity: &mut watch::Receiver<u32>,
-) -> Result<Heard<Option<Envelope>>, ForgeError> {
+) -> Result<QueueAnswer<Option<Envelope>>, ForgeError> {
     let mut url = session.queue.clone();
     if cursor > 0 {
         url.query_pairs_mut().append_pair("lastMessageId", &cursor.to_string());
@@ -131,9 +131,9 @@ pub(super) async fn poll<T: Transport, W: Wire>(
             }
         };
         return match answer.status {
-            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(Heard::Well(None)),
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(QueueAnswer::Well(None)),
             StatusCode::OK => match envelope(&answer.body) {
-                Ok(message) => Ok(Heard::Well(message)),
+                Ok(message) => Ok(QueueAnswer::Well(message)),
                 Err(error) => {
                     Err(ForgeError::new(ErrorKind::Unavailable, format!("long poll: answer not understood: {error}")))
                 }
@@ -158,7 +158,7 @@ pub(super) async fn acknowledge<T: Transport, W: Wire>(
     service: &Service<T, W>,
     session: &Session,
     message_id: u64,
-) -> Result<Heard<()>, ForgeError> {
+) -> Result<QueueAnswer<()>, ForgeError> {
     let mut url = session.queue.clone();
     let path = format!("{}/{message_id}", url.path().trim_end_matches('/'));
     url.set_path(&path);
@@ -167,7 +167,7 @@ pub(super) async fn acknowledge<T: Transport, W: Wire>(
     let shown = format!("acknowledge message {message_id}");
     let answer = exchange(&service.wire, &shown, request).await?;
     match answer.status {
-        StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Heard::Well(())),
+        StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE => Ok(QueueAnswer::Well(())),
         _ => heard(service, &shown, &answer),
     }
 }
@@ -178,7 +178,7 @@ pub(super) async fn acquire<T: Transport, W: Wire>(
     service: &Service<T, W>,
     session: &Session,
     request_ids: &[i64],
-) -> Result<Heard<Vec<i64>>, ForgeError> {
+) -> Result<QueueAnswer<Vec<i64>>, ForgeError> {
     let call = ServiceCall::new(Method::POST, format!("{SETS}/{}/acquirejobs", session.set_id))
         .body(json!(request_ids))
         .bearer(session.bearer.clone());
@@ -188,9 +188,9 @@ pub(super) async fn acquire<T: Transport, W: Wire>(
         StatusCode::OK => {
             let acquired: Listing<i64> = read(&answer.body)
                 .map_err(|error| ForgeError::new(ErrorKind::Unavailable, format!("{shown}: {error}")))?;
-            Ok(Heard::Well(acquired.value))
+            Ok(QueueAnswer::Well(acquired.value))
         }
-        StatusCode::NO_CONTENT | StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Heard::Well(Vec::new())),
+        StatusCode::NO_CONTENT | StatusCode::NOT_FOUND | StatusCode::GONE => Ok(QueueAnswer::Well(Vec::new())),
         _ => heard(service, &shown, &answer),
     }
 }
@@ -199,11 +199,11 @@ fn heard<A, T: Transport, W: Wire>(
     service: &Service<T, W>,
     shown: &str,
     answer: &Answer,
-) -> Result<Heard<A>, ForgeError> {
+) -> Result<QueueAnswer<A>, ForgeError> {
     let error = refused(shown, answer, service.wire.now());
     match error.kind {
-        ErrorKind::Unauthorized => Ok(Heard::TokenRefused(error)),
-        ErrorKind::NotFound => Ok(Heard::SessionGone(error)),
+        ErrorKind::Unauthorized => Ok(QueueAnswer::TokenRefused(error)),
+        ErrorKind::NotFound => Ok(QueueAnswer::SessionGone(error)),
         _ => Err(error),
     }
 }

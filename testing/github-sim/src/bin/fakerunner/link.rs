@@ -1,7 +1,7 @@
 //! One message to the simulator and its answer.
 
 use github_sim::{
-    http_client::{self, Limits},
+    http_client::{self, AnswerLimits},
     runner_protocol::{Answer, Message, PATH},
 };
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const LIMITS: Limits = Limits { time: Duration::from_secs(15), bytes: 4 * 1024 * 1024 };
+const LIMITS: AnswerLimits = AnswerLimits { time: Duration::from_secs(15), bytes: 4 * 1024 * 1024 };
 
 #[derive(Debug, Clone)]
 pub(crate) struct Link {

@@ -133,8 +133,8 @@ fn statistics_of_zero_beside_an_assignment_still_launch_but_keep_nobody() {
     let mut all = Assignments::default();
     all.apply(1, &[job(1, JobEvent::Assigned)], NOW);
     all.reconcile(assigned(0), NOW);
-    assert_eq!(all.wanted(0, 5, NOW + seconds(5)), Wanted { launch_up_to: 1, keep: 0 });
-    assert_eq!(all.wanted(0, 5, NOW + seconds(61)), Wanted { launch_up_to: 0, keep: 0 });
+    assert_eq!(all.wanted(0, 5, NOW + seconds(5)), RunnerCount { launch_up_to: 1, keep: 0 });
+    assert_eq!(all.wanted(0, 5, NOW + seconds(61)), RunnerCount { launch_up_to: 0, keep: 0 });
 }
 
 #[test]
@@ -149,12 +149,12 @@ fn an_old_assignment_that_is_replayed_launches_nothing_of_its_own() {
 #[test]
 fn wanted_is_what_is_assigned_and_what_is_to_be_ready_up_to_the_limit() {
     let mut all = Assignments::default();
-    assert_eq!(all.wanted(2, 5, NOW), Wanted { launch_up_to: 2, keep: 2 });
+    assert_eq!(all.wanted(2, 5, NOW), RunnerCount { launch_up_to: 2, keep: 2 });
     all.reconcile(assigned(2), NOW);
-    assert_eq!(all.wanted(2, 5, NOW), Wanted { launch_up_to: 4, keep: 4 });
+    assert_eq!(all.wanted(2, 5, NOW), RunnerCount { launch_up_to: 4, keep: 4 });
     all.reconcile(assigned(u32::MAX), NOW);
-    assert_eq!(all.wanted(2, 5, NOW), Wanted { launch_up_to: 5, keep: 5 });
-    assert_eq!(all.wanted(2, 0, NOW), Wanted { launch_up_to: 0, keep: 0 }, "draining");
+    assert_eq!(all.wanted(2, 5, NOW), RunnerCount { launch_up_to: 5, keep: 5 });
+    assert_eq!(all.wanted(2, 0, NOW), RunnerCount { launch_up_to: 0, keep: 0 }, "draining");
 }
 
 #[test]
