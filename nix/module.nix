@@ -198,6 +198,7 @@ in
             # udev reads it, whether systemd-networkd is there or not.
             "systemd/network/00-gha-runner.link"
             "systemd/network/00-gha-runner.network"
+            "systemd/journald@gha-runner.conf"
             # The kernel's limits are a file of their own and not `boot.kernel.sysctl`: the program alone knows them, once it
             # is built. What the option says becomes 60-nixos.conf, which sorts behind this one, and so the host's own
             # configuration counts, and no value of ours collides with one of another module.

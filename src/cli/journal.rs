@@ -3,6 +3,7 @@
 use std::{io::ErrorKind, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail, ensure};
+use contract::unit_name::JOURNAL_NAMESPACE;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -86,6 +87,8 @@ impl Query {
             ["--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_COMM", "--all", "--quiet", "--no-pager"]
                 .map(str::to_owned)
                 .into();
+        // Containers have a journal of their own; systemd's and the controller's words on them are in the host's.
+        arguments.push(format!("--namespace=+{JOURNAL_NAMESPACE}"));
         arguments.push(format!("--since={}", time(self.since_us)));
         arguments.extend(self.until_us.map(|until| format!("--until={}", time(until))));
         if self.follow {

@@ -15,6 +15,10 @@ pub struct Args {
 /// Runs until SIGTERM or SIGINT. Exit status 2 = the configuration is refused.
 pub fn main(args: Args) -> ExitCode {
     log();
+    // It holds the token and the App's key: no other process of its user reads its memory, and no core has them.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "this process can be dumped");
+    }
     super::conclude(crate::run::run(args.config.as_deref()).map(|()| ExitCode::SUCCESS))
 }
 

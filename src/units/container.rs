@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::unit_name::class_slice;
+use contract::unit_name::{JOURNAL_NAMESPACE, class_slice};
 use sandbox::gpu;
 use settings::{Class, Settings};
 
@@ -53,9 +53,10 @@ X-RestartIfChanged=false
 X-StopIfChanged=false
 Type=notify
 NotifyAccess=main
-ExecStartPre={prepare}
+# With the host's mount namespace, whatever the line LogNamespace= below makes of the container's: they mount for it.
+ExecStartPre=+{prepare}
 ExecStart={run}
-ExecStopPost={teardown}
+ExecStopPost=+{teardown}
 Slice={slice}
 KillMode=mixed
 Delegate=yes
@@ -73,7 +74,11 @@ DeviceAllow=/dev/fuse m
 OOMPolicy=stop
 OOMScoreAdjust=500
 LimitNOFILE=524288
-# A job's lines come by the console: they choose neither their own priority nor to flood the journal.
+# Families of sockets that builds use; all others are the kernel's least tried code. What systemd-nspawn does needs no more.
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+# A job's lines come by the console: they choose neither their own priority nor to flood the journal. They have a
+# journal to themselves, so that no job drives older lines out of the host's.
+LogNamespace={JOURNAL_NAMESPACE}
 SyslogIdentifier=gha-runner-%i
 SyslogLevelPrefix=no
 LogRateLimitIntervalSec=10s

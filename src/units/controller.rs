@@ -55,6 +55,8 @@ KillMode=mixed
 LimitNOFILE=16384
 TasksMax=256
 MemoryMax=1G
+# A core of this process would hold the token and the App's key.
+LimitCORE=0
 
 CapabilityBoundingSet=
 AmbientCapabilities=

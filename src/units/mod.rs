@@ -6,6 +6,7 @@
 pub mod container;
 pub mod controller;
 mod install;
+pub mod journal;
 pub mod launcher;
 mod limits;
 pub mod links;
@@ -68,6 +69,7 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(links::LINK_FILE.into(), links::link());
     put(links::NETWORK_FILE.into(), links::network());
     put(sysctl::FILE.into(), sysctl::conf(settings));
+    put(journal::file(), journal::conf());
     let resolved = resolved::text(settings).context("cannot write the settings")?;
     put("gha-runner-controller/settings.json".into(), resolved);
     Ok(files)

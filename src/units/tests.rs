@@ -81,6 +81,7 @@ fn there_is_a_template_and_a_slice_for_each_class() {
         "systemd/system/gha-runner-nix_big.slice",
         "systemd/system/gha-runner-sweep.service",
         "systemd/system/gha-runner.slice",
+        "systemd/journald@gha-runner.conf",
         "tmpfiles.d/gha-runner-controller.conf",
         "udev/rules.d/99-zz-gha-runner.rules",
     ] {
@@ -94,9 +95,9 @@ fn a_container_unit_keeps_its_promises() {
     has(
         &medium,
         &[
-            "ExecStartPre=/usr/bin/gha-runner-controller sandbox prepare --settings \
+            "ExecStartPre=+/usr/bin/gha-runner-controller sandbox prepare --settings \
              /etc/gha-runner-controller/settings.json --class medium %i",
-            "ExecStopPost=/usr/bin/gha-runner-controller sandbox teardown --settings \
+            "ExecStopPost=+/usr/bin/gha-runner-controller sandbox teardown --settings \
              /etc/gha-runner-controller/settings.json --class medium %i",
             "CPUQuota=150%",
             "MemoryMax=4294967296",

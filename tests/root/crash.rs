@@ -20,7 +20,13 @@ fn kill(stage: &Stage) {
 
 /// How often the host's journal has this line of a job.
 fn times_in_journal(stage: &Stage, line: &str) -> usize {
-    stage.lab.shell("journalctl --no-pager --output=cat").unwrap().lines().filter(|found| found.contains(line)).count()
+    stage
+        .lab
+        .shell("journalctl --namespace='*' --no-pager --output=cat")
+        .unwrap()
+        .lines()
+        .filter(|found| found.contains(line))
+        .count()
 }
 
 /// The leader of the container: nspawn itself.

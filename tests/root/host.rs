@@ -49,12 +49,27 @@ fn a_container_that_is_killed_or_stopped_under_its_job_ends_that_job_and_nothing
 }
 
 #[test]
+fn a_job_that_ends_its_own_container_was_stopped_by_nobody() {
+    let Some(stage) = Stage::boot(&losing()).unwrap() else { return };
+    for status in ["0", "9"] {
+        let script = format!("echo begun; sleep 1; sudo systemctl --force --force exit {status}; sleep 100");
+        let (_, job) = stage.queue_small(status, &script).unwrap();
+        assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Failure));
+        let ended = stage.wait_finished(job, MINUTE).unwrap();
+        assert_eq!(ended.cause, Cause::JobFailed, "{ended:#?}");
+        let reason = ended.reason.as_deref().unwrap_or_default();
+        assert!(reason.contains("something inside ended the container"), "{ended:#?}");
+    }
+    assert_next_job_runs(&stage);
+}
+
+#[test]
 fn whatever_step_of_a_boot_fails_it_is_told_the_class_pauses_and_nothing_is_left() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
     for step in Step::ALL {
         println!("{}", step.name());
         let drop_in = format!(
-            "[Service]\nExecStartPre=\nExecStartPre={PROGRAM} sandbox prepare --settings {SETTINGS_PATH} --class small \
+            "[Service]\nExecStartPre=\nExecStartPre=+{PROGRAM} sandbox prepare --settings {SETTINGS_PATH} --class small \
              --fail-after {} %i\n",
             step.name()
         );

@@ -50,6 +50,10 @@ j0000004|j0000005)
     kill %1 %2;;
 # Half of what all may use, and a bit: alone it would do.
 j0000006|j0000007) head -c 230M /dev/zero | tail -c 230M | { sleep 15; wc -c; };;
+j0000009)
+    sudo prlimit --pid $$ --core=unlimited 2>&1 | sed 's/^/raise: /'; ulimit -c unlimited 2>&1 | sed 's/^/raise: /'
+    echo "cores of at most: $(ulimit -H -c) blocks"
+    TOLD=swordfish bash -c 'kill -SEGV $$'; echo "killed: $?";;
 j0000008) head -c 80M /dev/zero | tail -c 80M | wc -c;;
 esac
 say "Job limits completed with result: Succeeded"
@@ -79,11 +83,20 @@ await() {
     echo "$2 does not end"; return 1
 }
 mkdir results
-keep() { journalctl --no-pager --unit "$(unit "$1" "$2")" > "results/$2.journal"; cp "/run/gha-runner-endings/$2.json" results/; }
+# A handler as systemd-coredump is: a program that the kernel starts on the host, and that gets all that the process has.
+cat > /usr/local/bin/core-handler <<'HANDLER'
+#!/bin/sh
+tr '\0' '\n' < "/proc/$1/environ" >> /run/cores; head -c 4 >> /run/cores
+HANDLER
+chmod 755 /usr/local/bin/core-handler; echo '|/usr/local/bin/core-handler %P' > /proc/sys/kernel/core_pattern
+TOLD=sturgeon bash -c 'kill -SEGV $$' || true
+keep() { journalctl --namespace='*' --no-pager --unit "$(unit "$1" "$2")" > "results/$2.journal"; cp "/run/gha-runner-endings/$2.json" results/; }
 both() { start "$1" "$2"; start "$3" "$4"; await "$1" "$2"; await "$3" "$4"; keep "$1" "$2"; keep "$3" "$4"; }
 one() { start "$1" "$2"; await "$1" "$2"; keep "$1" "$2"; }
 both memory j0000001 tasks j0000002
 one memory j0000008
+one free j0000009
+cp /run/cores results/cores
 cat /sys/fs/cgroup/gha.slice/gha-runner.slice/memory.max > results/together
 one one j0000004
 one free j0000005
@@ -103,9 +116,17 @@ fn the_kernel_keeps_every_limit_and_the_ending_tells_which() {
         ("guest".to_owned(), Source::File(sandbox::guest::beside(BINARY.as_ref()))),
         ("config.toml".to_owned(), Source::Bytes(CONFIG.into())),
     ];
-    for (number, class) in
-        [(1, "memory"), (2, "tasks"), (3, "short"), (4, "one"), (5, "free"), (6, "free"), (7, "free"), (8, "memory")]
-    {
+    for (number, class) in [
+        (1, "memory"),
+        (2, "tasks"),
+        (3, "short"),
+        (4, "one"),
+        (5, "free"),
+        (6, "free"),
+        (7, "free"),
+        (8, "memory"),
+        (9, "free"),
+    ] {
         files.extend(hand_over(number, class));
     }
     let errand = Errand { template: &template, files, script: SCRIPT.to_owned(), timeout: Duration::from_secs(1200) };
@@ -133,6 +154,11 @@ fn the_kernel_keeps_every_limit_and_the_ending_tells_which() {
     assert_eq!(modest.service_result, "success", "{}", journal(8));
     let peak = modest.memory_peak.unwrap();
     assert!((80 * MIB..=160 * MIB).contains(&peak) && modest.oom_kills == Some(0), "{modest:?}");
+    // Cores: the host's handler is started for a process of the host, and for none of a job.
+    let cores = report.read("results/cores").unwrap();
+    assert!(cores.contains("TOLD=sturgeon"), "the handler is never started: {cores}");
+    assert!(!cores.contains("swordfish"), "{cores}");
+    assert!(journal(9).contains("killed: 139"), "{}", journal(9));
     // Tasks: refused before the limit is passed.
     assert!(said(2, "refused: ") < 64, "{}", journal(2));
     assert_eq!(ending(2).service_result, "success");

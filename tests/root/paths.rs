@@ -59,7 +59,7 @@ fn set_of(stage: &Stage) -> ScaleSetView {
 }
 
 fn assert_says_nothing_secret(stage: &Stage, secrets: &[&str]) {
-    let said = stage.lab.shell("journalctl --no-pager --output=cat").unwrap();
+    let said = stage.lab.shell("journalctl --namespace='*' --no-pager --output=cat").unwrap();
     for secret in secrets {
         assert!(!said.contains(secret), "{secret} is in the journal");
     }
@@ -210,7 +210,7 @@ fn a_controller_killed_with_a_scale_sets_message_in_hand_waits_for_its_session_a
         let traffic = stage.hub.traffic().unwrap();
         let refused = traffic.log.iter().filter(|e| e.call == Call::OpenMessageSession && e.status == 409).count();
         assert!(refused > 0, "{when}: the session of the dead controller was in the way, or this proves nothing");
-        let journal = stage.lab.shell("journalctl --no-pager --output=cat").unwrap();
+        let journal = stage.lab.shell("journalctl --namespace='*' --no-pager --output=cat").unwrap();
         let marker = format!("ran when {when}");
         assert_eq!(journal.lines().filter(|line| line.contains(&marker)).count(), 1, "{when}");
         let set = set_of(&stage);

@@ -235,7 +235,7 @@ fn neither_grant_nor_token_shows_anywhere_while_a_job_runs() {
     let unit = unit("small", &container.name);
     let script = format!(
         "echo == processes; for p in /proc/[0-9]*; do cat $p/cmdline $p/environ 2>/dev/null | tr '\\0' '\\n'; done || true
-         echo == journal; journalctl --no-pager --output=export
+         echo == journal; journalctl --namespace='*' --no-pager --output=export
          echo == unit; systemctl show {unit}; systemctl show {SERVICE}; systemctl cat {unit} {SERVICE}
          echo == status; gha-runner-controller status --json; gha-runner-controller status
          echo == settings; cat /etc/gha-runner-controller/*.* /etc/systemd/system/gha-runner-*"

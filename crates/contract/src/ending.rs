@@ -46,3 +46,16 @@ pub struct Ending {
     /// What teardown could not remove, one line each; empty when nothing is left.
     pub left_behind: Vec<String>,
 }
+
+impl Ending {
+    /// Somebody on the host killed systemd-nspawn: nothing inside can.
+    pub fn was_killed(&self) -> bool {
+        self.service_result == "signal" && self.exit_code.as_deref() == Some("killed")
+    }
+
+    /// It ran, and ended without anybody on the host having had a part in it.
+    pub fn is_from_inside(&self) -> bool {
+        let by_itself = matches!(self.service_result.as_str(), "success" | "exit-code");
+        by_itself && self.error.is_none() && !self.asked_to_stop && self.exit_code.as_deref() == Some("exited")
+    }
+}

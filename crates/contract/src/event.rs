@@ -153,8 +153,8 @@ impl GuestExit {
         self as u8
     }
 
-    /// No job is to blame, nor that there was none.
-    pub fn is_failure(self) -> bool {
+    /// The status alone does not say why: the words that go with it have to arrive.
+    pub fn needs_words(self) -> bool {
         matches!(
             self,
             Self::VersionRefused
@@ -162,6 +162,8 @@ impl GuestExit {
                 | Self::SessionConflict
                 | Self::RunnerFailed
                 | Self::SetupFailed
+                | Self::ForkRefused
+                | Self::NoResult
         )
     }
 

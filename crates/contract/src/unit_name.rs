@@ -4,6 +4,9 @@ use crate::ContainerName;
 
 /// Matches every container unit, and nothing else of ours.
 pub const CONTAINER_PATTERN: &str = "gha-runner-*@*.service";
+/// Journal namespace of container units (systemd.exec(5), `LogNamespace=`): what jobs write takes no room from the
+/// host's own journal.
+pub const JOURNAL_NAMESPACE: &str = "gha-runner";
 
 /// `gha-runner-<class>@<name>.service`
 pub fn container_unit(class: &str, name: &ContainerName) -> String {

@@ -231,7 +231,7 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         Some(GuestExit::Succeeded) if evidence.had_job => Cause::Unknown,
         Some(GuestExit::Succeeded) => Cause::RunnerFailed,
         None if evidence.unheard && ending.is_some_and(|ending| !ending.asked_to_stop) => Cause::BootFailed,
-        None if ending.is_some() => Cause::StoppedByOperator,
+        None if ending.is_some_and(|ending| ending.asked_to_stop || ending.was_killed()) => Cause::StoppedByOperator,
         None => Cause::Unknown,
     }
 }
@@ -274,12 +274,14 @@ mod tests {
         let refused = Ending { error: Some("Invalid user".into()), ..ending("exit-code", "1") };
         let slow = Ending { error: Some("it ended before it was up (timeout)".into()), ..ending("timeout", "255") };
         let silent = ending("exit-code", "1");
+        let killed = Ending { exit_code: Some("killed".into()), ..ending("signal", "KILL") };
         let stopped = Ending { asked_to_stop: true, ..ending("exit-code", "255") };
         for (ending, unheard, expected) in [
             (&refused, false, Cause::BootFailed),
             (&slow, false, Cause::BootFailed),
             (&silent, true, Cause::BootFailed),
-            (&silent, false, Cause::StoppedByOperator),
+            (&silent, false, Cause::Unknown),
+            (&killed, false, Cause::StoppedByOperator),
             (&stopped, true, Cause::StoppedByOperator),
         ] {
             assert_eq!(

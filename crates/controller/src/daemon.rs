@@ -150,6 +150,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let (now, stopping) = (self.now(), self.is_stopping());
         let Parts { intake, sets, fleet, .. } = &mut self.parts;
         fleet.list_if_due(now);
+        fleet.look_for_leftovers_if_due(now);
         if !stopping {
             intake.discover_if_due(now);
             sets.open_if_due(now);

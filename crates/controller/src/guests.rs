@@ -1,7 +1,8 @@
 //! Following guests: one Unix socket for each container, in a directory that *prepare* made.
 //!
-//! The other side may be hostile: the socket is opened without following links, lines and their number are limited,
-//! and nothing is ever written to it.
+//! The other side may be hostile. The socket is opened without following links, and nothing is ever written to it. A
+//! connection has a budget: the story from its beginning, each event once, in lines of limited length. Whoever is cut off
+//! waits longer each time.
 
 use std::{
     collections::VecDeque,
@@ -18,12 +19,17 @@ use contract::{
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::{io::AsyncReadExt, net::UnixStream, time::sleep};
 
-use super::ports::{Feed, Guests};
+use super::{
+    ports::{Feed, Guests},
+    time::Backoff,
+};
 
-/// Pause between tries to connect while a container boots.
+/// Pause between tries to connect while a container boots, …
 const RETRY: Duration = Duration::from_millis(20);
-/// Pause after being cut off.
-const RECONNECT: Duration = Duration::from_millis(500);
+/// … and how many there are before the pauses become longer: half a minute's.
+const EAGER_TRIES: u32 = 1500;
+/// Pauses after being cut off, and of tries after the eager ones.
+const RECONNECT: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
 
 /// The real guests.
 #[derive(Debug, Clone)]
@@ -54,6 +60,9 @@ impl Guests for GuestSockets {
             partial: Vec::new(),
             ready: VecDeque::new(),
             next_seq: 0,
+            connection_seq: 0,
+            tries: 0,
+            cuts: 0,
             broken: false,
         }
     }
@@ -67,8 +76,14 @@ pub struct GuestFeed {
     /// The beginning of a line.
     partial: Vec<u8>,
     ready: VecDeque<Event>,
-    /// Events before this were heard on an earlier connection.
+    /// Events before this were received on an earlier connection.
     next_seq: u32,
+    /// The next event of this connection, which begins anew.
+    connection_seq: u32,
+    /// Tries to connect since the last connection.
+    tries: u32,
+    /// Connections that ended.
+    cuts: u32,
     broken: bool,
 }
 
@@ -84,8 +99,15 @@ impl Feed for GuestFeed {
             }
             let Some(stream) = &mut self.stream else {
                 match connect(&self.dir).await {
-                    Ok(stream) => self.stream = Some(stream),
-                    Err(_) => sleep(RETRY).await,
+                    Ok(stream) => {
+                        self.stream = Some(stream);
+                        (self.connection_seq, self.tries) = (0, 0);
+                    }
+                    Err(_) => {
+                        self.tries = self.tries.saturating_add(1);
+                        let late = self.tries.saturating_sub(EAGER_TRIES);
+                        sleep(if late > 0 { RECONNECT.after(late) } else { RETRY }).await;
+                    }
                 }
                 continue;
             };
@@ -94,7 +116,8 @@ impl Feed for GuestFeed {
                 Ok(0) | Err(_) => {
                     self.stream = None;
                     self.partial.clear();
-                    sleep(RECONNECT).await;
+                    self.cuts = self.cuts.saturating_add(1);
+                    sleep(RECONNECT.after(self.cuts)).await;
                 }
                 Ok(length) => self.take_in(&buffer[..length]),
             }
@@ -118,12 +141,13 @@ impl GuestFeed {
                 self.broken = true;
                 return;
             };
-            if event.seq < self.next_seq {
-                continue;
-            }
-            if event.seq != self.next_seq || event.seq as usize >= EVENT_LIMIT {
+            if event.seq != self.connection_seq || event.seq as usize >= EVENT_LIMIT {
                 self.broken = true;
                 return;
+            }
+            self.connection_seq += 1;
+            if event.seq < self.next_seq {
+                continue;
             }
             self.next_seq += 1;
             self.ready.push_back(event);
@@ -187,10 +211,36 @@ mod tests {
         assert!(timeout(Duration::from_millis(50), feed.next()).await.is_err(), "heard twice");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn whoever_cuts_the_connection_again_and_again_is_asked_ever_more_rarely() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut feed, socket) = feed(dir.path());
+        let listener = UnixListener::bind(socket).unwrap();
+        let connections = std::rc::Rc::new(std::cell::Cell::new(0));
+        let flood = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                connections.set(connections.get() + 1);
+                let _ = stream.write_all(line(0, What::Booted).as_bytes()).await;
+            }
+        };
+        let listening = async {
+            assert_eq!(feed.next().await.unwrap().what, What::Booted);
+            assert!(timeout(Duration::from_secs(600), feed.next()).await.is_err());
+        };
+        tokio::select! {
+            () = flood => unreachable!(),
+            () = listening => {}
+        }
+        assert!((10..=30).contains(&connections.get()), "{} connections in ten minutes", connections.get());
+    }
+
     #[tokio::test]
     async fn what_is_no_event_ends_the_listening() {
         let long = "x".repeat(LINE_LIMIT + 1);
-        for hostile in ["{}\n".to_owned(), line(7, What::Booted), long] {
+        // The third: the same event again, which could go on for ever.
+        let again = line(0, What::Booted).repeat(2);
+        for hostile in ["{}\n".to_owned(), line(7, What::Booted), again, long] {
             let dir = tempfile::tempdir().unwrap();
             let (mut feed, socket) = feed(dir.path());
             let listener = UnixListener::bind(socket).unwrap();
@@ -199,7 +249,8 @@ mod tests {
                 let _ = stream.write_all(hostile.as_bytes()).await;
                 std::future::pending::<()>().await;
             });
-            assert_eq!(timeout(Duration::from_secs(5), feed.next()).await.unwrap(), None);
+            let end = async { while feed.next().await.is_some() {} };
+            timeout(Duration::from_secs(5), end).await.unwrap();
         }
     }
 

@@ -236,6 +236,14 @@ impl Records for Ledger {
         }
     }
 
+    fn left_behind(&self) -> Vec<Ending> {
+        // Without the directory no container has ended since the boot.
+        let Ok(entries) = fs::read_dir(&self.endings) else { return Vec::new() };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());
+        names.filter_map(|name| self.ending(&name)).filter(|ending| !ending.left_behind.is_empty()).collect()
+    }
+
     fn boot_id(&self) -> String {
         self.boot_id.clone()
     }

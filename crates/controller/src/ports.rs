@@ -115,6 +115,8 @@ pub trait Records {
     fn put_drains(&self, drains: &Drains) -> Result<(), PortError>;
     /// How a container ended, once *teardown* wrote it.
     fn ending(&self, name: &ContainerName) -> Option<Ending>;
+    /// The endings of containers that left something behind which is still there.
+    fn left_behind(&self) -> Vec<Ending>;
     /// Identifies this boot of the host; a record from another boot has no container any more.
     fn boot_id(&self) -> String;
 }

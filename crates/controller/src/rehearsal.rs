@@ -209,6 +209,10 @@ impl Records for KeptRecords {
         None
     }
 
+    fn left_behind(&self) -> Vec<Ending> {
+        Vec::new()
+    }
+
     fn boot_id(&self) -> String {
         String::new()
     }

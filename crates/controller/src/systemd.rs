@@ -177,7 +177,7 @@ impl Systemd for SystemdBus {
             .filter_map(|row| {
                 let (class, name) = unit_name::parse_container_unit(&row.0)?;
                 // A unit with a job queued is on its way, whatever its state says yet.
-                let state = match state(&row.3, &row.4)? {
+                let state = match state(&row.3, &row.4, row.7 != 0)? {
                     UnitState::Inactive | UnitState::Failed if row.7 != 0 => UnitState::Activating,
                     state => state,
                 };
@@ -211,12 +211,14 @@ fn no_answer() -> PortError {
     PortError(format!("no answer within {} s", TIMEOUT.as_secs()))
 }
 
-fn state(active: &str, sub: &str) -> Option<UnitState> {
+/// A unit whose container ends by itself goes through the same sub-states as one that is stopped: systemd-nspawn says
+/// `STOPPING=1`. Only a job of systemd's (`ordered`) shows that somebody asked for it.
+fn state(active: &str, sub: &str, ordered: bool) -> Option<UnitState> {
     Some(match active {
         "active" | "reloading" | "refreshing" | "maintenance" => UnitState::Active,
         "activating" => UnitState::Activating,
         // The last of these is ExecStopPost=, which runs however the unit ends.
-        "deactivating" if sub.starts_with("stop") && sub != "stop-post" => UnitState::Stopping,
+        "deactivating" if ordered && sub.starts_with("stop") && sub != "stop-post" => UnitState::Stopping,
         "deactivating" => UnitState::Deactivating,
         "inactive" => UnitState::Inactive,
         "failed" => UnitState::Failed,
@@ -235,7 +237,12 @@ fn heard(message: &Message) -> Option<Vec<Unit>> {
         Some(Variant::Str(text)) => Some(text.as_str()),
         _ => None,
     };
-    match state(text("ActiveState")?, text("SubState").unwrap_or_default())? {
+    // `Job`, a number and a path; the number is 0 where there is none.
+    let ordered = match changed.get("Job").map(|value| &**value) {
+        Some(Variant::Structure(job)) => !matches!(job.fields().first(), Some(Variant::U32(0)) | None),
+        _ => false,
+    };
+    match state(text("ActiveState")?, text("SubState").unwrap_or_default(), ordered)? {
         UnitState::Inactive | UnitState::Failed => Some(Vec::new()),
         state => Some(vec![Unit { name, class, state }]),
     }
@@ -268,6 +275,13 @@ fn unit_of(path: &ObjectPath<'_>) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn only_a_stop_that_somebody_ordered_is_one() {
+        assert_eq!(state("deactivating", "stop-sigterm", true), Some(UnitState::Stopping));
+        assert_eq!(state("deactivating", "stop-sigterm", false), Some(UnitState::Deactivating));
+        assert_eq!(state("deactivating", "stop-post", true), Some(UnitState::Deactivating));
+    }
 
     #[test]
     fn a_unit_is_known_by_its_object_path() {

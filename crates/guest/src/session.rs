@@ -88,7 +88,7 @@ pub fn run() -> GuestExit {
             outlet.report(What::Trouble { kind: Trouble::SetupFailed, message });
             GuestExit::SetupFailed
         });
-        if exit.is_failure() {
+        if exit.needs_words() {
             // It may all have happened before anybody could connect.
             outlet.wait_for_listener(STORY_PATIENCE).await;
         }

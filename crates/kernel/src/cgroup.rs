@@ -1,7 +1,7 @@
-//! What the kernel counts for a control group (cgroups v2).
+//! What the kernel counts and bounds for a control group (cgroups v2).
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -29,6 +29,24 @@ impl Usage {
     }
 }
 
+/// The group of the unit that this process belongs to; `None` where there is no hierarchy of version 2.
+pub fn own_unit() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    Some(Path::new(ROOT).join(unit_of(&groups)?))
+}
+
+fn unit_of(groups: &str) -> Option<PathBuf> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Commands around a unit with delegation run in a sub-group of it (systemd, CGROUP_DELEGATION).
+    Some(Path::new(path).components().filter(|part| part.as_os_str() != ".control").collect())
+}
+
+/// Bounds how many groups there may be below `group` and how deep they may lie. Who owns groups below cannot change it.
+pub fn bound(group: &Path, depth: u32, descendants: u32) -> io::Result<()> {
+    fs::write(group.join("cgroup.max.depth"), depth.to_string())?;
+    fs::write(group.join("cgroup.max.descendants"), descendants.to_string())
+}
+
 /// Where a unit's group is: a hyphen in a slice's name means nesting (systemd.slice(5)).
 fn path(root: &Path, slice: &str, unit: &str) -> PathBuf {
     let name = slice.trim_end_matches(".slice");
@@ -51,6 +69,14 @@ mod tests {
             path(Path::new("/c"), "gha-runner-nix_big.slice", "u.service"),
             Path::new("/c/gha.slice/gha-runner.slice/gha-runner-nix_big.slice/u.service")
         );
+    }
+
+    #[test]
+    fn a_command_beside_the_main_process_belongs_to_the_same_unit() {
+        let expected = Path::new("gha.slice/u.service");
+        assert_eq!(unit_of("1:name=systemd:/x\n0::/gha.slice/u.service/.control\n").unwrap(), expected);
+        assert_eq!(unit_of("0::/gha.slice/u.service\n").unwrap(), expected);
+        assert_eq!(unit_of("1:name=systemd:/x\n"), None);
     }
 
     #[test]

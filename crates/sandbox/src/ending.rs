@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use contract::{ENDINGS_KEPT, Ending};
+use contract::{ContainerName, ENDINGS_KEPT, Ending};
 
 /// Writes `<name>.json` in `endings`, in one step for readers, in place of an earlier one.
 pub fn write(endings: &Path, ending: &Ending) -> anyhow::Result<()> {
@@ -27,6 +27,21 @@ pub fn write(endings: &Path, ending: &Ending) -> anyhow::Result<()> {
         fs::rename(&fresh, &path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Nothing of the container is left any more: says so in its ending, if there is one.
+pub fn clear(endings: &Path, name: &ContainerName) -> anyhow::Result<()> {
+    let path = endings.join(format!("{name}.json"));
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let mut ending: Ending = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    if !ending.left_behind.is_empty() {
+        ending.left_behind.clear();
+        write(endings, &ending)?;
+    }
+    Ok(())
 }
 
 /// Removes the oldest endings beyond [`ENDINGS_KEPT`].

@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use contract::unit_name::JOURNAL_NAMESPACE;
 use serde::Deserialize;
 
 /// Longest wait for one answer of the journal.
@@ -33,10 +34,13 @@ pub fn of_invocation(invocation: &str) -> Option<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let output = runtime.block_on(async {
         // What was written a moment ago may not be there yet; without this, a line is missed at worst.
-        let _ = journalctl(&["--sync"]).await;
+        let namespace = format!("--namespace={JOURNAL_NAMESPACE}");
+        let _ = journalctl(&["--sync", &namespace]).await;
         let (theirs, of_it) = (format!("_SYSTEMD_INVOCATION_ID={invocation}"), format!("INVOCATION_ID={invocation}"));
         let shape = ["--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,PRIORITY,_COMM,_PID"];
-        let which = ["--boot", "--lines", LINES, &theirs, "+", "_PID=1", &of_it];
+        // systemd's own words are in the host's journal.
+        let both = format!("--namespace=+{JOURNAL_NAMESPACE}");
+        let which = [&both, "--boot", "--lines", LINES, &theirs, "+", "_PID=1", &of_it];
         journalctl(&[&shape[..], &which[..]].concat()).await
     })?;
     let entries: Vec<JournalEntry> =

@@ -14,11 +14,13 @@
 //! remove, and a record that was never written loses nothing.
 
 pub mod caches;
+pub mod discard;
 pub mod docker;
 pub mod ending;
 pub mod firewall;
 pub mod gc_root;
 pub mod gpu;
+mod groups;
 pub mod guest;
 pub mod ids;
 pub mod inbox;

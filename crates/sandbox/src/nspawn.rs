@@ -87,6 +87,9 @@ pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128) -> Vec<OsSt
             // The unit is active once the container's init runs. A job may end before its container is up, which
             // would make a unit that waits for it fail with Result=protocol; the guest tells the rest.
             "--notify-ready=no",
+            // A core holds what the job holds, secrets too, and the host's handler would keep it. 1 and not 0: to a handler
+            // that is a program, the kernel passes any other limit on (core(5), do_coredump()).
+            "--rlimit=CORE=1:1",
             // What the guest prints reaches the journal; nothing can be typed.
             "--console=read-only",
         ]

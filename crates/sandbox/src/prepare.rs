@@ -12,9 +12,9 @@ use settings::{IDS, Root, Settings, pool::container_address};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{
-    ContainerPlan, Paths, caches, docker, firewall, gc_root, gpu, guest, ids, inbox, link, lock, plan::file_name_of,
-    private::make_private, record, record::RecordDirectory, rootfs, sized, stores, teardown, udev, udev::Udev,
-    user_namespace::Starting,
+    ContainerPlan, Paths, caches, docker, firewall, gc_root, gpu, groups, guest, ids, inbox, link, lock,
+    plan::file_name_of, private::make_private, record, record::RecordDirectory, rootfs, sized, stores, teardown, udev,
+    udev::Udev, user_namespace::Starting,
 };
 
 /// The steps, in order.
@@ -23,6 +23,8 @@ use super::{
 pub enum Step {
     /// Remove what an earlier try left, make the record directory.
     Record,
+    /// Bound the control groups that can be made inside.
+    Groups,
     /// Read and judge what the controller handed over.
     Accept,
     /// Claim the subnet, write the plan.
@@ -155,6 +157,7 @@ impl<'a> Work<'a> {
         let layers = paths.layers(name);
         match step {
             Step::Record => self.begin(),
+            Step::Groups => groups::bound(self.request.class, name),
             Step::Accept => self.accept(),
             Step::Claim => self.claim(),
             Step::Link => Ok(link::make(self.netlink()?, name, self.plan()?.subnet)?),

@@ -64,7 +64,7 @@ pub const ALLOWED_CALLS: [(&str, KeptBy, &str); 1] =
     [("@keyring", Docker, "runc gives each container a session keyring; keyrings belong to a user namespace")];
 
 /// System calls no container may make, whatever its capabilities would bring along.
-pub const REFUSED_CALLS: [(&str, &str); 8] = [
+pub const REFUSED_CALLS: [(&str, &str); 11] = [
     ("@clock", "the clock is the host's"),
     ("@cpu-emulation", "nothing but an attack surface"),
     ("@module", "the kernel is the host's"),
@@ -72,6 +72,9 @@ pub const REFUSED_CALLS: [(&str, &str); 8] = [
     ("@raw-io", "the machine is the host's"),
     ("@swap", "swap is the host's"),
     ("acct", "accounting is the host's"),
+    ("io_uring_enter", "as `io_uring_setup`"),
+    ("io_uring_register", "as `io_uring_setup`"),
+    ("io_uring_setup", "its operations pass by every other filter of system calls; programs fall back to epoll"),
     ("syslog", "the kernel's log is the host's"),
 ];
 

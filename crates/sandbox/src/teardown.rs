@@ -16,7 +16,7 @@ use kernel::{cgroup, conntrack, mounts, netlink::Netlink, remove};
 use settings::pool::container_address;
 
 use super::{
-    Paths, ending, firewall, gc_root, last_words, link, lock,
+    Paths, discard, ending, firewall, gc_root, last_words, link, lock,
     record::{self, RecordDirectory},
     service_manager,
 };
@@ -65,7 +65,11 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
         Err(error) => eprintln!("teardown of {name}: {error:#}"),
     }
     let netlink = Netlink::open().inspect_err(|error| eprintln!("teardown of {name}: {error}")).ok();
-    let left = remove(paths, name, netlink.as_ref());
+    let mut left = remove(paths, name, netlink.as_ref());
+    // Name, subnet and ids are free now; the files may take a while.
+    let files = left.iter().cloned().chain(discard::waits(&paths.roots, name).then(|| "its files".to_owned()));
+    write(&mut ending, files.collect());
+    left.extend(remove_discarded(paths));
     for problem in &left {
         eprintln!("teardown of {name}: {problem}");
     }
@@ -88,8 +92,9 @@ pub fn remains(paths: &Paths, name: &ContainerName, netlink: &Netlink) -> bool {
         || [link::host_end(name), link::guest_end(name)].into_iter().any(linked)
 }
 
-/// Removes everything of the container; what could not be removed, one line each. The record goes last and stays
-/// when anything else does, so that the subnet and the user ids stay taken.
+/// Removes everything of the container but its files, which are set aside for [`remove_discarded`]; what could not be
+/// removed, one line each. The record goes last and stays when anything else does, so that the subnet and the user ids
+/// stay taken.
 pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) -> Vec<String> {
     release_lock(paths, name);
     let took = |begun: Instant| format!("{:.1}", begun.elapsed().as_secs_f64() * 1e3);
@@ -120,8 +125,10 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
     for parent in NSPAWNS {
         delete(&paths.nspawn.join(parent));
     }
-    delete(&paths.roots);
     delete(&paths.disks);
+    if let Err(error) = discard::set_aside(&paths.roots, name) {
+        left.push(format!("{}: {error}", paths.layers(name).display()));
+    }
     if let Err(error) = gc_root::release(&paths.gc_roots, name) {
         left.push(format!("{}: {error}", paths.gc_roots.join(name.as_str()).display()));
     }
@@ -135,6 +142,15 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         let _ = fs::remove_file(RecordDirectory::at(paths.record(name)).grant_file());
     }
     println!("removal in ms, at once: {waits}; then files {}", took(files));
+    left
+}
+
+/// Removes the files of this and of earlier containers; what could not be removed, one line each.
+pub fn remove_discarded(paths: &Paths) -> Vec<String> {
+    let (gone, mut left) = discard::remove_all(&paths.roots);
+    left.extend(
+        gone.iter().filter_map(|name| ending::clear(&paths.endings, name).err().map(|error| format!("{error:#}"))),
+    );
     left
 }
 
@@ -201,11 +217,7 @@ fn explain(ending: &mut Ending, invocation: Option<&str>) {
 
 /// What the kernel has in this file of the unit's control group, where it accounts for memory (cgroups v2).
 fn accounted(file: &str) -> Option<String> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    // Commands around a unit with delegation run in a sub-group of it (systemd, CGROUP_DELEGATION).
-    let unit: PathBuf = Path::new(path).components().filter(|part| part.as_os_str() != ".control").collect();
-    fs::read_to_string(Path::new("/sys/fs/cgroup").join(unit).join(file)).ok()
+    fs::read_to_string(cgroup::own_unit()?.join(file)).ok()
 }
 
 /// How often the kernel killed a process there or below because memory was used up.
@@ -367,11 +379,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_go_is_told_and_keeps_the_subnet_but_not_the_grant() {
+    fn files_that_cannot_go_are_told_and_keep_neither_name_nor_subnet() {
         alone(|paths, name, netlink| {
             make(paths, name, netlink);
-            let grant = RecordDirectory::at(paths.record(name)).grant_file();
-            fs::write(&grant, "secret").unwrap();
             let stuck = paths.layers(name).join("upper/stuck");
             fs::write(&stuck, "").unwrap();
             let file = rustix::fs::open(&stuck, OFlags::RDONLY, Mode::empty()).unwrap();
@@ -379,11 +389,39 @@ mod tests {
                 println!("skipped: this file system has no immutable files");
                 return;
             }
+            assert!(!teardown(paths, "medium", name));
+            let left = || -> Vec<String> {
+                let text = fs::read_to_string(paths.endings.join("j1234567.json")).unwrap();
+                serde_json::from_str::<Ending>(&text).unwrap().left_behind
+            };
+            assert!(left().len() == 1 && left()[0].contains("stuck"), "{:?}", left());
+            assert!(!remains(paths, name, netlink));
+            assert!(mounts::below(&paths.roots).unwrap().is_empty());
+            rustix::fs::ioctl_setflags(&file, IFlags::empty()).unwrap();
+            // The next teardown, of whichever container, removes them and says so.
+            assert!(teardown(paths, "medium", &"j7654321".parse().unwrap()));
+            assert_eq!((left(), fs::read_dir(&paths.roots).unwrap().count()), (vec![], 0));
+        });
+    }
+
+    #[test]
+    fn what_is_left_keeps_the_subnet_but_not_the_grant() {
+        alone(|paths, name, netlink| {
+            make(paths, name, netlink);
+            let grant = RecordDirectory::at(paths.record(name)).grant_file();
+            fs::write(&grant, "secret").unwrap();
+            fs::create_dir_all(&paths.disks).unwrap();
+            let stuck = paths.disk(name);
+            fs::write(&stuck, "").unwrap();
+            let file = rustix::fs::open(&stuck, OFlags::RDONLY, Mode::empty()).unwrap();
+            if rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE).is_err() {
+                println!("skipped: this file system has no immutable files");
+                return;
+            }
             let left = remove(paths, name, Some(netlink));
-            assert!(left.len() == 1 && left[0].contains("stuck"), "{left:?}");
+            assert!(left.len() == 1 && left[0].contains("disks"), "{left:?}");
             assert_eq!(record::names(&paths.records).unwrap(), std::slice::from_ref(name));
             assert!(!grant.exists());
-            assert!(mounts::below(&paths.roots).unwrap().is_empty());
             assert_eq!(netlink.link(&link::host_end(name)).unwrap(), None);
             rustix::fs::ioctl_setflags(&file, IFlags::empty()).unwrap();
             assert_eq!(remove(paths, name, Some(netlink)), Vec::<String>::new());

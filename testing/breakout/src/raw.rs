@@ -276,3 +276,29 @@ pub fn more_files() -> io::Result<()> {
     let more = given.maximum.unwrap_or(1 << 19) + 1024;
     setrlimit(Resource::Nofile, Rlimit { current: given.current, maximum: Some(more) }).map_err(Into::into)
 }
+
+/// Opens a socket of this family, of whichever kind it has.
+pub fn open_family(family: i32) -> io::Result<()> {
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET, libc::SOCK_DGRAM, libc::SOCK_RAW];
+    // PF_KEY wants its own protocol (PF_KEY_V2), RXRPC the family that carries it.
+    let protocols = [0, 2];
+    let mut last = Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+    for (kind, protocol) in kinds.into_iter().flat_map(|kind| protocols.map(|protocol| (kind, protocol))) {
+        last = socket(family, kind, protocol).map(drop);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+/// Makes the queues of an io_uring.
+pub fn io_uring() -> io::Result<()> {
+    // struct io_uring_params has 120 bytes.
+    let mut parameters = [0_u64; 15];
+    // SAFETY: the parameters are alive and of this size.
+    let fd = check(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) })?;
+    // SAFETY: the descriptor is ours.
+    drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
+    Ok(())
+}

@@ -195,8 +195,12 @@ impl Lab {
     /// What a unit of the host has written to the journal, to the last line: journald is asked to take in first what
     /// still waits for it.
     pub fn journal(&self, unit: &str) -> Result<String> {
-        self.exec(Place::Host, &["journalctl", "--sync"])?.check()?;
-        let arguments = ["journalctl", "--no-pager", "--quiet", "--output=short-precise", "--unit", unit];
+        // Each instance by itself, and not all have been started.
+        let sync = "for of in '' /run/systemd/journal.*/io.systemd.journal; do of=${of%/*}
+                    [ -n \"$of\" -a ! -e \"$of\" ] || journalctl ${of:+--namespace=${of#*.}} --sync; done";
+        self.exec(Place::Host, &["sh", "-c", sync])?;
+        let arguments =
+            ["journalctl", "--namespace=*", "--no-pager", "--quiet", "--output=short-precise", "--unit", unit];
         Ok(self.exec(Place::Host, &arguments)?.check()?.text())
     }
 

@@ -1,5 +1,5 @@
 //! The host as a virtual machine, with a kernel of its own: where limits must be enforced that this machine's control
-//! groups do not offer. Slow (there is no hardware help), so it runs one script and ends.
+//! groups do not offer. Slow where there is no hardware help, so it runs one script and ends.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,6 +23,8 @@ const PROGRAM: &str = "qemu-system-x86_64";
 const ROOT_SIZE: &str = "4G";
 const TEMPLATE_SIZE: &str = "2G";
 const ERRAND_SIZE: &str = "256M";
+/// How long a kernel may take to start by hardware help.
+const PROBE: Duration = Duration::from_secs(15);
 
 /// Why no virtual machine can run here, or `None` when one can.
 #[must_use]
@@ -66,10 +68,11 @@ impl Errand<'_> {
         let errand = self.pack(directory.path())?;
         let console = directory.path().join("console");
         let log = fs::File::create(directory.path().join("qemu"))?;
+        let kernel = boot_file(tree.path(), "vmlinuz")?;
         // Ends with this process, however that ends.
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig=KILL", "--", PROGRAM])
-            .args(options(&boot_file(tree.path(), "vmlinuz")?, &boot_file(tree.path(), "initrd.img")?))
+            .args(options(accelerator(&kernel)?, &kernel, &boot_file(tree.path(), "initrd.img")?))
             .args(drive(root.path(), true))
             .args(drive(template.path(), true))
             .args(drive(&errand, false))
@@ -153,10 +156,38 @@ fn boot_file(tree: &Path, name: &str) -> Result<PathBuf> {
     found.pop().with_context(|| format!("the tree has no {name}"))
 }
 
-fn options(kernel: &Path, initrd: &Path) -> Vec<OsString> {
+/// By hardware help, if a kernel really starts by it: on some machines `/dev/kvm` answers, and every guest hangs.
+fn accelerator(kernel: &Path) -> Result<&'static str> {
+    const SOFTWARE: &str = "tcg,thread=multi";
+    if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+        return Ok(SOFTWARE);
+    }
+    let directory = tempfile::tempdir()?;
+    let console = directory.path().join("console");
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig=KILL", "--", PROGRAM, "-accel", "kvm", "-cpu", "max", "-m", "256M"])
+        .args(["-nodefaults", "-no-reboot", "-display", "none", "-append", "console=ttyS0 panic=-1"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-serial")
+        .arg(format!("file:{}", console.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {PROGRAM}"))?;
+    // Without a disk it ends as soon as it has started.
+    crate::exec::wait(&mut child, PROBE)?;
+    let _ = child.kill();
+    child.wait()?;
+    let started = fs::read(&console).is_ok_and(|said| said.windows(13).any(|part| part == b"Linux version"));
+    Ok(if started { "kvm" } else { SOFTWARE })
+}
+
+fn options(accelerator: &str, kernel: &Path, initrd: &Path) -> Vec<OsString> {
     let mut options: Vec<OsString> = [
         "-accel",
-        "tcg,thread=multi",
+        accelerator,
         "-cpu",
         "max",
         "-smp",

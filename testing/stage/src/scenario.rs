@@ -108,7 +108,7 @@ impl Scenario<'_> {
         let seen = self.host.shell(&format!(
             "{look} /run /tmp /var/log /var/tmp; }}; find {nobody} || true
              shown=$(cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'
-                     journalctl --no-pager; systemctl show '*'; systemctl cat 'gha-runner-*'
+                     journalctl --namespace='*' --no-pager; systemctl show '*'; systemctl cat 'gha-runner-*'
                      cat /etc/gha-runner-controller/*.json)
              case $shown in *\"$token\"*) echo processes, journal or units;; esac"
         ))?;

@@ -87,7 +87,7 @@ impl Host {
         let user = units::USER;
         lab.shell(&format!(
             "install -d -m 750 -o {user} -g {user} /run/{user} {HANDOVER_DIR}\n\
-             systemctl start gha-runner-sweep.service gha-runner-firewall.service gha-runner-launcher.socket || {{ journalctl -u 'gha-runner-*'; exit 1; }}"
+             systemctl start gha-runner-sweep.service gha-runner-firewall.service gha-runner-launcher.socket || {{ journalctl --namespace='*' -u 'gha-runner-*'; exit 1; }}"
         ))
         .unwrap();
         Some(Self { lab })
@@ -166,7 +166,7 @@ impl Host {
             format!("rm -r {directory}")
         } else {
             format!(
-                "mkdir -p {directory}; printf '[Service]\\nExecStartPre=\\nExecStartPre={PROGRAM} sandbox prepare \
+                "mkdir -p {directory}; printf '[Service]\\nExecStartPre=\\nExecStartPre=+{PROGRAM} sandbox prepare \
                  --settings {} --class {CLASS} --fail-after {step} %%i\\n' > {directory}/fail.conf",
                 units::SETTINGS_PATH
             )

@@ -378,7 +378,10 @@ fn how_long_it_takes() {
             times[times.len() - 1]
         );
     }
-    println!("{}", host.lab.shell("journalctl -o cat --no-pager | grep -E '^(prepared|removed)'").unwrap());
+    println!(
+        "{}",
+        host.lab.shell("journalctl --namespace='*' -o cat --no-pager | grep -E '^(prepared|removed)'").unwrap()
+    );
 }
 
 /// What is nobody's in particular: the controller's own files, endings kept on purpose, the lock, and directories that

@@ -101,3 +101,38 @@ fn a_cache_is_shared_while_and_after_containers_run_and_read_only_where_forks_ma
     host.lab.shell("rm -r /var/lib/gha-runner-stores").unwrap();
     assert_nothing_left(&host, &before);
 }
+
+#[test]
+fn a_job_that_floods_its_console_drives_nothing_out_of_the_hosts_journal() {
+    let config = HostConfig {
+        job: r#"
+            say "Listening for Jobs"
+            say "Running job: flood"
+            timeout 5 bash -c 'base64 --wrap=0 /dev/urandom | sudo tee /dev/console >/dev/null'
+            echo; sleep 11
+            echo "the flood is over"
+            say "Job flood completed with result: Succeeded"
+        "#
+        .into(),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let mebibytes = |which: &str| -> u64 {
+        let script = format!(
+            "du --summarize --block-size=1M --total $(ls -d /{{run,var}}/log/journal/{which} 2>/dev/null) | tail -n 1 | cut -f 1"
+        );
+        host.lab.shell(&script).unwrap().trim().parse().unwrap()
+    };
+    host.lab.shell("echo before the flood | systemd-cat --identifier=gha-before; journalctl --sync").unwrap();
+    let before = mebibytes("????????????????????????????????");
+    host.hand_over("j0001201", 1);
+    host.start("j0001201").unwrap_or_else(|error| panic!("{error}"));
+    host.ending("j0001201");
+    let (after, jobs) = (mebibytes("????????????????????????????????"), mebibytes("*.gha-runner"));
+    println!("the host's journal: {before} MiB before, {after} after; that of jobs: {jobs}");
+    assert!(after <= before + 16, "{before} MiB before, {after} after");
+    assert!(jobs <= 1100, "{jobs} MiB");
+    let kept = host.lab.shell("journalctl --no-pager --output=cat --identifier=gha-before").unwrap();
+    assert!(kept.contains("before the flood"));
+    assert!(host.journal("j0001201").contains("the flood is over"));
+}

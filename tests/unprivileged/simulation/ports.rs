@@ -379,6 +379,10 @@ impl Records for SimRecords {
         self.host.borrow().endings.get(name).cloned()
     }
 
+    fn left_behind(&self) -> Vec<Ending> {
+        self.host.borrow().endings.values().filter(|ending| !ending.left_behind.is_empty()).cloned().collect()
+    }
+
     fn boot_id(&self) -> String {
         self.host.borrow().boot_id.clone()
     }

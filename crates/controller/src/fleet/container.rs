@@ -2,7 +2,7 @@
 
 use contract::{
     Ending,
-    event::{JobResult, Trouble, What},
+    event::{GuestExit, JobResult, Trouble, What},
 };
 use forge::{Deletion, Forge, ForgeError, Job, SetKey};
 use futures_util::future::AbortHandle;
@@ -167,6 +167,15 @@ impl Container {
         self.cpu_us = ending.cpu_us;
         self.service_result = Some(ending.service_result.clone());
         self.exit_status.clone_from(&ending.exit_status);
+        let job_goes_on = self.had_job() && self.record.timeline.job_ended_ms.is_none();
+        self.stopped |= ending.was_killed() && job_goes_on;
+        let status = ending.exit_status.as_deref().unwrap_or("none");
+        // A guest ends in good order after a job that succeeded, and names any other reason.
+        let is_guests = status.parse().ok().and_then(GuestExit::from_code).is_some_and(|exit| exit.code() > 0);
+        if job_goes_on && ending.is_from_inside() && !is_guests && !self.stopped {
+            self.reason =
+                Some(format!("something inside ended the container under its job, with exit status {status}"));
+        }
     }
 
     /// What is known of its end, and what the controller decided before.

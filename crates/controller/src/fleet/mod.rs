@@ -5,6 +5,7 @@ mod adopt;
 mod boot;
 mod container;
 mod jobs;
+mod leftovers;
 mod settle;
 mod settling;
 mod shown;
@@ -25,7 +26,7 @@ use settings::Settings;
 use tracing::warn;
 
 pub use self::boot::Wanted;
-use self::{container::Container, sweep::Sweep};
+use self::{container::Container, leftovers::Leftovers, sweep::Sweep};
 use super::{
     cause::Cause,
     effects::Effects,
@@ -106,6 +107,7 @@ pub struct Fleet<'w, W: World> {
     sweeps: BTreeMap<String, Sweep>,
     next_list: Mono,
     listing: bool,
+    leftovers: Leftovers,
     /// The last error at systemd, until it answers again.
     systemd_error: Option<String>,
     /// The last entry could not be written to the history.
@@ -130,6 +132,7 @@ impl<'w, W: World> Fleet<'w, W> {
             sweeps: BTreeMap::new(),
             next_list: Mono::START,
             listing: false,
+            leftovers: Leftovers::new(),
             systemd_error: None,
             history_error: None,
             events: Vec::new(),

@@ -66,6 +66,7 @@ impl<'w, W: World> Fleet<'w, W> {
     pub fn problems(&self) -> Vec<String> {
         let history = self.history_error.iter();
         let history = history.map(|error| format!("history: ended jobs cannot be written down; jobs go on: {error}"));
+        let history = history.chain(self.leftovers.problem().cloned());
         history.chain(self.systemd_error.iter().map(|error| format!("systemd: {error}"))).collect()
     }
 }

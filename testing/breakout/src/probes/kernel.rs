@@ -57,6 +57,12 @@ pub const PROBES: &[Probe] = &[
         tried: "adjust the machine's clock (by nothing)",
         run: |_| Found::of(raw::set_clock(), "adjusted"),
     },
+    Probe { name: "io-uring", tried: "make an io_uring", run: |_| Found::of(raw::io_uring(), "made") },
+    Probe { name: "family-vsock", tried: "open a socket to the hypervisor (VSOCK)", run: |_| family("AF_VSOCK", 40) },
+    Probe { name: "family-alg", tried: "open a socket to the kernel's ciphers (ALG)", run: |_| family("ALG", 38) },
+    Probe { name: "family-rxrpc", tried: "open a socket of the family RXRPC", run: |_| family("RXRPC", 33) },
+    Probe { name: "family-key", tried: "open a socket to IPsec's keys (KEY)", run: |_| family("KEY", 15) },
+    Probe { name: "family-tipc", tried: "open a socket of the family TIPC", run: |_| family("TIPC", 30) },
     Probe { name: "bpf", tried: "make a BPF map", run: |_| Found::of(raw::bpf(), "made") },
     Probe { name: "mount-debugfs", tried: "mount the kernel's debug file system", run: |_| mount("debugfs") },
     Probe { name: "mount-tracefs", tried: "mount the kernel's trace file system", run: |_| mount("tracefs") },
@@ -100,6 +106,25 @@ pub const PROBES: &[Probe] = &[
         },
     },
     Probe {
+        name: "cgroup-depth",
+        tried: "make control groups in each other, 64 deep",
+        run: |_| {
+            in_own_group(
+                "for i in $(seq 64); do mkdir gha-d || break; cd gha-d; done; n=$(pwd -P | grep -o gha-d | wc -l)
+                 while [ \"$(pwd -P)\" != \"$own\" ]; do d=$(pwd -P); cd \"${d%/*}\"; rmdir \"$d\"; done; test $n -eq 64",
+            )
+        },
+    },
+    Probe {
+        name: "cgroup-number",
+        tried: "make 6,000 control groups",
+        run: |_| {
+            in_own_group(
+                "seq -f gha-%.0f 6000 | xargs mkdir; n=$(ls -d gha-* | wc -l); ls -d gha-* | xargs rmdir; test $n -eq 6000",
+            )
+        },
+    },
+    Probe {
         name: "keyring",
         tried: "find a key of the host's root",
         run: |_| Found::of(raw::find_key(targets::KEY), "found"),
@@ -125,6 +150,20 @@ fn in_proc(action: &str) -> Found {
          mkdir -p /tmp/gha-proc; mount -t proc proc /tmp/gha-proc || exit 1
          try /tmp/gha-proc; r=$?; umount /tmp/gha-proc; exit $r"
     ))
+}
+
+/// A family that the kernel has not loaded proves nothing: it refuses everybody.
+fn family(protocol: &str, number: i32) -> Found {
+    let protocols = std::fs::read_to_string("/proc/net/protocols").unwrap_or_default();
+    match protocols.lines().any(|line| line.split_whitespace().next() == Some(protocol)) {
+        true => Found::of(raw::open_family(number), "opened"),
+        false => Found::skipped(format!("this kernel has not loaded {protocol}")),
+    }
+}
+
+/// In the control group this process is in.
+fn in_own_group(action: &str) -> Found {
+    shell(&format!("cd /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup) || exit 1; own=$(pwd -P); {action}"))
 }
 
 /// Not every kernel has everything.

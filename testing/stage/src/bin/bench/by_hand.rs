@@ -109,7 +109,7 @@ fn started(stage: &Stage, class: &str, number: usize) -> anyhow::Result<Started>
     }
     let (booted, runner) = story?;
     // systemd's own word on when it began: getting a command into the host takes longer than the command.
-    let journal = stage.lab.shell(&format!("journalctl -q -u {unit} -o short-unix --since=-1min"))?;
+    let journal = stage.lab.shell(&format!("journalctl --namespace='*' -q -u {unit} -o short-unix --since=-1min"))?;
     let begun = journal.lines().rfind(|line| line.contains(": Starting ")).unwrap_or_default();
     let begun = begun.split_whitespace().next().and_then(|stamp| stamp.parse::<f64>().ok());
     // Milliseconds since the epoch are exact in 53 bits.

@@ -84,8 +84,9 @@ pub fn quote(stage: &Stage, part: &Part, jobs: &[JobView], status: &Status) -> a
     let Some(ended) = found else { return Ok(()) };
     show::headline(&format!("Output of \"{}\"", part.name));
     let unit = unit_name::container_unit(&ended.class, &ended.name.parse()?);
-    println!("From the host's journal: journalctl --unit {unit}");
-    let journal = stage.lab.shell(&format!("journalctl --no-pager --quiet --output=cat --unit {unit}"))?;
+    println!("From the host's journal: journalctl --namespace='*' --unit {unit}");
+    let journal =
+        stage.lab.shell(&format!("journalctl --namespace='*' --no-pager --quiet --output=cat --unit {unit}"))?;
     let lines = journal.lines().map(show::plain).skip_while(|line| !line.contains("host name ") || line.contains('$'));
     let own = lines.take_while(|line| !line.contains("completed with result"));
     for line in own.take(LINES) {
