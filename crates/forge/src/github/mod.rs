@@ -17,6 +17,7 @@ pub mod scale_set;
 mod session;
 mod sets;
 mod tally;
+mod timestamp;
 pub mod transport;
 pub mod wire;
 
