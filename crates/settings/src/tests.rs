@@ -528,6 +528,33 @@ fn a_token_file_must_be_there_private_and_outside_the_store() {
 }
 
 #[test]
+fn a_webhooks_secret_is_one_line_as_it_was_typed_at_the_forge() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        let path = dir.path().join("secret");
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        let file = file::Webhook { secret_file: path, ..file::Webhook::default() };
+        token_file::SecretFile::of_webhook(&file).read()
+    };
+    for secret in ["swordfish", "It's a Secret to Everybody", " with spaces around ", "Schwertfisch über alles"] {
+        for end in ["", "\n", "\r\n"] {
+            assert_eq!(read(&format!("{secret}{end}")).unwrap().expose(), secret);
+        }
+    }
+    for (text, problem) in [
+        (" \n", "is empty"),
+        ("sword\nfish\n", "does not hold one line"),
+        ("sword\tfish\n", "does not hold one line"),
+        (&"x ".repeat(3000), "does not hold one line"),
+    ] {
+        let said = read(text).unwrap_err().to_string();
+        assert!(said.contains(problem) && !said.contains("fish"), "{said}");
+    }
+}
+
+#[test]
 fn a_private_key_file_must_hold_one_private_key() {
     let dir = tempfile::tempdir().unwrap();
     let read = |text: &str| {
