@@ -79,7 +79,7 @@ impl Reach {
 
     async fn send(&self, method: Method, path: &str, body: Option<Bytes>) -> anyhow::Result<hyper::Response<Incoming>> {
         let changes = method != Method::GET;
-        let mut request = Request::builder().method(method).uri(path).header("host", "gha-runner-controller");
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }

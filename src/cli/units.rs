@@ -13,8 +13,9 @@ use crate::units::{self, Places};
 /// Checks the configuration and writes every file made from it, below the output directory.
 #[derive(Debug, Arguments)]
 pub(super) struct Args {
-    /// The configuration: TOML, or JSON if the name ends so.
-    #[arg(long, value_name = "FILE", required_unless_present = "guest_unit")]
+    /// Configuration file (TOML, or JSON if its name ends in .json), which the environment overrides; without one the
+    /// environment alone counts.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to write: /etc on a plain host.
     #[arg(long, value_name = "DIR", required_unless_present = "guest_unit")]

@@ -49,7 +49,7 @@ fn an_operator_sees_what_runs_and_waits_and_can_end_it() {
     let denied = run(&stage, &nobody, &["stop", &running.name]);
     assert_eq!(denied.code, 1, "{}", denied.text);
     assert!(denied.errors.contains("Permission denied") && denied.errors.contains("group"), "{}", denied.errors);
-    let over_http = "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'POST /api/v1/drain HTTP/1.0\\r\\nhost: x\\r\\n\
+    let over_http = "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'POST /api/v1/drain HTTP/1.0\\r\\nhost: localhost\\r\\n\
                      content-type: application/json\\r\\ncontent-length: 2\\r\\n\\r\\n{}' >&3; head -1 <&3";
     let answer = stage.lab.exec(Place::Host, &["bash", "-c", over_http]).unwrap();
     assert!(answer.text().contains("403"), "{}", answer.text());

@@ -9,6 +9,7 @@ mod events;
 pub mod mcp;
 mod measures;
 mod metrics;
+mod own_name;
 mod problem;
 mod server;
 pub mod v1;
@@ -138,23 +139,26 @@ impl Written {
 
 /// The routes for readers who come by HTTP; with a token, for those alone who show it.
 pub fn public(sources: Sources, token: Option<Token>) -> Router {
-    let router = with_tools(routes(Sources { commands: None, ..sources }), token.is_some());
-    let router = match token {
-        Some(token) => router.layer(middleware::from_fn_with_state(token, bearer::check)),
-        None => router,
-    };
+    let router = with_tools(routes(Sources { commands: None, ..sources }));
     // What is not the page is the rest's to answer, also what is not there: who shows no token learns nothing.
-    dashboard::routes().fallback_service(router).layer(middleware::from_fn(body::limit))
+    let router = match token {
+        Some(token) => {
+            let router = router.layer(middleware::from_fn_with_state(token, bearer::check));
+            dashboard::routes().fallback_service(router)
+        }
+        None => dashboard::routes().fallback_service(router).layer(middleware::from_fn(own_name::check)),
+    };
+    router.layer(middleware::from_fn(body::limit))
 }
 
 /// The routes of the local socket. Who can connect to it may operate: its file mode is the permission.
 pub fn local(sources: Sources) -> Router {
-    with_tools(routes(sources), true).layer(middleware::from_fn(body::limit))
+    with_tools(routes(sources)).layer(middleware::from_fn(body::limit))
 }
 
-/// The same as tools at `/mcp`. `any_name` = whoever asks has shown by other means that it may, whatever it calls us.
-fn with_tools(router: Router, any_name: bool) -> Router {
-    let tools = mcp::service(router.clone(), any_name);
+/// The same as tools at `/mcp`.
+fn with_tools(router: Router) -> Router {
+    let tools = mcp::service(router.clone());
     router.route_service("/mcp", tools)
 }
 

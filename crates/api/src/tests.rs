@@ -43,7 +43,7 @@ async fn get(status: Status, webhook: Option<Arc<Counters>>, path: &str) -> (Str
     let (_sender, status) = watch::channel(status);
     tokio::spawn(serve(listener, public(Sources { webhook, ..sources(status) }, None)));
     let mut stream = TcpStream::connect(at).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -229,13 +229,13 @@ async fn ask(at: std::net::SocketAddr, request: &str) -> (String, String) {
 fn post(path: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     )
 }
 
 fn read(path: &str, more: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n")
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n")
 }
 
 #[tokio::test]
@@ -290,6 +290,40 @@ async fn with_a_token_readers_must_show_it() {
     }
     let (head, _) = ask(at, &read("/status", "Authorization: bearer s3cret\r\n")).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
+async fn without_a_token_this_host_is_asked_by_its_own_names_alone() {
+    let (_sender, status) = watch::channel(status());
+    let open = served(sources(status.clone()), None, false).await;
+    let with_token = served(sources(status.clone()), Some(Token::new("s3cret")), false).await;
+    let socket = served(sources(status), None, true).await;
+    let code = async |at, path: &str, host: &str, more: &str| {
+        let (head, _) = ask(at, &format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{more}\r\n")).await;
+        head.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    let paths = ["/status", "/metrics", "/health", "/api/v1/jobs", "/api/v1/events", "/", "/dashboard.js", "/nothing"];
+    let foreign =
+        ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7", "a b"];
+    for path in paths.into_iter().chain(["/mcp"]) {
+        for host in foreign {
+            let host = format!("Host: {host}\r\n");
+            let code = code(open, path, &host, "").await;
+            // What is no host at all may be refused before it comes so far.
+            assert!(code == 403 || (code == 400 && host.contains("a b")), "{path} {host}: {code}");
+        }
+    }
+    for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:9", "127.3.2.1", "[::1]", "[::1]:8080"] {
+        assert_eq!(code(open, "/status", &format!("Host: {host}\r\n"), "").await, 200, "{host}");
+    }
+    // Who shows the token, or comes by the socket, may call this host what it likes.
+    let evil = "Host: evil.example\r\n";
+    assert_eq!(code(with_token, "/status", evil, "Authorization: Bearer s3cret\r\n").await, 200);
+    assert_eq!(code(socket, "/status", evil, "").await, 200);
+    let (head, _) = ask(open, "GET /health HTTP/1.0\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.0 200"), "a probe that names nobody: {head}");
+    let (head, _) = ask(open, "GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
 }
 
 #[tokio::test]

@@ -66,9 +66,34 @@ pub struct DockerSettings {
 
 impl GuestSettings {
     /// The directory the runner keeps its files in: the parent of the program's `bin/`, unless the unit of the
-    /// template sets `RUNNER_ROOT` (docs/github.md#runner-in-nixpkgs).
-    pub fn runner_root(&self, variable: Option<PathBuf>) -> PathBuf {
-        let beside = || self.runner.parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned();
+    /// template sets `RUNNER_ROOT` (docs/github.md#runner-in-nixpkgs). `program` is where the program lies, links
+    /// resolved: the runner looks beside itself, and not beside a link to it.
+    pub fn runner_root(&self, variable: Option<PathBuf>, program: &Path) -> PathBuf {
+        // nixpkgs' package cannot write beside itself, and goes by the variable.
+        let program = if program.starts_with("/nix/store") { &self.runner } else { program };
+        let beside = || program.parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned();
         variable.unwrap_or_else(beside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_runners_files_are_beside_the_program_itself_and_not_beside_a_link_to_it() {
+        let settings: GuestSettings = serde_json::from_value(serde_json::json!({
+            "name": "j0000001", "interface": "gj-1", "address": "10.0.0.2", "prefix": 24, "gateway": "10.0.0.1",
+            "dns": [], "runner": "/usr/bin/Runner.Listener", "user": "runner",
+        }))
+        .unwrap();
+        let root = |variable: Option<&str>, program: &str| {
+            settings.runner_root(variable.map(PathBuf::from), Path::new(program)).display().to_string()
+        };
+        assert_eq!(root(None, "/opt/actions-runner/bin/Runner.Listener"), "/opt/actions-runner");
+        assert_eq!(root(None, "/usr/bin/Runner.Listener"), "/usr");
+        assert_eq!(root(Some("/srv/r"), "/opt/actions-runner/bin/Runner.Listener"), "/srv/r");
+        assert_eq!(root(None, "/nix/store/h-github-runner/bin/Runner.Listener"), "/usr", "what cannot be written");
     }
 }

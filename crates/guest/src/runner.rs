@@ -7,7 +7,7 @@ use std::{
         fd::OwnedFd,
         unix::fs::{DirBuilderExt, chown},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -24,6 +24,12 @@ use super::{account::Account, hook};
 /// Where the runner puts the job's output, below its root directory.
 const PAGES: [&str; 2] = ["_diag", "pages"];
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where the runner program lies, links resolved.
+pub fn resolved(settings: &GuestSettings) -> anyhow::Result<PathBuf> {
+    let program = &settings.runner;
+    fs::canonicalize(program).with_context(|| format!("cannot use the runner program {}", program.display()))
+}
 
 /// Makes the runner's root directory the job user's and opens the directory of job output in it.
 pub fn lay_out(root: &Path, account: &Account) -> anyhow::Result<OwnedFd> {
@@ -87,7 +93,6 @@ pub fn start(
 ) -> anyhow::Result<Child> {
     let program = &settings.runner;
     let shown = program.display();
-    fs::metadata(program).with_context(|| format!("cannot use the runner program {shown}"))?;
     let mut command = Command::new(program);
     command
         .arg("run")

@@ -121,7 +121,8 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     }
     let read = |file| fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let account = account::find(&settings.user, &read("/etc/passwd")?, &read("/etc/group")?)?;
-    let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from));
+    let program = runner::resolved(&settings)?;
+    let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from), &program);
     let pages = runner::lay_out(&root, &account)?;
     let Grant::GithubJit { encoded_jit_config } = credential(&credentials, GRANT_CREDENTIAL)?;
     grant::write(&grant::files(&encoded_jit_config)?, &root, &account)?;

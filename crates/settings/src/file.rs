@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     time::Duration,
@@ -15,7 +16,10 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Unexpected, Visitor},
+};
 use smart_default::SmartDefault;
 
 use super::{Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
@@ -35,7 +39,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Durations are humantime (`90s`, `2h 30m`), sizes are bytes or `512M`, `4G`.
+/// Durations are humantime (`90s`, `2h 30m`), sizes are bytes or `512M`, `4g`, `4GiB`.
 #[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SettingsWritten {
@@ -457,13 +461,42 @@ pub struct TemplateWritten {
     pub user: String,
 }
 
-/// Bytes, or text with a suffix K, M, G or T (powers of 1024), as systemd writes sizes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Bytes, or text with a unit K, M, G or T (powers of 1024), in capitals as systemd writes sizes or not as Docker does,
+/// with `B` or `iB` behind it or without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[allow(missing_docs)]
 pub enum Size {
     Bytes(u64),
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl Visitor<'_> for Written {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size: bytes, or text such as \"512M\" or \"4G\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size::Bytes(bytes))
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+                bytes.try_into().map(Size::Bytes).map_err(|_| E::invalid_value(Unexpected::Signed(bytes), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                Ok(Size::Text(text.to_owned()))
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
 }
 
 impl Size {
@@ -473,15 +506,16 @@ impl Size {
             Self::Bytes(bytes) => Some(*bytes),
             Self::Text(text) => {
                 let text = text.trim();
-                let shift = match text.chars().last()? {
-                    'K' => 10,
-                    'M' => 20,
-                    'G' => 30,
-                    'T' => 40,
-                    _ => return text.parse().ok(),
+                let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+                let unit = match unit.to_ascii_lowercase().as_str() {
+                    "" | "b" => 1,
+                    "k" | "kb" | "kib" => 1 << 10,
+                    "m" | "mb" | "mib" => 1 << 20,
+                    "g" | "gb" | "gib" => 1 << 30,
+                    "t" | "tb" | "tib" => 1 << 40,
+                    _ => return None,
                 };
-                let number: u64 = text[..text.len() - 1].trim().parse().ok()?;
-                number.checked_mul(1 << shift)
+                number.trim_end().parse::<u64>().ok()?.checked_mul(unit)
             }
         }
     }
@@ -515,7 +549,35 @@ pub fn read(path: &Path) -> Result<SettingsWritten, Problems> {
     } else {
         toml::from_str(&text).map_err(|error| error.to_string())
     };
-    parsed.map_err(|error| {
-        refused(error.trim_end().to_owned(), "correct the line; docs/configuration.md lists every key")
-    })
+    parsed.map_err(|error| refused(plain(error.trim_end()), "correct the line; docs/configuration.md lists every key"))
+}
+
+/// What serde expects, in place of Rust's words for it.
+const EXPECTED: [(&str, &str); 9] = [
+    ("usize", "a whole number, 0 or more"),
+    ("u64", "a whole number, 0 or more"),
+    ("u32", "a whole number, 0 or more"),
+    ("u16", "a whole number from 0 to 65535"),
+    ("u8", "a whole number from 0 to 255"),
+    ("i32", "a whole number"),
+    ("f64", "a number"),
+    ("a sequence", "a list"),
+    ("a map", "a table"),
+];
+
+/// An error of a parser, for people who do not know the program's types.
+fn plain(error: &str) -> String {
+    const MARK: &str = "expected ";
+    let mut parts = error.split(MARK);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(MARK);
+        let table = part.strip_prefix("struct ");
+        let table = table.map(|rest| ("a table", rest.trim_start_matches(|c: char| c.is_alphanumeric())));
+        let other = || EXPECTED.iter().find_map(|(rust, words)| Some((*words, part.strip_prefix(rust)?)));
+        let (words, rest) = table.or_else(other).unwrap_or(("", part));
+        plain.push_str(words);
+        plain.push_str(rest);
+    }
+    plain
 }

@@ -62,7 +62,7 @@ impl<'a> Range<'a> {
             Kind::Number => refused("a number"),
             Kind::Duration => refused("a duration"),
             Kind::Size => {
-                (format!("{value} is not a size of {self}"), "write bytes or a size such as 512M or 4G".to_owned())
+                (format!("{shown} is not a size of {self}"), "write bytes or a size such as 512M or 4G".to_owned())
             }
         }
     }

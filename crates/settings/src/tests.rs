@@ -280,6 +280,86 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
     }
 }
 
+/// A table of TOML in which `value` stands at `key` of the table at `path`, where people's own names are `NAME`.
+fn at(path: &str, key: &str, value: &str) -> String {
+    let path = path.replace("NAME", "a");
+    match path.as_str() {
+        "" => format!("{key} = {value}\n"),
+        "target" => format!("[[target]]\n{key} = {value}\n"),
+        path => format!("[{path}]\n{key} = {value}\n"),
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_refused_in_words_for_people_whatever_the_key() {
+    let schema = reference::schema();
+    let values =
+        ["true", "7", "-7", "7.5", "nan", "\"\"", "\"4x\"", "[7]", "[\"x y\"]", "[true]", "{ x = 7 }", "1979-05-27"];
+    // As Debug writes Rust's values, and as Rust and serde call its types.
+    let debug =
+        ["Text(", "Bytes(", "Some(", "None", "String(", "Number", "Bool", "Ok(", "Err(", "struct", "enum", "untagged"];
+    let types = [
+        "usize",
+        "u64",
+        "u32",
+        "u16",
+        "u8",
+        "i64",
+        "i32",
+        "f64",
+        "Written",
+        "Ipv4Network",
+        "std::",
+        "serde",
+        "a map",
+        "a sequence",
+    ];
+    let (mut keys, mut refusals) = (0, 0);
+    for (path, table) in reference::tables(&schema) {
+        let names = table["properties"].as_object().unwrap().keys();
+        for key in names {
+            keys += 1;
+            let before = refusals;
+            for value in values {
+                let file = written(&at(&path, key, value), ".toml");
+                let Err(problems) = load(Some(file.path()), env(&LEAST)) else { continue };
+                refusals += 1;
+                for problem in &problems.0 {
+                    // The line it is about stands in it as it was written.
+                    let said: String = problem.problem.lines().filter(|line| !line.contains(" | ")).collect();
+                    let said = format!("{said}. {}", problem.remedy);
+                    for form in debug.iter().chain(&types) {
+                        assert!(!said.contains(form), "{path}.{key} = {value}: {form} in: {said}");
+                    }
+                }
+            }
+            assert!(refusals > before, "{path}.{key} takes everything");
+        }
+    }
+    assert!(keys > 80 && refusals > 5 * keys, "{keys} keys, {refusals} refusals");
+}
+
+#[test]
+fn a_size_is_understood_as_systemd_docker_and_people_write_it() {
+    let memory = |text: &str| {
+        let file = written(&format!("[class.a]\nlabels = [\"x\"]\nmemory = {text}\n"), ".toml");
+        load(Some(file.path()), env(&LEAST)).map(|settings| settings.classes["a"].memory.unwrap())
+    };
+    for text in
+        ["4G", "4g", "4GB", "4gb", "4Gb", "4GiB", "4gib", " 4 GiB ", "4096m", "4096MB", "4194304k", "4294967296b"]
+    {
+        assert_eq!(memory(&format!("{text:?}")).unwrap(), 4 << 30, "{text}");
+    }
+    assert_eq!(memory("4294967296").unwrap(), 4 << 30);
+    assert_eq!(memory("\"1t\"").unwrap(), 1 << 40);
+    for text in
+        ["\"4x\"", "\"g\"", "\"4 G B\"", "\"4ig\"", "\"-4g\"", "\"1.5.g\"", "\"99999999999t\"", "true", "4.5", "-4"]
+    {
+        let said = memory(text).unwrap_err().to_string();
+        assert!(said.contains("size"), "{text}: {said}");
+    }
+}
+
 #[test]
 fn each_mistake_in_a_credential_is_refused() {
     let target = "[[target]]\nrepo = \"a/b\"\ncredential = \"a\"\n";
@@ -444,6 +524,33 @@ fn a_token_file_must_be_there_private_and_outside_the_store() {
         assert!(said.problem.contains(problem), "{said}");
         assert!(!said.remedy.is_empty());
         assert!(!said.to_string().contains("sesame"), "a secret is printed: {said}");
+    }
+}
+
+#[test]
+fn a_webhooks_secret_is_one_line_as_it_was_typed_at_the_forge() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        let path = dir.path().join("secret");
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        let file = file::Webhook { secret_file: path, ..file::Webhook::default() };
+        token_file::SecretFile::of_webhook(&file).read()
+    };
+    for secret in ["swordfish", "It's a Secret to Everybody", " with spaces around ", "Schwertfisch über alles"] {
+        for end in ["", "\n", "\r\n"] {
+            assert_eq!(read(&format!("{secret}{end}")).unwrap().expose(), secret);
+        }
+    }
+    for (text, problem) in [
+        (" \n", "is empty"),
+        ("sword\nfish\n", "does not hold one line"),
+        ("sword\tfish\n", "does not hold one line"),
+        (&"x ".repeat(3000), "does not hold one line"),
+    ] {
+        let said = read(text).unwrap_err().to_string();
+        assert!(said.contains(problem) && !said.contains("fish"), "{said}");
     }
 }
 

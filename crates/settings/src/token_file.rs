@@ -64,6 +64,8 @@ pub fn check_path(key: &str, path: &Path) -> Option<Problem> {
 pub enum Holds {
     /// One line of printable characters without white space.
     Token,
+    /// One line of text, of several words perhaps.
+    Phrase,
     /// A private key in PEM.
     PrivateKey,
 }
@@ -110,7 +112,7 @@ impl<'a> SecretFile<'a> {
             key: "webhook.secret_file".to_owned(),
             credential: WEBHOOK_CREDENTIAL.to_owned(),
             path: &webhook.secret_file,
-            holds: Holds::Token,
+            holds: Holds::Phrase,
         }
     }
 
@@ -172,8 +174,12 @@ pub fn read(key: &str, path: &Path, holds: Holds) -> Result<Token, Problem> {
     }
     let mut text = String::new();
     file.take(LIMIT + 1).read_to_string(&mut text).map_err(unreadable)?;
-    let secret = text.trim();
-    if secret.is_empty() {
+    let secret = match holds {
+        // Spaces at its ends are part of what somebody typed at the forge.
+        Holds::Phrase => text.trim_end_matches(['\r', '\n']),
+        Holds::Token | Holds::PrivateKey => text.trim(),
+    };
+    if secret.trim().is_empty() {
         return Err(refused(format!("{shown} is empty"), "write the secret into it".into()));
     }
     let too_long = text.len() as u64 > LIMIT;
@@ -183,6 +189,14 @@ pub fn read(key: &str, path: &Path, holds: Holds) -> Result<Token, Problem> {
                 return Err(refused(
                     format!("{shown} does not hold one token"),
                     "write the token alone, on one line of printable ASCII".into(),
+                ));
+            }
+        }
+        Holds::Phrase => {
+            if too_long || secret.len() > TOKEN_LIMIT || secret.contains(char::is_control) {
+                return Err(refused(
+                    format!("{shown} does not hold one line of text"),
+                    "write the secret alone, on one line, as it was given to the forge".into(),
                 ));
             }
         }

@@ -252,7 +252,7 @@ impl Stage {
     /// `/health`: its status code and its body.
     pub fn health(&self) -> Result<(u16, String)> {
         let script = "exec 3<>/dev/tcp/127.0.0.1/8080; \
-                      printf 'GET /health HTTP/1.0\r\nhost: lab\r\n\r\n' >&3; cat <&3";
+                      printf 'GET /health HTTP/1.0\r\nhost: localhost\r\n\r\n' >&3; cat <&3";
         let answer = self.lab.exec(Place::Host, &["bash", "-c", script])?.check()?.text();
         let code = answer.split_whitespace().nth(1).and_then(|code| code.parse().ok()).context("no status line")?;
         Ok((code, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))

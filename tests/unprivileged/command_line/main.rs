@@ -197,6 +197,23 @@ fn check_finds_nothing_against_an_example_and_units_renders_it() {
 }
 
 #[test]
+fn units_renders_what_the_environment_alone_says() {
+    let made = tempfile::tempdir().unwrap();
+    let units = |variables: &[(&str, &str)]| {
+        let mut program = Command::new(PROGRAM);
+        program.args(["units", "--static", "--output", made.path().to_str().unwrap()]);
+        program.env_clear().envs(variables.iter().copied()).output().unwrap()
+    };
+    let output = units(&[("GITHUB_REPO", "octo-org/hello"), ("GITHUB_TOKEN_FILE", "/t"), ("MAX_CONCURRENT", "3")]);
+    assert!(output.status.success(), "{}", text(&output));
+    let settings = fs::read_to_string(made.path().join("gha-runner-controller/settings.json")).unwrap();
+    assert!(settings.contains("octo-org/hello") && settings.contains("\"max_concurrent\": 3"), "{settings}");
+    let output = units(&[]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("set GITHUB_REPO"), "{}", text(&output));
+}
+
+#[test]
 fn every_example_is_named_where_keys_are_explained() {
     let documented = include_str!("../../../docs/configuration.md");
     for example in examples() {

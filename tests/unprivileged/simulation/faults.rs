@@ -108,6 +108,19 @@ fn a_list_that_is_empty_once_or_has_another_tag_starts_and_stops_nothing() {
 }
 
 #[test]
+fn a_run_that_is_gone_before_its_jobs_are_read_keeps_nobody_from_being_served() {
+    beside(1, nothing, async |story| {
+        sleep(2 * MINUTE).await;
+        let gone = What::Status { code: 404, message: "Not Found".into(), headers: vec![] };
+        inject(story, 2, Call::ListJobs, gone);
+        let job = story.queue_polled(REPOS[0]);
+        sleep(5 * MINUTE).await;
+        assert!(story.is_taken(job), "{}", story.problems());
+        assert_eq!(story.problems(), "");
+    });
+}
+
+#[test]
 fn a_runner_that_never_listens_is_stopped_at_its_deadline_and_its_class_pauses_ever_longer() {
     beside(1, nothing, async |story| {
         let never = RunnerFault { count: u32::MAX, ..RunnerFault::once(RunnerWhat::NeverListening) };

@@ -114,7 +114,7 @@ fn the_deliveries_of_a_jobs_whole_life_are_one_look() {
                 if header("x-github-event").map(String::as_str) != Some("workflow_job") {
                     continue;
                 }
-                assert!(secret.signed(&delivery.body, header("x-hub-signature-256").unwrap()));
+                assert!(secret.proof().with(&delivery.body).holds(header("x-hub-signature-256").unwrap()));
                 deliveries += 1;
                 if let Judged::News(news) = heard.judge(header("x-github-delivery").unwrap(), &delivery.body) {
                     hint(&commands, &news.repository).await;

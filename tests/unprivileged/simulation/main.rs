@@ -228,7 +228,8 @@ impl Simulation {
             let header =
                 |name| delivery.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
             if header("x-github-event") != Some("workflow_job")
-                || !header("x-hub-signature-256").is_some_and(|signature| secret.signed(&delivery.body, signature))
+                || !header("x-hub-signature-256")
+                    .is_some_and(|signature| secret.proof().with(&delivery.body).holds(signature))
             {
                 continue;
             }

@@ -18,14 +18,13 @@ use crate::Peer;
 /// Largest answer, in bytes; requests are limited with all others.
 const ANSWER_LIMIT: usize = 16 << 20;
 
-/// The tools, asking `routes` in this process. Without a token, only who asks this host by one of its own names is
-/// answered: a page from elsewhere, in a browser on this host, has another name for it.
-pub(crate) fn service(routes: Router, any_name: bool) -> StreamableHttpService<Tools, NeverSessionManager> {
+/// The tools, asking `routes` in this process. By which names this host may be asked is decided for all routes alike.
+pub(crate) fn service(routes: Router) -> StreamableHttpService<Tools, NeverSessionManager> {
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
+        .disable_allowed_hosts()
         .enforce_origin_validation();
-    let config = if any_name { config.disable_allowed_hosts() } else { config };
     let tools = Tools::new(Arc::new(Routes(routes)), None);
     StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(NeverSessionManager::default()), config)
 }

@@ -68,13 +68,13 @@ async fn drip(at: SocketAddr, first: &str, rest: &str) -> Duration {
 async fn a_request_that_comes_a_byte_at_a_time_is_not_waited_for() {
     let (_sender, sources) = something();
     let at = served_within(LIMITS, sources).await;
-    drip(at, "", "GET /status HTTP/1.1\r\nHost: x\r\nX-Long: ").await;
-    let body = "POST /api/v1/drain HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    drip(at, "", "GET /status HTTP/1.1\r\nHost: localhost\r\nX-Long: ").await;
+    let body = "POST /api/v1/drain HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 16000\r\n\r\n{";
     drip(at, body, " ").await;
     // The first request is whole, the next one never comes.
     let mut idle = TcpStream::connect(at).await.unwrap();
-    idle.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     tokio::time::timeout(PATIENCE, idle.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with(b"HTTP/1.1"), "{answer:?}");
@@ -100,7 +100,7 @@ async fn who_does_not_take_its_answers_is_cut_off_and_its_place_is_free() {
     // One that goes on for a minute: it is not the connection's own limit that ends it.
     let at = served_within(ClientLimits { clients: 1, connection: Duration::from_secs(60), ..LIMITS }, sources).await;
     let mut greedy = reluctant(at).await;
-    let questions = "GET /status HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50);
+    let questions = "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
     greedy.write_all(questions.as_bytes()).await.unwrap();
     assert_others_are_served(at).await;
 }
@@ -135,7 +135,8 @@ async fn a_request_that_is_too_large_is_refused_before_it_is_read() {
     let (commands, mut inbox) = mpsc::channel(8);
     let sources = Sources { commands: Some(commands), ..sources };
     let at = served_within(ClientLimits { clients: 1, ..LIMITS }, sources).await;
-    let head = |more: &str| format!("POST /api/v1/drain HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n");
+    let head =
+        |more: &str| format!("POST /api/v1/drain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n");
     let json = "Content-Type: application/json\r\n";
     // Promised, or coming without a word on how much.
     let promised = head(&format!("{json}Content-Length: 1000000000\r\n"));

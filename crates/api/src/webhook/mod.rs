@@ -15,12 +15,13 @@ use std::{
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Request, State},
+    body::{Body, HttpBody},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
+use http_body_util::BodyExt;
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
     time::timeout,
@@ -34,9 +35,10 @@ pub use self::{
     signature::{EmptySecret, Secret},
 };
 
-/// Largest body read. GitHub sends up to 25 MB, but of the one event we take: a job with a thousand steps, its
-/// repository, organisation and sender are less than half of this.
+/// Largest body taken: a job with a thousand steps, its repository, organisation and sender are less than half of this.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// Largest body of an event that is not taken: GitHub sends up to 25 MB. Nothing of it is kept.
+const IGNORED_LIMIT: usize = 25 * 1024 * 1024;
 /// How long a body may take to arrive. GitHub itself gives up after ten seconds.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// Hints that wait for the controller.
@@ -56,16 +58,35 @@ pub fn router(secret: Secret) -> (Router, Receiver<Hint>, Arc<Counters>) {
     let (sender, hints) = channel(HINTS);
     let counters = Arc::<Counters>::default();
     let desk = Arc::new(Desk { secret, heard: Mutex::default(), hints: sender, counters: counters.clone() });
-    let router =
-        Router::new().route("/webhook", post(receive)).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(desk);
+    let router = Router::new().route("/webhook", post(receive)).with_state(desk);
     (router, hints, counters)
 }
 
+/// What a delivery is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ping,
+    Job,
+    /// Nothing that is of use here.
+    Other,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Self {
+        match text(headers, "x-github-event") {
+            Some("ping") => Self::Ping,
+            Some("workflow_job") => Self::Job,
+            _ => Self::Other,
+        }
+    }
+}
+
 async fn receive(State(desk): State<Arc<Desk>>, request: Request) -> Response {
-    let headers = request.headers().clone();
-    let answer = match verified(&desk.secret, &headers, request).await {
-        Ok(body) => desk.take(&headers, &body),
-        Err(answer) => answer,
+    let (parts, body) = request.into_parts();
+    let kind = Kind::of(&parts.headers);
+    let answer = match verified(&desk.secret, &parts.headers, kind, body).await {
+        Ok(body) => desk.take(&parts.headers, kind, &body),
+        Err(code) => code.into_response(),
     };
     if answer.status().is_client_error() {
         count(&desk.counters.refused);
@@ -73,37 +94,47 @@ async fn receive(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     answer
 }
 
-/// The body, once it is known who sent it. Who did not sign learns nothing but that.
-async fn verified(secret: &Secret, headers: &HeaderMap, request: Request) -> Result<Bytes, Response> {
-    let Some(signature) = text(headers, "x-hub-signature-256") else {
-        return Err(StatusCode::UNAUTHORIZED.into_response());
+/// The body, once it is known who sent it; nothing of one that is of no use. Who did not sign learns nothing but that.
+async fn verified(secret: &Secret, headers: &HeaderMap, kind: Kind, mut body: Body) -> Result<Vec<u8>, StatusCode> {
+    let signature = text(headers, "x-hub-signature-256").ok_or(StatusCode::UNAUTHORIZED)?;
+    let limit = if kind == Kind::Other { IGNORED_LIMIT } else { BODY_LIMIT };
+    let read = async {
+        if body.size_hint().lower() > limit as u64 {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let (mut proof, mut length, mut kept) = (secret.proof(), 0, Vec::new());
+        while let Some(frame) = body.frame().await {
+            // What is no data is a trailer.
+            let Ok(bytes) = frame.map_err(|_| StatusCode::BAD_REQUEST)?.into_data() else { continue };
+            length += bytes.len();
+            if length > limit {
+                return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+            proof = proof.with(&bytes);
+            if kind != Kind::Other {
+                kept.extend_from_slice(&bytes);
+            }
+        }
+        if proof.holds(signature) { Ok(kept) } else { Err(StatusCode::UNAUTHORIZED) }
     };
-    let body = match timeout(BODY_PATIENCE, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(rejection)) => return Err(rejection.status().into_response()),
-        Err(_) => return Err(StatusCode::REQUEST_TIMEOUT.into_response()),
-    };
-    match secret.signed(&body, signature) {
-        true => Ok(body),
-        false => Err(StatusCode::UNAUTHORIZED.into_response()),
-    }
+    timeout(BODY_PATIENCE, read).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
 }
 
 impl Desk {
     /// Takes a delivery that the forge signed.
-    fn take(&self, headers: &HeaderMap, body: &[u8]) -> Response {
-        match text(headers, "x-github-event") {
-            Some("ping") => return (StatusCode::OK, "pong").into_response(),
-            Some("workflow_job") => {}
-            _ => {
-                count(&self.counters.ignored);
-                return (StatusCode::OK, "ignored: only workflow_job events are of use here").into_response();
-            }
+    fn take(&self, headers: &HeaderMap, kind: Kind, body: &[u8]) -> Response {
+        if kind == Kind::Other {
+            count(&self.counters.ignored);
+            return (StatusCode::OK, "ignored: only workflow_job events are of use here").into_response();
         }
+        // Also of a ping, which the forge sends at once and shows to who made the webhook.
         let media_type = text(headers, header::CONTENT_TYPE.as_str()).and_then(|value| value.split(';').next());
         if !media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json")) {
             let remedy = "set the webhook's content type to application/json";
             return (StatusCode::UNSUPPORTED_MEDIA_TYPE, remedy).into_response();
+        }
+        if kind == Kind::Ping {
+            return (StatusCode::OK, "pong").into_response();
         }
         let id = text(headers, "x-github-delivery").unwrap_or_default();
         // A panic while it was locked cannot have left it half changed in a way that matters to a hint.

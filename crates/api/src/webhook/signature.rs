@@ -26,13 +26,34 @@ impl Secret {
         }
     }
 
-    /// Whether `signature`, the header's value, is that of `body`, the request's bytes as they came. Takes the same
-    /// time however much of it is right.
-    pub fn signed(&self, body: &[u8], signature: &str) -> bool {
-        signature
-            .strip_prefix(SCHEME)
-            .and_then(|digest| hex::decode(digest).ok())
-            .is_some_and(|digest| self.0.clone().chain_update(body).verify_slice(&digest).is_ok())
+    /// Begins to judge a body.
+    pub fn proof(&self) -> Proof {
+        Proof(self.0.clone())
+    }
+}
+
+/// What is known of a body's signature so far.
+#[derive(Clone)]
+pub struct Proof(Hmac<Sha256>);
+
+impl Proof {
+    /// With the next bytes of the body, as they came.
+    #[must_use]
+    pub fn with(self, bytes: &[u8]) -> Self {
+        Self(self.0.chain_update(bytes))
+    }
+
+    /// Whether `signature`, the header's value, is that of the whole body. Takes the same time however much of it is
+    /// right.
+    pub fn holds(self, signature: &str) -> bool {
+        let digest = signature.strip_prefix(SCHEME).and_then(|digest| hex::decode(digest).ok());
+        digest.is_some_and(|digest| self.0.verify_slice(&digest).is_ok())
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof(…)")
     }
 }
 
@@ -55,9 +76,13 @@ mod tests {
         Secret::new(b"It's a Secret to Everybody").unwrap()
     }
 
+    fn signed(body: &[u8], signature: &str) -> bool {
+        body.chunks(5).fold(secret().proof(), Proof::with).holds(signature)
+    }
+
     #[test]
     fn githubs_own_example_is_right() {
-        assert!(secret().signed(b"Hello, World!", SIGNATURE));
+        assert!(signed(b"Hello, World!", SIGNATURE));
     }
 
     #[test]
@@ -72,9 +97,9 @@ mod tests {
             ("Hello, World!", &SIGNATURE.replace("7571", "75zz")),
             ("Hello, World!", &format!("{SIGNATURE}00")),
         ] {
-            assert!(!secret().signed(body.as_bytes(), signature), "{signature}");
+            assert!(!signed(body.as_bytes(), signature), "{signature}");
         }
-        assert!(!Secret::new(b"another").unwrap().signed(b"Hello, World!", SIGNATURE));
+        assert!(!Secret::new(b"another").unwrap().proof().with(b"Hello, World!").holds(SIGNATURE));
     }
 
     #[test]
@@ -86,7 +111,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_header_breaks_it(header in ".{0,100}") {
-            prop_assert!(!secret().signed(b"Hello, World?", &header));
+            prop_assert!(!signed(b"Hello, World?", &header));
         }
     }
 }

@@ -134,15 +134,17 @@ async fn other_events_and_other_forms_are_answered_clearly() {
     let mut hook = Hook::listen().await;
     let (status, text) = hook.deliver(&Delivery::new("a", "push", "{}".into())).await;
     assert!(status == 200 && text.contains("only workflow_job"), "{status} {text}");
-    let form = Delivery { media_type: "application/x-www-form-urlencoded", ..Delivery::job("b", "queued", 7) };
-    let (status, text) = hook.deliver(&form).await;
-    assert!(status == 415 && text.contains("application/json"), "{status} {text}");
+    for delivery in [Delivery::new("p", "ping", "payload=%7B%7D".into()), Delivery::job("b", "queued", 7)] {
+        let form = Delivery { media_type: "application/x-www-form-urlencoded", ..delivery };
+        let (status, text) = hook.deliver(&form).await;
+        assert!(status == 415 && text.contains("application/json"), "{status} {text}");
+    }
     let (status, _) = hook.deliver(&Delivery::new("c", "workflow_job", "{}".into())).await;
     assert_eq!(status, 400);
     let get = "GET /webhook HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert_eq!(hook.send(get, b"").await.0, 405);
     assert!(hook.hints.try_recv().is_err());
-    assert_eq!(hook.counts(), Counts { ignored: 1, refused: 2, ..Counts::default() });
+    assert_eq!(hook.counts(), Counts { ignored: 1, refused: 3, ..Counts::default() });
 }
 
 #[tokio::test]
@@ -152,6 +154,36 @@ async fn a_body_that_is_too_large_is_refused() {
     assert_eq!(hook.deliver(&large).await.0, 413);
     let limit = Delivery::new("a", "ping", " ".repeat(BODY_LIMIT));
     assert_eq!(hook.deliver(&limit).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_event_that_nobody_needs_is_ignored_whatever_its_size_and_only_if_it_is_signed() {
+    let mut hook = Hook::listen().await;
+    let large = Delivery::new("a", "push", " ".repeat(2 * BODY_LIMIT));
+    let (status, text) = hook.deliver(&large).await;
+    assert!(status == 200 && text.contains("only workflow_job"), "{status} {text}");
+    let forged = Delivery { signature: Delivery::new("a", "push", "{}".into()).signature, ..large };
+    assert_eq!(hook.deliver(&forged).await, (401, String::new()));
+    let endless = Delivery::new("b", "push", " ".repeat(IGNORED_LIMIT + 1));
+    assert_eq!(hook.deliver(&endless).await.0, 413);
+    assert!(hook.hints.try_recv().is_err());
+    assert_eq!(hook.counts(), Counts { ignored: 1, refused: 2, ..Counts::default() });
+}
+
+/// A body of chunks whose number the head does not say.
+#[tokio::test]
+async fn a_body_whose_length_nobody_said_is_bounded_as_well() {
+    let hook = Hook::listen().await;
+    let chunk = " ".repeat(BODY_LIMIT / 4);
+    let chunks = |count: usize| format!("{:x}\r\n{chunk}\r\n", chunk.len()).repeat(count) + "0\r\n\r\n";
+    let head = |delivery: &Delivery<'_>| {
+        let length = format!("Content-Length: {}", delivery.body.len());
+        delivery.head().replace(&length, "Transfer-Encoding: chunked")
+    };
+    let whole = Delivery::new("a", "ping", chunk.repeat(4));
+    assert_eq!(hook.send(&head(&whole), chunks(4).as_bytes()).await.0, 200);
+    let more = Delivery::new("b", "ping", chunk.repeat(5));
+    assert_eq!(hook.send(&head(&more), chunks(5).as_bytes()).await.0, 413);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
 //! Reads a runner's version where it is installed.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read,
+    iter::successors,
     path::{Component, Path, PathBuf},
 };
 
@@ -19,6 +20,8 @@ const PROGRAM: &str = "Runner.Listener/";
 const NIXPKGS: &str = "lib/github-runner";
 /// The one place outside of its tree a template's files may lie: the sandbox shows it to containers.
 const STORE: &str = "/nix/store";
+/// Links followed from the program at most.
+const LINKS: usize = 8;
 /// Largest file read; the real one is about 80 KiB.
 const LIMIT: u64 = 4 * 1024 * 1024;
 
@@ -41,21 +44,32 @@ pub fn in_template(template: &Template) -> Option<String> {
 /// The version of `runner`, a path inside the container, in the tree at `root`. `None` where nothing tells: the
 /// program is not of .NET, or the tree cannot be read.
 pub fn in_tree(root: &Path, runner: &Path) -> Option<String> {
-    let beside = runner.parent()?;
-    let candidates = [Some(beside.join(FILE)), beside.parent().map(|parent| parent.join(NIXPKGS).join(FILE))];
-    candidates.into_iter().flatten().find_map(|path| {
-        let file = File::open(find(root, &path)?).ok()?;
-        let mut text = String::new();
-        file.take(LIMIT).read_to_string(&mut text).ok()?;
-        version_in(&text)
+    let places = successors(Some(runner.to_owned()), |program| target(root, program)).take(LINKS);
+    places.filter_map(|program| Some(program.parent()?.to_owned())).find_map(|beside| {
+        let candidates = [Some(beside.join(FILE)), beside.parent().map(|parent| parent.join(NIXPKGS).join(FILE))];
+        candidates.into_iter().flatten().find_map(|path| {
+            let file = File::open(find(root, &path)?).ok()?;
+            let mut text = String::new();
+            file.take(LIMIT).read_to_string(&mut text).ok()?;
+            version_in(&text)
+        })
     })
+}
+
+/// Where the link `program` leads, as a path inside the container; `None` if it is no link.
+fn target(root: &Path, program: &Path) -> Option<PathBuf> {
+    let target = fs::read_link(root.join(relative(program))).ok()?;
+    Some(program.parent()?.join(target))
+}
+
+fn relative(path: &Path) -> PathBuf {
+    path.components().filter(|part| !matches!(part, Component::RootDir)).collect()
 }
 
 /// Where `path` lies on this host: below `root`, or in the store. A link that leads elsewhere is not followed.
 fn find(root: &Path, path: &Path) -> Option<PathBuf> {
-    let relative: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir)).collect();
     let below = root
-        .join(relative)
+        .join(relative(path))
         .canonicalize()
         .ok()
         .filter(|found| root.canonicalize().is_ok_and(|root| found.starts_with(root)) || found.starts_with(STORE));
@@ -71,7 +85,7 @@ fn version_in(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::{fs, os::unix::fs::symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -115,6 +129,21 @@ mod tests {
         fs::create_dir(other.path().join("opt")).unwrap();
         symlink(root.path().join("opt/actions-runner-2.336.0"), other.path().join("opt/actions-runner")).unwrap();
         assert_eq!(in_tree(other.path(), runner), None);
+    }
+
+    #[test]
+    fn a_program_that_is_a_link_has_the_version_of_where_it_leads() {
+        let root = tree("opt/actions-runner/bin", &dependencies("2.336.0"));
+        let link = root.path().join("usr/local/bin/Runner.Listener");
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        for target in ["/opt/actions-runner/bin/Runner.Listener", "../../../opt/actions-runner/bin/Runner.Listener"] {
+            symlink(target, &link).unwrap();
+            let runner = Path::new("/usr/local/bin/Runner.Listener");
+            assert_eq!(in_tree(root.path(), runner).as_deref(), Some("2.336.0"), "{target}");
+            fs::remove_file(&link).unwrap();
+        }
+        symlink("Runner.Listener", &link).unwrap();
+        assert_eq!(in_tree(root.path(), Path::new("/usr/local/bin/Runner.Listener")), None, "a link to itself");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use super::{
     models::ErrorBody,
     rest::Rest,
+    timestamp::Timestamp,
     transport::{Answer, Call, NoAnswer},
     wire::Wire,
 };
@@ -143,7 +144,7 @@ struct InstallationModel {
 struct TokenModel {
     token: String,
     #[serde(default)]
-    expires_at: Option<String>,
+    expires_at: Timestamp,
 }
 
 impl AppTokens {
@@ -196,9 +197,7 @@ impl AppTokens {
         let minted: TokenModel = serde_json::from_slice(&answer.body)
             .map_err(|error| Err(NoAnswer(format!("{path}: answer not understood: {error}"))))?;
         let now = rest.now();
-        let end = minted.expires_at.and_then(|text| humantime::parse_rfc3339(&text).ok());
-        let end = end.and_then(|end| end.duration_since(std::time::UNIX_EPOCH).ok());
-        let life = end.map_or(LIFE.1, |end| end.saturating_sub(now)).clamp(LIFE.0, LIFE.1);
+        let life = minted.expires_at.0.map_or(LIFE.1, |end| end.saturating_sub(now)).clamp(LIFE.0, LIFE.1);
         let token = Token::new(minted.token);
         state.current = Some(Current { token: token.clone(), minted_at: now, life });
         Ok(token)

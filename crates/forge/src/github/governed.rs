@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    governor::{Governor, LimitNotice, Purpose, Weight},
+    governor::{Governor, LimitNotice, Purpose, Request, Weight},
     refusal,
     tally::Tally,
     transport::{Answer, Call, NoAnswer, Transport},
@@ -56,13 +56,13 @@ impl<T: Transport> Governed<T> {
     }
 
     /// Waits as long as it is worth it; else says how long it would have been, and who asked for it.
-    async fn admitted(&self, purpose: Purpose, weight: Weight) -> Result<(), (Duration, Asked)> {
+    async fn admitted(&self, request: Request<'_>) -> Result<(), (Duration, Asked)> {
         let began = Instant::now();
         loop {
             let now = self.transport.now();
-            let Err(until) = self.governor.borrow_mut().admit(purpose, weight, now) else { return Ok(()) };
+            let Err(until) = self.governor.borrow_mut().admit(request, now) else { return Ok(()) };
             let wait = until.saturating_sub(now);
-            let paused = self.governor.borrow().paused_until(now).is_some();
+            let paused = self.governor.borrow().route_paused_until(request.route, now).is_some();
             if paused || wait > SHORT || began.elapsed() + wait > PATIENCE {
                 return Err((wait, if paused { Asked::Forge } else { Asked::Share }));
             }
@@ -92,13 +92,14 @@ impl<T: Transport> Transport for Governed<T> {
     async fn send(&self, call: Call) -> Result<Answer, NoAnswer> {
         let purpose = purpose(&call);
         let weight = if call.method == Method::GET { Weight::Read } else { Weight::Change };
+        let route = call.route();
         let turn = match purpose {
             Purpose::Look => &self.looks,
             Purpose::Serve => &self.serves,
         };
         // Never closed.
         let _turn = turn.acquire().await;
-        if let Err((wait, asked)) = self.admitted(purpose, weight).await {
+        if let Err((wait, asked)) = self.admitted(Request { purpose, weight, route: &route }).await {
             self.tally.withheld();
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
             let message = match asked {
@@ -117,7 +118,10 @@ impl<T: Transport> Transport for Governed<T> {
         let now = self.now();
         self.tally.made(answer.as_ref().ok(), sent, now);
         let answer = answer?;
+        let resource: Option<String> = refusal::header(&answer, "x-ratelimit-resource");
         let heard = LimitNotice {
+            route: &route,
+            resource: resource.as_deref(),
             limit: refusal::rate_limit(&answer),
             refused: refusal::is_limit(&answer),
             retry_after: refusal::retry_after(&answer),

@@ -4,8 +4,11 @@
 //! Two budgets refill steadily: counted calls, from the primary limit and the share of it that is ours, and points, from
 //! the secondary limit. Calls that serve a job may overdraw a budget where calls that only look may not. Each budget is
 //! cut so that refill, reserve and overdraft together are what is allowed in any one window.
+//!
+//! GitHub counts calls of some routes against a limit of their own. Which ones these are its answers say: each such
+//! resource has its own budget, and when it is used up, only the calls that are counted against it wait.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::RateLimit;
 
@@ -15,6 +18,11 @@ const POINTS: f64 = 900.0;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// First pause after a secondary limit that names none; doubled each time it is hit again.
 const SECONDARY: Duration = Duration::from_secs(60);
+
+/// The resource that calls are counted against unless an answer names another.
+const CORE: &str = "core";
+/// Resources and routes remembered; there are about a dozen of either.
+const REMEMBERED: usize = 64;
 
 /// What a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +51,25 @@ impl Weight {
     }
 }
 
+/// A call about to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What it costs.
+    pub weight: Weight,
+    /// What it asks, whoever it is about: calls of one route are counted against one resource.
+    pub route: &'a str,
+}
+
 /// What an answer says of the limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LimitNotice {
-    /// `x-ratelimit-*`.
+pub struct LimitNotice<'a> {
+    /// The route of the call.
+    pub route: &'a str,
+    /// `x-ratelimit-resource`.
+    pub resource: Option<&'a str>,
+    /// `x-ratelimit-limit`, `-remaining` and `-reset`.
     pub limit: Option<RateLimit>,
     /// The call was refused for a limit.
     pub refused: bool,
@@ -60,19 +83,66 @@ pub struct LimitNotice {
 #[derive(Debug, Clone)]
 pub struct Governor {
     share: f64,
-    limit: Option<RateLimit>,
-    /// Counted calls. None = the forge never named a limit.
-    counted: Option<Budget>,
+    core: Resource,
+    /// By the forge's name.
+    others: BTreeMap<String, Resource>,
+    /// Routes that are counted against another resource than [`CORE`].
+    routes: BTreeMap<String, String>,
     points: Budget,
+    /// Of all calls.
     pause: Option<Pause>,
     /// Secondary limits hit in a row.
     strikes: u32,
+}
+
+/// What calls are counted against.
+#[derive(Debug, Clone, Copy, Default)]
+struct Resource {
+    limit: Option<RateLimit>,
+    /// Counted calls. None = the forge never named a limit.
+    counted: Option<Budget>,
+    /// Of the calls that are counted against it.
+    pause: Option<Pause>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Pause {
     since: Duration,
     until: Duration,
+}
+
+impl Pause {
+    /// Its end, if it lasts.
+    fn end(self, now: Duration) -> Option<Duration> {
+        // A clock that went back behind its start says nothing of its end.
+        (self.since..self.until).contains(&now).then_some(self.until)
+    }
+
+    /// The longer of what there is and one from `now`, of an hour at most.
+    fn longer(known: Option<Self>, until: Duration, now: Duration) -> Option<Self> {
+        let until = until.clamp(now + Duration::from_secs(1), now + LONGEST);
+        let known = known.filter(|known| known.end(now).is_some_and(|end| end >= until));
+        known.or(Some(Self { since: now, until }))
+    }
+}
+
+impl Resource {
+    fn learn(&mut self, limit: RateLimit, share: f64, now: Duration) {
+        if self.limit.is_none_or(|known| known.limit != limit.limit) {
+            let fresh = Budget::new(limit.limit as f64 * share, 0.1, LONGEST, now);
+            // What was spent stays spent.
+            let spent = self.counted.map_or(0.0, |known| known.reserve - known.left);
+            self.counted = Some(Budget { left: fresh.left - spent.min(fresh.left), ..fresh });
+        }
+        self.limit = Some(limit);
+    }
+
+    /// A call was not counted after all.
+    fn give_back(&mut self) {
+        if let Some(counted) = &mut self.counted {
+            counted.left = (counted.left + 1.0).min(counted.reserve);
+        }
+    }
 }
 
 /// Refilled steadily up to a reserve.
@@ -116,93 +186,120 @@ impl Budget {
 impl Governor {
     /// Of a credential of whose limit `share` (above 0, at most 1) is ours.
     pub fn new(share: f64, now: Duration) -> Self {
-        let points = Budget::new(POINTS, 0.2, Duration::from_secs(60), now);
-        Self { share, limit: None, counted: None, points, pause: None, strikes: 0 }
+        Self {
+            share,
+            core: Resource::default(),
+            others: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            points: Budget::new(POINTS, 0.2, Duration::from_secs(60), now),
+            pause: None,
+            strikes: 0,
+        }
     }
 
     /// The primary limit as last heard.
     pub fn limit(&self) -> Option<RateLimit> {
-        self.limit
+        self.core.limit
     }
 
     /// End of a pause the forge asked for.
     pub fn paused_until(&self, now: Duration) -> Option<Duration> {
-        // A clock that went back behind the start of the pause says nothing of its end.
-        self.pause.filter(|pause| (pause.since..pause.until).contains(&now)).map(|pause| pause.until)
+        self.paused(&self.core, now)
+    }
+
+    /// End of the pause that the forge asked for of calls of this route.
+    pub fn route_paused_until(&self, route: &str, now: Duration) -> Option<Duration> {
+        let other = self.routes.get(route).and_then(|name| self.others.get(name));
+        self.paused(other.unwrap_or(&self.core), now)
+    }
+
+    fn paused(&self, resource: &Resource, now: Duration) -> Option<Duration> {
+        self.pause.into_iter().chain(resource.pause).filter_map(|pause| pause.end(now)).max()
     }
 
     /// Counted calls a minute that may be made over time. None = without limit.
     pub fn calls_per_minute(&self) -> Option<f64> {
-        self.counted.map(|budget| budget.per_second * 60.0)
+        self.core.counted.map(|budget| budget.per_second * 60.0)
     }
 
     /// Lets a call through and pays for it, or says when to ask again.
-    pub fn admit(&mut self, purpose: Purpose, weight: Weight, now: Duration) -> Result<(), Duration> {
-        if let Some(until) = self.paused_until(now) {
+    pub fn admit(&mut self, request: Request<'_>, now: Duration) -> Result<(), Duration> {
+        if let Some(until) = self.route_paused_until(request.route, now) {
             return Err(until);
         }
+        let (purpose, points) = (request.purpose, request.weight.points());
         self.points.refill(now);
-        let mut wait = self.points.wait(weight.points(), purpose);
-        if let Some(counted) = &mut self.counted {
+        let mut wait = self.points.wait(points, purpose);
+        let resource = self.resource_of(request.route);
+        if let Some(counted) = &mut resource.counted {
             counted.refill(now);
             wait = wait.max(counted.wait(1.0, purpose));
         }
         if let Some(wait) = wait {
             return Err(now + wait);
         }
-        self.points.left -= weight.points();
-        if let Some(counted) = &mut self.counted {
+        if let Some(counted) = &mut resource.counted {
             counted.left -= 1.0;
         }
+        self.points.left -= points;
         Ok(())
     }
 
-    /// Learns from an answer. `chance` (0 to 1) spreads the pauses of those who share a limit without knowing.
-    pub fn heard(&mut self, heard: LimitNotice, now: Duration, chance: f64) {
-        if heard.unchanged
-            && let Some(counted) = &mut self.counted
-        {
-            counted.left = (counted.left + 1.0).min(counted.reserve);
-        }
-        if let Some(limit) = heard.limit {
-            self.learn(limit, now);
-        }
-        let exhausted = heard.limit.filter(|limit| limit.remaining == 0);
-        let reset = exhausted.map(|limit| Duration::from_secs(limit.reset));
-        let pause = if heard.refused {
-            Some(match (heard.retry_after, reset) {
-                (Some(after), _) => now + after,
-                (None, Some(reset)) => reset,
-                (None, None) => {
-                    let doubled = SECONDARY.saturating_mul(1 << self.strikes.min(6));
-                    self.strikes += 1;
-                    now + doubled.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 2.0)
-                }
-            })
-        } else {
-            // An answer that came late says nothing of what was refused meanwhile.
-            if self.paused_until(now).is_none() {
-                self.strikes = 0;
-            }
-            reset
-        };
-        if let Some(until) = pause {
-            let until = until.clamp(now + Duration::from_secs(1), now + LONGEST);
-            let longer = self.paused_until(now).is_none_or(|known| until > known);
-            if longer {
-                self.pause = Some(Pause { since: now, until });
-            }
+    /// What calls of this route are counted against, as far as is known.
+    fn resource_of(&mut self, route: &str) -> &mut Resource {
+        match self.routes.get(route).and_then(|name| self.others.get_mut(name)) {
+            Some(other) => other,
+            None => &mut self.core,
         }
     }
 
-    fn learn(&mut self, limit: RateLimit, now: Duration) {
-        if self.limit.is_none_or(|known| known.limit != limit.limit) {
-            let fresh = Budget::new(limit.limit as f64 * self.share, 0.1, LONGEST, now);
-            // What was spent stays spent.
-            let spent = self.counted.map_or(0.0, |known| known.reserve - known.left);
-            self.counted = Some(Budget { left: fresh.left - spent.min(fresh.left), ..fresh });
+    /// Takes in what an answer says calls of this route are counted against.
+    fn assign(&mut self, route: &str, resource: &str) {
+        let known = self.routes.get(route).map_or(CORE, String::as_str);
+        if known == resource {
+            return;
         }
-        self.limit = Some(limit);
+        self.resource_of(route).give_back();
+        let is_new = !self.others.contains_key(resource) && self.others.len() >= REMEMBERED;
+        if resource == CORE || is_new || self.routes.len() >= REMEMBERED {
+            self.routes.remove(route);
+        } else {
+            self.others.entry(resource.to_owned()).or_default();
+            self.routes.insert(route.to_owned(), resource.to_owned());
+        }
+    }
+
+    /// Learns from an answer. `chance` (0 to 1) spreads the pauses of those who share a limit without knowing.
+    pub fn heard(&mut self, heard: LimitNotice<'_>, now: Duration, chance: f64) {
+        if let Some(resource) = heard.resource {
+            self.assign(heard.route, resource);
+        }
+        let share = self.share;
+        let resource = self.resource_of(heard.route);
+        if heard.unchanged {
+            resource.give_back();
+        }
+        if let Some(limit) = heard.limit {
+            resource.learn(limit, share, now);
+        }
+        let reset = heard.limit.filter(|limit| limit.remaining == 0).map(|limit| Duration::from_secs(limit.reset));
+        // None left of one resource says nothing of the others.
+        if let Some(reset) = reset {
+            let until = heard.retry_after.filter(|_| heard.refused).map_or(reset, |after| now + after);
+            resource.pause = Pause::longer(resource.pause, until, now);
+        } else if heard.refused {
+            let until = now
+                + heard.retry_after.unwrap_or_else(|| {
+                    let doubled = SECONDARY.saturating_mul(1 << self.strikes.min(6));
+                    self.strikes += 1;
+                    doubled.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 2.0)
+                });
+            self.pause = Pause::longer(self.pause, until, now);
+        }
+        // An answer that came late says nothing of what was refused meanwhile.
+        if !heard.refused && self.paused_until(now).is_none() {
+            self.strikes = 0;
+        }
     }
 }
 
@@ -228,7 +325,12 @@ mod tests {
         governor
     }
 
-    fn refused(after: Option<u64>) -> LimitNotice {
+    /// A call of a route that is counted against [`CORE`].
+    fn call(purpose: Purpose, weight: Weight) -> Request<'static> {
+        Request { purpose, weight, route: "GET repos actions runs" }
+    }
+
+    fn refused(after: Option<u64>) -> LimitNotice<'static> {
         LimitNotice {
             refused: true,
             retry_after: after.map(seconds),
@@ -242,16 +344,16 @@ mod tests {
         let mut governor = governor(5000, 0.5);
         governor.heard(refused(Some(90)), START, 0.0);
         for purpose in [Purpose::Look, Purpose::Serve] {
-            assert_eq!(governor.admit(purpose, Weight::Read, START + seconds(89)), Err(START + seconds(90)));
+            assert_eq!(governor.admit(call(purpose, Weight::Read), START + seconds(89)), Err(START + seconds(90)));
         }
-        assert_eq!(governor.admit(Purpose::Look, Weight::Read, START + seconds(90)), Ok(()));
+        assert_eq!(governor.admit(call(Purpose::Look, Weight::Read), START + seconds(90)), Ok(()));
     }
 
     #[test]
     fn an_exhausted_limit_pauses_until_its_reset_even_before_a_call_is_refused() {
         let mut governor = governor(5000, 1.0);
         governor.heard(LimitNotice { limit: limit(5000, 0), ..LimitNotice::default() }, START, 0.0);
-        assert_eq!(governor.admit(Purpose::Serve, Weight::Change, START), Err(START + seconds(3600)));
+        assert_eq!(governor.admit(call(Purpose::Serve, Weight::Change), START), Err(START + seconds(3600)));
     }
 
     #[test]
@@ -269,17 +371,75 @@ mod tests {
     }
 
     #[test]
+    fn a_resource_that_is_used_up_keeps_only_its_own_calls_waiting() {
+        let mut governor = governor(5000, 0.5);
+        let before = governor.calls_per_minute();
+        let register =
+            Request { purpose: Purpose::Serve, weight: Weight::Change, route: "POST repos actions runners jit" };
+        let heard = |remaining| LimitNotice {
+            route: register.route,
+            resource: Some("actions_runner_registration"),
+            limit: limit(10_000, remaining),
+            ..LimitNotice::default()
+        };
+        governor.admit(register, START).unwrap();
+        governor.heard(heard(9_999), START, 0.0);
+        assert_eq!(governor.limit(), limit(5000, 5000), "the other limit is not this one");
+        assert_eq!(governor.calls_per_minute(), before);
+        for refused in [false, true] {
+            governor.heard(LimitNotice { refused, ..heard(0) }, START, 0.0);
+            assert_eq!(governor.admit(register, START), Err(START + seconds(3600)));
+            assert_eq!(governor.paused_until(START), None);
+            assert_eq!(governor.admit(call(Purpose::Look, Weight::Read), START), Ok(()));
+        }
+        let after = START + seconds(3600);
+        assert_eq!(governor.admit(register, after), Ok(()));
+        // And the other way round.
+        governor.heard(heard(5_000), after, 0.0);
+        let reset = after.as_secs() + 1800;
+        let none = Some(RateLimit { limit: 5000, remaining: 0, reset });
+        let look = call(Purpose::Look, Weight::Read);
+        let heard = LimitNotice { route: look.route, resource: Some(CORE), limit: none, ..LimitNotice::default() };
+        governor.heard(heard, after, 0.0);
+        assert_eq!(governor.admit(look, after), Err(seconds(reset)));
+        assert_eq!(governor.admit(register, after), Ok(()));
+    }
+
+    #[test]
+    fn a_secondary_limit_is_of_all_resources() {
+        let mut governor = governor(5000, 0.5);
+        let route = "POST repos actions runners jit";
+        let resource = Some("actions_runner_registration");
+        governor.heard(LimitNotice { route, resource, ..refused(Some(90)) }, START, 0.0);
+        let look = call(Purpose::Look, Weight::Read);
+        for request in [look, Request { route, ..look }] {
+            assert_eq!(governor.admit(request, START), Err(START + seconds(90)));
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_resources_is_bounded() {
+        let mut governor = governor(5000, 0.5);
+        for number in 0..10 * REMEMBERED {
+            let name = format!("r{number}");
+            let heard = LimitNotice { route: &name, resource: Some(&name), ..LimitNotice::default() };
+            governor.heard(heard, START, 0.0);
+        }
+        assert!(governor.others.len() <= REMEMBERED && governor.routes.len() <= REMEMBERED);
+    }
+
+    #[test]
     fn a_clock_that_goes_back_does_not_pause_for_ever() {
         let mut governor = governor(5000, 0.5);
         governor.heard(refused(Some(90)), START + 24 * seconds(3600), 0.0);
-        assert_eq!(governor.admit(Purpose::Look, Weight::Read, START), Ok(()));
+        assert_eq!(governor.admit(call(Purpose::Look, Weight::Read), START), Ok(()));
     }
 
     #[test]
     fn a_job_is_served_when_looking_used_up_its_part() {
         let mut governor = governor(1000, 0.5);
-        while governor.admit(Purpose::Look, Weight::Read, START).is_ok() {}
-        assert_eq!(governor.admit(Purpose::Serve, Weight::Change, START), Ok(()));
+        while governor.admit(call(Purpose::Look, Weight::Read), START).is_ok() {}
+        assert_eq!(governor.admit(call(Purpose::Serve, Weight::Change), START), Ok(()));
     }
 
     #[test]
@@ -287,7 +447,7 @@ mod tests {
         let mut governor = governor(60, 1.0);
         for second in 0..3600 {
             let now = START + seconds(second);
-            assert_eq!(governor.admit(Purpose::Look, Weight::Read, now), Ok(()));
+            assert_eq!(governor.admit(call(Purpose::Look, Weight::Read), now), Ok(()));
             governor.heard(LimitNotice { unchanged: true, ..LimitNotice::default() }, now, 0.0);
         }
     }
@@ -295,7 +455,7 @@ mod tests {
     #[test]
     fn a_forge_without_limits_is_only_kept_from_being_flooded() {
         let mut governor = Governor::new(0.5, START);
-        let admitted = (0..1000).filter(|_| governor.admit(Purpose::Look, Weight::Read, START).is_ok()).count();
+        let admitted = (0..1000).filter(|_| governor.admit(call(Purpose::Look, Weight::Read), START).is_ok()).count();
         assert_eq!((admitted, governor.calls_per_minute()), (180, None));
     }
 
@@ -313,7 +473,7 @@ mod tests {
                 now += Duration::from_millis(pause / 20);
                 let purpose = if serve { Purpose::Serve } else { Purpose::Look };
                 let weight = if change { Weight::Change } else { Weight::Read };
-                match governor.admit(purpose, weight, now) {
+                match governor.admit(call(purpose, weight), now) {
                     Ok(()) => admitted.push((now, weight.points())),
                     Err(until) => prop_assert!(until > now),
                 }
@@ -331,12 +491,12 @@ mod tests {
         ) {
             let mut governor = governor(calls, share);
             for _ in 0..used {
-                let _ = governor.admit(Purpose::Serve, Weight::Change, START);
+                let _ = governor.admit(call(Purpose::Serve, Weight::Change), START);
             }
             let purpose = if serve { Purpose::Serve } else { Purpose::Look };
-            if let Err(until) = governor.admit(purpose, Weight::Read, START) {
+            if let Err(until) = governor.admit(call(purpose, Weight::Read), START) {
                 let later = until + Duration::from_millis(1);
-                prop_assert_eq!(governor.admit(purpose, Weight::Read, later), Ok(()));
+                prop_assert_eq!(governor.admit(call(purpose, Weight::Read), later), Ok(()));
             }
         }
     }

@@ -17,6 +17,7 @@ pub mod scale_set;
 mod session;
 mod sets;
 mod tally;
+mod timestamp;
 pub mod transport;
 pub mod wire;
 
@@ -268,10 +269,15 @@ impl<T: Transport> Forge for Github<T> {
             runs.extend(found.into_iter().filter(|run| !run.is_over()).map(|run| (run.id, run)));
         }
         let jobs: Vec<Vec<JobModel>> = stream::iter(runs.keys().copied())
-            .map(|run| {
+            .map(async |run| {
                 let listing = format!("{base}/{run}/jobs?filter=latest&per_page=100");
                 let jobs_of = |page: JobsPage| page.jobs;
-                self.pages(&route, repository, listing, PAGES, |kept| &mut kept.jobs, jobs_of, |_| false)
+                let jobs = self.pages(&route, repository, listing, PAGES, |kept| &mut kept.jobs, jobs_of, |_| false);
+                match jobs.await {
+                    // Deleted since it was listed. If the repository were gone, so would be its list of runs.
+                    Err(error) if error.kind == ErrorKind::NotFound => Ok(Vec::new()),
+                    jobs => jobs,
+                }
             })
             .buffered(PARALLEL)
             .try_collect()

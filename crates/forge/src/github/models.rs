@@ -1,10 +1,11 @@
 //! What we read of GitHub's JSON, leniently: everything that has been seen null or missing is optional
 //! (docs/github.md#listing-jobs, docs/github.md#octocrab).
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::timestamp::Timestamp;
 use crate::{Job, JobStatus, Repository, Runner, RunnerDeprecation};
 
 /// `GET …/actions/runs`
@@ -21,9 +22,9 @@ pub(super) struct Run {
     #[serde(default)]
     pub status: Option<String>,
     #[serde(default)]
-    pub created_at: Option<String>,
+    pub created_at: Timestamp,
     #[serde(default)]
-    pub run_started_at: Option<String>,
+    pub run_started_at: Timestamp,
     #[serde(default)]
     pub event: Option<String>,
     #[serde(default)]
@@ -43,7 +44,7 @@ pub(super) struct RunRepository {
 impl Run {
     /// When it, or its last attempt, began. None = not told.
     pub fn began(&self) -> Option<Duration> {
-        instant(self.run_started_at.as_deref()).max(instant(self.created_at.as_deref()))
+        self.run_started_at.0.max(self.created_at.0)
     }
 
     /// It is over.
@@ -62,12 +63,6 @@ impl Run {
     }
 }
 
-/// Since the Unix epoch, to the second.
-fn instant(text: Option<&str>) -> Option<Duration> {
-    let time = humantime::parse_rfc3339(text?).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(Duration::from_secs(time.as_secs()))
-}
-
 /// A repository.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct RepositoryModel {
@@ -82,7 +77,7 @@ pub(super) struct RepositoryModel {
     #[serde(default)]
     pub disabled: Option<bool>,
     #[serde(default)]
-    pub pushed_at: Option<String>,
+    pub pushed_at: Timestamp,
 }
 
 impl From<RepositoryModel> for Repository {
@@ -94,7 +89,7 @@ impl From<RepositoryModel> for Repository {
                 .map(|private| !private)
                 .or(repository.visibility.as_deref().map(|visibility| visibility == "public")),
             archived: repository.archived == Some(true) || repository.disabled == Some(true),
-            pushed_at: instant(repository.pushed_at.as_deref()),
+            pushed_at: repository.pushed_at.0,
             name: repository.full_name,
         }
     }
@@ -159,7 +154,7 @@ pub(super) struct JobModel {
     #[serde(default)]
     pub runner_name: Option<String>,
     #[serde(default)]
-    pub created_at: Option<String>,
+    pub created_at: Timestamp,
 }
 
 impl JobModel {
@@ -184,7 +179,7 @@ impl JobModel {
             labels: job.labels.unwrap_or_default(),
             // Cancelled before pickup shows "" (docs/github.md#jobs-of-a-run).
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
-            created_at: instant(job.created_at.as_deref()),
+            created_at: job.created_at.0,
         }
     }
 }
@@ -235,15 +230,14 @@ pub(super) struct JitRunner {
 #[derive(Debug, Deserialize)]
 pub(super) struct DeprecationModel {
     #[serde(default)]
-    registration_deprecates_at: Option<String>,
+    registration_deprecates_at: Timestamp,
     #[serde(default)]
-    runtime_deprecates_at: Option<String>,
+    runtime_deprecates_at: Timestamp,
 }
 
 impl From<DeprecationModel> for RunnerDeprecation {
     fn from(model: DeprecationModel) -> Self {
-        let time = |text: Option<String>| instant(text.as_deref());
-        Self { registration: time(model.registration_deprecates_at), runtime: time(model.runtime_deprecates_at) }
+        Self { registration: model.registration_deprecates_at.0, runtime: model.runtime_deprecates_at.0 }
     }
 }
 
@@ -252,4 +246,23 @@ impl From<DeprecationModel> for RunnerDeprecation {
 pub(super) struct ErrorBody {
     #[serde(default)]
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_deprecation_date_with_an_offset_is_a_date() {
+        let model: DeprecationModel = serde_json::from_value(json!({
+            "registration_deprecates_at": "2026-11-29T10:00:00+02:00",
+            "runtime_deprecates_at": null,
+        }))
+        .unwrap();
+        let end = Some(Duration::from_secs(1_795_939_200));
+        assert_eq!(RunnerDeprecation::from(model), RunnerDeprecation { registration: end, runtime: None });
+    }
 }

@@ -24,6 +24,20 @@ impl Call {
     pub fn get(path: impl Into<String>) -> Self {
         Self { method: Method::GET, path: path.into(), if_none_match: None, body: None }
     }
+
+    /// What it asks, whoever it is about: method and path without accounts, repositories, numbers and versions.
+    pub(super) fn route(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let first = parts.next().unwrap_or_default();
+        let names = match first {
+            "repos" => 2,
+            "orgs" | "users" | "enterprises" => 1,
+            _ => 0,
+        };
+        let rest = parts.skip(names).filter(|part| !part.starts_with(|c: char| c.is_ascii_digit()));
+        [self.method.as_str(), first].into_iter().chain(rest).collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Sends calls with one credential.
@@ -42,5 +56,24 @@ impl<T: Transport> Transport for std::rc::Rc<T> {
 
     fn now(&self) -> Duration {
         T::now(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_names_nobody() {
+        for (path, route) in [
+            ("/repos/acme/api/actions/runs?status=queued", "GET repos actions runs"),
+            ("/repos/acme/actions/actions/runs/7/jobs", "GET repos actions runs jobs"),
+            ("/orgs/acme/actions/runners?name=x", "GET orgs actions runners"),
+            ("/enterprises/octo/actions/runners/deprecations/2.336.0", "GET enterprises actions runners deprecations"),
+            ("/installation/repositories", "GET installation repositories"),
+            ("", "GET "),
+        ] {
+            assert_eq!(Call::get(path).route(), route);
+        }
     }
 }

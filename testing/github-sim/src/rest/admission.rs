@@ -32,7 +32,7 @@ pub(super) fn admit(world: &mut World, ask: &Ask<'_>, bearer: &Bearer, headers: 
     if ask.route.call == Call::RateLimit {
         return Ok(());
     }
-    match world.limits_mut().standing(&ask.payer, ask.now) {
+    match world.limits_mut().standing(&ask.payer, ask.resource(), ask.now) {
         Some(standing) if standing.remaining() == 0 => return Err(rate_limited(world)),
         _ => {}
     }

@@ -38,7 +38,7 @@ pub(super) fn finish(
         etag = ask.has.map(str::to_owned);
     }
     if known && status != 304 && ask.route.call != Call::RateLimit && status != 401 {
-        world.limits_mut().count(&ask.payer, ask.now);
+        world.limits_mut().count(&ask.payer, ask.resource(), ask.now);
     }
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -51,12 +51,12 @@ pub(super) fn finish(
     }
     set(&mut response, "date", &stamp::http_date(ask.now));
     set(&mut response, "x-github-media-type", "github.v3; format=json");
-    if known && let Some(standing) = world.limits_mut().standing(&ask.payer, ask.now) {
+    if known && let Some(standing) = world.limits_mut().standing(&ask.payer, ask.resource(), ask.now) {
         set(&mut response, "x-ratelimit-limit", &standing.limit.to_string());
         set(&mut response, "x-ratelimit-remaining", &standing.remaining().to_string());
         set(&mut response, "x-ratelimit-used", &standing.used.to_string());
         set(&mut response, "x-ratelimit-reset", &standing.reset.as_secs().to_string());
-        set(&mut response, "x-ratelimit-resource", "core");
+        set(&mut response, "x-ratelimit-resource", ask.resource().name());
     }
     name_grant(world, ask, bearer, &mut response);
     for (name, value) in &answer.headers {

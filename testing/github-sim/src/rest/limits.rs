@@ -2,23 +2,27 @@
 
 use super::Ask;
 use super::answer::Answer;
-use crate::world::{Charge, World};
+use crate::world::{Charge, Resource, World};
 use serde_json::{Value, json};
 
 pub(super) fn rate_limit(world: &mut World, ask: &Ask<'_>) -> Answer {
-    match world.limits_mut().standing(&ask.payer, ask.now) {
-        Some(standing) => Answer::ok(rate_limit_body(standing)),
-        None => Answer::error(404, "Rate limiting is not enabled."),
+    let mut standing =
+        |resource| world.limits_mut().standing(&ask.payer, resource, ask.now).map(|charge| body(resource, charge));
+    match (standing(Resource::Core), standing(Resource::Registration)) {
+        (Some(core), Some(registration)) => Answer::ok(json!({
+            "resources": { "core": core, "actions_runner_registration": registration },
+            "rate": core,
+        })),
+        _ => Answer::error(404, "Rate limiting is not enabled."),
     }
 }
 
-fn rate_limit_body(standing: Charge) -> Value {
-    let core = json!({
+fn body(resource: Resource, standing: Charge) -> Value {
+    json!({
         "limit": standing.limit,
         "used": standing.used,
         "remaining": standing.remaining(),
         "reset": standing.reset.as_secs(),
-        "resource": "core",
-    });
-    json!({ "resources": { "core": core }, "rate": core })
+        "resource": resource.name(),
+    })
 }

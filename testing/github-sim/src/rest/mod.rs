@@ -20,7 +20,7 @@ pub(crate) use unchanged::Given;
 use crate::{
     mishap::{self, Early},
     scale_set::Held,
-    world::{Bearer, Job, JobSpec, LogEntry, Repo, RepoId, RunSpec, What, World},
+    world::{Bearer, Job, JobSpec, LogEntry, Repo, RepoId, Resource, RunSpec, What, World},
 };
 use answer::Answer;
 use http::{Request, Response};
@@ -85,6 +85,14 @@ impl Ask<'_> {
         serde_json::from_slice(self.body).map_err(|_| Answer::error(400, "Problems parsing JSON"))
     }
 }
+
+    /// What it is counted against.
+    fn resource(&self) -> Resource {
+        match self.route.call {
+            Call::Mint | Call::RegistrationToken => Resource::Registration,
+            _ => Resource::Core,
+        }
+    }
 
 pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>) -> Reply {
     let path = request.uri().path();
@@ -171,7 +179,7 @@ fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
         Some(What::Unauthorized) => Before::Answer(Answer::error(401, "Bad credentials")),
         Some(What::RateLimitPrimary { reset_after }) => {
             let reset = ask.now + Duration::from_secs(*reset_after);
-            world.limits_mut().exhaust(&ask.payer, ask.now, reset);
+            world.limits_mut().exhaust(&ask.payer, ask.resource(), ask.now, reset);
             Before::Answer(admission::rate_limited(world))
         }
         Some(What::RateLimitSecondary { retry_after }) => Before::Answer(admission::too_fast(*retry_after)),

@@ -7,6 +7,28 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_secs(3_600);
 const MINUTE: u64 = 60;
 
+/// Registrations an hour, which GitHub counts by themselves (docs/github.md#rate-limits).
+const REGISTRATIONS: u64 = 10_000;
+
+/// What a request is counted against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Resource {
+    /// Most calls.
+    Core,
+    /// Those that register runners.
+    Registration,
+}
+
+impl Resource {
+    /// As `x-ratelimit-resource` names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Registration => "actions_runner_registration",
+        }
+    }
+}
+
 /// How the limits are enforced; the number of requests an hour is in [`Config`](super::Config).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -52,7 +74,7 @@ pub(crate) struct Limits {
     limit: Option<u64>,
     /// Credentials with a limit of their own.
     own: BTreeMap<String, u64>,
-    accounts: BTreeMap<String, Account>,
+    accounts: BTreeMap<(String, Resource), Account>,
 }
 
 impl Limits {
@@ -67,13 +89,17 @@ impl Limits {
         };
     }
 
-    fn limit(&self, credential: &str) -> Option<u64> {
-        self.own.get(credential).copied().or(self.limit)
+    fn limit(&self, credential: &str, resource: Resource) -> Option<u64> {
+        let limit = self.own.get(credential).copied().or(self.limit);
+        match resource {
+            Resource::Core => limit,
+            Resource::Registration => limit.map(|_| REGISTRATIONS),
+        }
     }
 
-    fn account(&mut self, credential: &str, now: Duration) -> &mut Account {
+    fn account(&mut self, credential: &str, resource: Resource, now: Duration) -> &mut Account {
         let fresh = Account { used: 0, reset: now + WINDOW, minute: (0, 0) };
-        let account = self.accounts.entry(credential.to_owned()).or_insert(fresh);
+        let account = self.accounts.entry((credential.to_owned(), resource)).or_insert(fresh);
         if now >= account.reset {
             *account = Account { minute: account.minute, ..fresh };
         }
@@ -81,23 +107,24 @@ impl Limits {
     }
 
     /// Where a credential stands, without counting anything. `None` without limits.
-    pub(crate) fn standing(&mut self, credential: &str, now: Duration) -> Option<Charge> {
-        let limit = self.limit(credential)?;
-        let account = self.account(credential, now);
+    pub(crate) fn standing(&mut self, credential: &str, resource: Resource, now: Duration) -> Option<Charge> {
+        let limit = self.limit(credential, resource)?;
+        let account = self.account(credential, resource, now);
         Some(Charge { limit, used: account.used.min(limit), reset: account.reset })
     }
 
     /// Counts one request.
-    pub(crate) fn count(&mut self, credential: &str, now: Duration) {
-        if self.limit(credential).is_some() {
-            self.account(credential, now).used += 1;
+    pub(crate) fn count(&mut self, credential: &str, resource: Resource, now: Duration) {
+        if self.limit(credential, resource).is_some() {
+            self.account(credential, resource, now).used += 1;
         }
     }
 
     /// Counts the points of one request. Gives the seconds until there are new ones if there were too few left.
     pub(crate) fn spend(&mut self, credential: &str, now: Duration, points: u64, budget: u64) -> Result<(), u64> {
         let (minute, second) = (now.as_secs() / MINUTE, now.as_secs() % MINUTE);
-        let account = self.account(credential, now);
+        // Whatever the resource.
+        let account = self.account(credential, Resource::Core, now);
         if account.minute.0 != minute {
             account.minute = (minute, 0);
         }
@@ -108,11 +135,11 @@ impl Limits {
         }
     }
 
-    /// Uses up everything a credential has until then.
-    pub(crate) fn exhaust(&mut self, credential: &str, now: Duration, reset: Duration) {
+    /// Uses up everything a credential has of a resource until then.
+    pub(crate) fn exhaust(&mut self, credential: &str, resource: Resource, now: Duration, reset: Duration) {
         self.limit.get_or_insert(5_000);
-        let limit = self.limit(credential).unwrap_or_default();
-        let account = self.account(credential, now);
+        let limit = self.limit(credential, resource).unwrap_or_default();
+        let account = self.account(credential, resource, now);
         account.used = limit;
         account.reset = reset;
     }

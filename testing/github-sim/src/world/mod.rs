@@ -39,7 +39,7 @@ pub use traffic::{Count, LogEntry, Tally, TrafficReport};
 
 pub(crate) use installations::{InstallationError, TOKEN_LIFE};
 pub(crate) use jobs::Job;
-pub(crate) use limits::Charge;
+pub(crate) use limits::{Charge, Resource};
 pub(crate) use repos::{Found, Repo};
 pub(crate) use runners::{DEFAULT_GROUP, MintError, MintRequest, Phase, Runner};
 pub(crate) use runs::{ControlError, Run};

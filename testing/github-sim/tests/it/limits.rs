@@ -35,6 +35,22 @@ fn a_credential_may_have_a_limit_of_its_own() {
 }
 
 #[test]
+fn registrations_are_counted_by_themselves() {
+    let mut hub = Hub::new();
+    hub.world.set_rate_limit(Some(2));
+    assert_eq!(hub.get("/repos/o/r").header("x-ratelimit-resource"), Some("core"));
+    for left in ["9999", "9998", "9997"] {
+        let minted = hub.mint(left, &["nix"]);
+        let told = ["resource", "limit", "remaining"].map(|what| minted.header(&format!("x-ratelimit-{what}")));
+        assert_eq!(told, [Some("actions_runner_registration"), Some("10000"), Some(left)]);
+    }
+    assert_eq!(hub.get("/repos/o/r").status, 200, "the others are as they were");
+    let told = hub.get("/rate_limit").body["resources"].clone();
+    assert_eq!(told["core"]["remaining"], 0);
+    assert_eq!(told["actions_runner_registration"]["remaining"], 9_997);
+}
+
+#[test]
 fn too_many_points_a_minute_are_refused_until_the_minute_is_over() {
     let mut hub = with_rules(LimitRules { points_per_minute: Some(10), ..LimitRules::default() });
     hub.pass(Duration::from_secs(15));

@@ -370,29 +370,36 @@ impl<T: Transport, W: Wire> ScaleSet<T, W> {
         let session = {
             let mut state = self.state.borrow_mut();
             state.cursor = state.cursor.max(message_id);
+            state.session.clone()
+        };
+        if !self.is_told(session, message_id).await {
+            // Only now: a poll begins while GitHub is being told, and would tell it once more.
+            let mut state = self.state.borrow_mut();
             state.owed.insert(message_id);
             if state.owed.len() > OWED {
                 state.owed.pop_first();
             }
-            state.session.clone()
-        };
-        let Some(session) = session else { return };
+        }
+    }
+
+    /// Tells GitHub that a message is dealt with, if need be with a new token.
+    async fn is_told(&self, session: Option<Session>, message_id: u64) -> bool {
+        let Some(session) = session else { return false };
         let told = match session::acknowledge(&self.service, &session, message_id).await {
             Ok(QueueAnswer::TokenRefused(_)) => match self.refresh(&session).await {
                 Ok(true) => {
-                    let Some(session) = self.state.borrow().session.clone() else { return };
+                    let Some(session) = self.state.borrow().session.clone() else { return false };
                     session::acknowledge(&self.service, &session, message_id).await
                 }
-                _ => return,
+                _ => return false,
             },
             told => told,
         };
         match told {
-            Ok(QueueAnswer::Well(())) => {
-                self.state.borrow_mut().owed.remove(&message_id);
-            }
+            Ok(QueueAnswer::Well(())) => true,
             Ok(QueueAnswer::TokenRefused(error) | QueueAnswer::SessionGone(error)) | Err(error) => {
                 info!(message_id, %error, "not acknowledged yet");
+                false
             }
         }
     }

@@ -1,10 +1,12 @@
 //! What we read of the Actions service's JSON, leniently: a field may be null, missing or new
 //! (docs/github.md#scale-sets).
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+
+use crate::github::timestamp::Timestamp;
 
 /// The one envelope that is known to carry jobs.
 const JOB_MESSAGES: &str = "RunnerScaleSetJobMessages";
@@ -175,10 +177,10 @@ struct JobModel {
     event_name: String,
     #[serde(default, deserialize_with = "nullable")]
     request_labels: Vec<String>,
-    #[serde(default, deserialize_with = "nullable")]
-    queue_time: String,
-    #[serde(default, deserialize_with = "nullable")]
-    scale_set_assign_time: String,
+    #[serde(default)]
+    queue_time: Timestamp,
+    #[serde(default)]
+    scale_set_assign_time: Timestamp,
     #[serde(default, deserialize_with = "nullable")]
     runner_name: String,
     #[serde(default, deserialize_with = "nullable")]
@@ -296,14 +298,9 @@ fn job(value: Value) -> Option<JobMessage> {
         event_name: job.event_name,
         workflow_ref: job.job_workflow_ref,
         labels: job.request_labels,
-        queued_at: time(&job.queue_time),
-        assigned_at: time(&job.scale_set_assign_time),
+        queued_at: job.queue_time.0,
+        assigned_at: job.scale_set_assign_time.0,
     })
-}
-
-/// A time that was set: an unset one is of the year 1.
-fn time(text: &str) -> Option<Duration> {
-    humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()
 }
 
 /// Takes off the byte order mark that the Actions service puts before some bodies

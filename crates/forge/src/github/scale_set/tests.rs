@@ -404,6 +404,21 @@ async fn a_message_comes_again_until_it_is_acknowledged_and_not_in_a_rush() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_is_taken_off_the_queue_once_however_long_that_takes_while_the_next_poll_begins() {
+    let mut bench = Bench::new();
+    bench.begun().await;
+    bench.say("GET /message", [message(7, json!([assigned_job("a")]), 1)]);
+    assert_eq!(bench.listen().await.unwrap().message_id, Some(7));
+    let slow = Step::After(Duration::from_secs(3), Box::new(status(204)));
+    bench.say("DELETE /message/7", [slow, status(404)]);
+    // As the controller does: the next poll does not wait for it.
+    let ((), heard) = tokio::join!(bench.set.acknowledge(7), bench.set.listen(&mut bench.receiver));
+    heard.unwrap();
+    bench.listen().await.unwrap();
+    assert_eq!(bench.seen("DELETE /message/7").len(), 1, "{:?}", bench.calls());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_acknowledgement_that_failed_is_made_up_for() {
     let mut bench = Bench::new();
     bench.begun().await;

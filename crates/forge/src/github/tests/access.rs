@@ -187,6 +187,28 @@ async fn looks_leave_the_part_of_the_limit_that_is_not_ours() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn registrations_that_are_used_up_wait_and_the_looks_go_on() {
+    let hub = Hub::new(Config::default());
+    let github = hub.github("token_file = \"/t\"\n[[target]]\nrepo = \"acme/api\"\n");
+    let label = ["x".to_owned()];
+    github.look("acme/api").await.unwrap();
+    github.mint("acme/api", "r-1", &label).await.unwrap();
+    let allowed = github.allowance("acme/api").unwrap();
+    assert_eq!((allowed.limit.unwrap().limit, allowed.paused_until), (5000, None), "of looks, not of registrations");
+    let used_up = What::RateLimitPrimary { reset_after: 1800 };
+    hub.world.borrow_mut().inject(Fault::once(SimCall::Mint, used_up));
+    for name in ["r-2", "r-3"] {
+        let error = github.mint("acme/api", name, &label).await.unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::RateLimited(_)), "{error:?}");
+        github.look("acme/api").await.unwrap();
+    }
+    assert_eq!(hub.asked(SimCall::Mint), 2, "the third was not sent");
+    assert_eq!(github.allowance("acme/api").unwrap().paused_until, None);
+    sleep(minutes(31)).await;
+    github.mint("acme/api", "r-4", &label).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_are_counted_by_credential_and_the_forges_clock_is_compared_with_ours() {
     let hub = Hub::new(Config::default());
     let github = hub.github(

@@ -114,6 +114,17 @@ async fn every_job_is_seen_once_when_pages_shift_while_they_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_was_deleted_after_it_was_listed_has_no_jobs_and_the_others_have_theirs() {
+    let hub = Hub::new(Config::default());
+    queue(&hub, "acme/api", 3);
+    let gone = What::Status { code: 404, message: "Not Found".to_owned(), headers: Vec::new() };
+    hub.world.borrow_mut().inject(Fault::times(2, SimCall::ListJobs, gone));
+    let github = hub.github(ALL);
+    assert_eq!(github.look("acme/api").await.unwrap().len(), 1);
+    assert_eq!(github.look("acme/api").await.unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_waits_for_an_approval_is_known_for_few_calls_until_it_is_let_go() {
     let hub = Hub::new(Config::default());
     let github = hub.github(ALL);
