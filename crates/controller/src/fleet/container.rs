@@ -2,7 +2,7 @@
 
 use contract::{
     Ending,
-    event::{JobResult, Trouble, What},
+    event::{GuestExit, JobResult, Trouble, What},
 };
 use forge::{Deletion, Forge, ForgeError, Job, SetKey};
 use futures_util::future::AbortHandle;
@@ -167,6 +167,9 @@ impl Container {
         self.cpu_us = ending.cpu_us;
         self.service_result = Some(ending.service_result.clone());
         self.exit_status.clone_from(&ending.exit_status);
+        // Perhaps nobody here saw it stop.
+        let exit = ending.exit_status.as_deref().and_then(|status| GuestExit::from_code(status.parse().ok()?));
+        self.stopped |= exit == Some(GuestExit::Stopped);
     }
 
     /// What is known of its end, and what the controller decided before.
