@@ -30,7 +30,8 @@ pub(super) struct Args {
     /// A container's name, or the forge's id of a job.
     #[arg(value_name = "JOB|CONTAINER")]
     what: String,
-    /// Go on with what is written from now on, until interrupted.
+    /// Go on with what is written from now on, until interrupted. A runner writes its job's output in blocks of 4 KiB,
+    /// and the rest when a step ends.
     #[arg(short, long)]
     follow: bool,
     /// Print a document a line for programs.

@@ -120,6 +120,8 @@ fn a_container_unit_keeps_its_promises() {
     assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota") && !big.contains("loop"));
     let all = unit("gha-runner.slice");
     has(&all, &["CPUQuota=750%", "MemoryMax=17179869184", "MemorySwapMax=0", "TasksMax=20000"]);
+    // GitHub's runner takes 12.5 s (docs/github.md#stopping-a-runner).
+    assert!(std::time::Duration::from_millis(12_500) < contract::guest_settings::STOP_PATIENCE);
     assert!(contract::guest_settings::STOP_PATIENCE < container::STOP_TIMEOUT);
 }
 

@@ -115,7 +115,7 @@ pub enum Trouble {
 pub enum GuestExit {
     /// The runner ran a job and said it succeeded.
     Succeeded = 0,
-    /// The runner ran a job and said it failed (or was abandoned, or skipped).
+    /// The runner ran a job and said it failed (or was skipped).
     JobFailed = 10,
     /// The runner ran a job that was cancelled.
     JobCanceled = 11,
@@ -135,6 +135,10 @@ pub enum GuestExit {
     ForkRefused = 18,
     /// The runner took a job and ended in good order without a word on how it went.
     NoResult = 19,
+    /// The forge had forgotten the runner's job, which was given up.
+    JobLost = 20,
+    /// The container was stopped before its job had ended.
+    Stopped = 21,
 }
 
 impl Trouble {

@@ -56,6 +56,8 @@ pub enum Cause {
     RunnerRefused,
     /// The runner program failed.
     RunnerFailed,
+    /// The forge forgot its job while it ran.
+    LostAtTheForge,
     /// The operator stopped it, or something on the host did.
     StoppedByOperator,
     /// The host was restarted.
@@ -130,6 +132,16 @@ impl Evidence<'_> {
         GuestExit::from_code(status)
     }
 
+    /// The runner gave its job up because the forge had forgotten it.
+    fn was_lost(&self) -> bool {
+        self.result == Some(JobResult::Abandoned) || self.guest_exit() == Some(GuestExit::JobLost)
+    }
+
+    /// The runner gave its job up because the forge refused its version.
+    fn was_refused_in_its_job(&self) -> bool {
+        self.trouble == Some(Trouble::VersionRefused) || self.guest_exit() == Some(GuestExit::VersionRefused)
+    }
+
     /// The guest says that it let nothing of the job run.
     fn refused_inside(&self) -> bool {
         self.trouble == Some(Trouble::ForkRefused) || self.guest_exit() == Some(GuestExit::ForkRefused)
@@ -165,8 +177,9 @@ pub fn certain(before: Cause, word: Word<'_>, evidence: &Evidence<'_>) -> Cause 
         Cause::Unknown => before,
         // The forge calls a job failed whose host went away under it.
         Cause::JobFailed if before == Cause::HostRebooted && !evidence.job_ended => before,
-        // Nor does the forge know why the container would not run it.
-        Cause::JobFailed if before == Cause::ForkRefused => before,
+        // Nor does the forge know why the container would not run it, or why the runner gave it up.
+        Cause::JobFailed if matches!(before, Cause::ForkRefused | Cause::LostAtTheForge) => before,
+        Cause::JobFailed | Cause::JobCancelled if before == Cause::RunnerRefused => before,
         certain => certain,
     }
 }
@@ -197,17 +210,18 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         Some("success" | "neutral") => return Cause::Succeeded,
         // A runner that is stopped says that its job failed.
         _ if evidence.stopped => return Cause::StoppedByOperator,
+        Some("cancelled") if evidence.was_refused_in_its_job() => return Cause::RunnerRefused,
         Some("cancelled") => return Cause::JobCancelled,
         Some(_) if evidence.refused_inside() => return Cause::ForkRefused,
+        Some(_) if evidence.was_lost() => return Cause::LostAtTheForge,
         Some(_) => return Cause::JobFailed,
         None => {}
     }
     match evidence.result {
         Some(JobResult::Succeeded | JobResult::SucceededWithIssues) => return Cause::Succeeded,
-        Some(JobResult::Failed | JobResult::Abandoned | JobResult::Skipped) if !evidence.refused_inside() => {
-            return Cause::JobFailed;
-        }
-        Some(JobResult::Canceled) => return Cause::JobCancelled,
+        Some(JobResult::Failed | JobResult::Skipped) if !evidence.refused_inside() => return Cause::JobFailed,
+        Some(JobResult::Abandoned) => return Cause::LostAtTheForge,
+        Some(JobResult::Canceled) if !evidence.was_refused_in_its_job() => return Cause::JobCancelled,
         _ => {}
     }
     match evidence.trouble {
@@ -222,6 +236,11 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         Some(GuestExit::JobFailed) => Cause::JobFailed,
         Some(GuestExit::ForkRefused) => Cause::ForkRefused,
         Some(GuestExit::JobCanceled) => Cause::JobCancelled,
+        Some(GuestExit::JobLost) => Cause::LostAtTheForge,
+        // Code inside can have its own systemd stop the guest.
+        Some(GuestExit::Stopped) if ending.is_some_and(|ending| ending.asked_to_stop) => Cause::StoppedByOperator,
+        Some(GuestExit::Stopped) if evidence.had_job => Cause::Unknown,
+        Some(GuestExit::Stopped) => Cause::IdleTooLong,
         // How the job went, only the forge can say.
         Some(GuestExit::NoResult) => Cause::Unknown,
         Some(GuestExit::NoJob | GuestExit::RegistrationDeleted) if evidence.had_job => Cause::Unknown,
@@ -382,6 +401,42 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_the_forge_forgot_is_not_blamed() {
+        let lost = ending("exit-code", "20");
+        for (ending, result, conclusion, expected) in [
+            (None, Some(JobResult::Abandoned), None, Cause::LostAtTheForge),
+            (None, Some(JobResult::Abandoned), Some("failure"), Cause::LostAtTheForge),
+            (Some(&lost), None, None, Cause::LostAtTheForge),
+            (Some(&lost), None, Some("failure"), Cause::LostAtTheForge),
+            // Somebody ended its run while the runner was at it, or it was done after all.
+            (Some(&lost), None, Some("cancelled"), Cause::JobCancelled),
+            (Some(&lost), None, Some("success"), Cause::Succeeded),
+        ] {
+            let found = cause(&Evidence { ending, result, conclusion, had_job: true, ..Default::default() });
+            assert_eq!(found, expected, "{result:?} {conclusion:?}");
+        }
+        assert!(!Cause::LostAtTheForge.is_good_order() && !Cause::LostAtTheForge.is_boot_failure());
+    }
+
+    #[test]
+    fn a_job_that_ends_with_the_refusal_of_its_runner_was_not_cancelled_by_anybody() {
+        let refused = ending("exit-code", "13");
+        let trouble = Some(Trouble::VersionRefused);
+        for (ending, trouble, conclusion, expected) in [
+            (Some(&refused), trouble, None, Cause::RunnerRefused),
+            (Some(&refused), None, Some("cancelled"), Cause::RunnerRefused),
+            (None, trouble, Some("cancelled"), Cause::RunnerRefused),
+            (None, trouble, Some("failure"), Cause::JobFailed),
+            (None, trouble, Some("success"), Cause::Succeeded),
+            (None, None, Some("cancelled"), Cause::JobCancelled),
+        ] {
+            let result = Some(JobResult::Canceled);
+            let found = cause(&Evidence { ending, trouble, result, conclusion, had_job: true, ..Default::default() });
+            assert_eq!(found, expected, "{trouble:?} {conclusion:?}");
+        }
+    }
+
+    #[test]
     fn the_forge_is_believed_before_the_runner() {
         let ending = ending("success", "0");
         let evidence = Evidence {
@@ -407,6 +462,8 @@ mod tests {
             (Cause::TimedOut, failed, &ended, Cause::TimedOut),
             (Cause::OutOfMemory, Word::Had(Some("success")), &ended, Cause::OutOfMemory),
             (Cause::ForkRefused, failed, &ended, Cause::ForkRefused),
+            (Cause::LostAtTheForge, failed, &idle, Cause::LostAtTheForge),
+            (Cause::RunnerRefused, Word::Had(Some("cancelled")), &idle, Cause::RunnerRefused),
             (Cause::HostRebooted, failed, &rebooted, Cause::HostRebooted),
             (Cause::HostRebooted, failed, &ended, Cause::JobFailed),
             (Cause::IdleTooLong, Word::Taken, &idle, Cause::TakenByAnotherRunner),

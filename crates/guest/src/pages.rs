@@ -2,16 +2,15 @@
 //!
 //! The runner does not print it: it writes page files, `_diag/pages/<guid>_<guid>_<n>.log`, and deletes each when it
 //! is uploaded. The second guid is the record the page belongs to: a step, or the job as a whole, whose record repeats
-//! the lines of all its steps. Files stay open here until they are gone from the directory, so a deleted page is still
-//! read to its end, and a line that two records have is shown once.
+//! the lines of all its steps and is not shown. Files stay open here until they are gone from the directory, so a
+//! deleted page is still read to its end.
 //!
 //! The directory and the files are the job user's, and the job runs as the same user: only regular files are opened,
 //! no link is followed, and how much is read and shown is bounded.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     ffi::CStr,
-    hash::{DefaultHasher, Hash, Hasher},
     io,
     mem::MaybeUninit,
     os::{
@@ -37,8 +36,7 @@ const MOST_PAGES: usize = 128;
 /// Bytes a second, over time, and how many may come at once.
 const PACE: u64 = 4 << 20;
 const BURST: u64 = 8 << 20;
-/// How many lines are remembered to recognise the second record that has them.
-const MEMORY: usize = 20_000;
+
 /// The thread that follows a directory of pages.
 #[derive(Debug)]
 pub struct Following {
@@ -73,7 +71,7 @@ struct Follower {
     notify: OwnedFd,
     stopped: UnixStream,
     pages: HashMap<String, Page>,
-    seen: Seen,
+    records: Records,
     budget: Budget,
     output: Output,
 }
@@ -93,7 +91,7 @@ impl Follower {
             | inotify::WatchFlags::ONLYDIR;
         inotify::add_watch(&notify, format!("/proc/self/fd/{}", directory.as_raw_fd()), changes)?;
         let pages = HashMap::new();
-        Ok(Self { directory, notify, stopped, pages, seen: Seen::default(), budget: Budget::new(), output })
+        Ok(Self { directory, notify, stopped, pages, records: Records::default(), budget: Budget::new(), output })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -145,11 +143,18 @@ impl Follower {
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let Ok(file) = rustix::fs::openat2(&self.directory, name, flags, Mode::empty(), within) else { return };
-        let regular =
-            rustix::fs::fstat(&file).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
-        if regular {
-            self.pages.insert(name.to_owned(), Page { file, lines: Lines::default() });
+        match rustix::fs::openat2(&self.directory, name, flags, Mode::empty(), within) {
+            Ok(file) => {
+                let regular =
+                    rustix::fs::fstat(&file).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
+                if regular {
+                    self.records.appeared(record_of(name));
+                    self.pages.insert(name.to_owned(), Page { file, lines: Lines::default() });
+                }
+            }
+            // Gone already: what appears next is not the first all the same.
+            Err(Errno::NOENT) => self.records.appeared(record_of(name)),
+            Err(_) => {}
         }
     }
 
@@ -184,7 +189,7 @@ impl Follower {
     }
 
     fn show(&mut self, name: &str, line: &str) {
-        if self.seen.is_new(record_of(name), without_time(line)) {
+        if self.records.is_shown(record_of(name), without_time(line)) {
             self.output.print_blocking(line);
         }
     }
@@ -236,46 +241,51 @@ fn without_time(line: &str) -> &str {
     }
 }
 
-/// Lines shown for one record that another record has not repeated yet.
+/// Tells the record of the whole job from those of its steps.
+///
+/// The runner writes each line to its step's record and then to the job's. So the record that appears second is the
+/// job's, and begins with the same line as the first. Where steps are debugged, the job's appears first, with a line of
+/// its own.
 #[derive(Default)]
-struct Seen {
-    waiting: HashMap<u64, VecDeque<u64>>,
-    order: VecDeque<u64>,
+struct Records {
+    /// The first two that appeared, each with its first line.
+    first: Vec<(String, Option<String>)>,
 }
 
-impl Seen {
-    /// False if `text` was shown for another record and not repeated since.
-    fn is_new(&mut self, record: &str, text: &str) -> bool {
-        let (record, text) = (hash(record), hash(text));
-        if let Some(records) = self.waiting.get_mut(&text)
-            && let Some(other) = records.iter().position(|shown| *shown != record)
-        {
-            records.remove(other);
-            if records.is_empty() {
-                self.waiting.remove(&text);
-            }
-            return false;
+impl Records {
+    /// A page of this record is there.
+    fn appeared(&mut self, record: &str) {
+        if self.first.len() < 2 && !self.first.iter().any(|(known, _)| known == record) {
+            self.first.push((record.to_owned(), None));
         }
-        self.waiting.entry(text).or_default().push_back(record);
-        self.order.push_back(text);
-        if self.order.len() > MEMORY
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(records) = self.waiting.get_mut(&oldest)
-        {
-            records.pop_front();
-            if records.is_empty() {
-                self.waiting.remove(&oldest);
-            }
+    }
+
+    /// Whether a record with this line, or with this one next, is a step's.
+    fn is_shown(&mut self, record: &str, line: &str) -> bool {
+        if let Some((_, first)) = self.first.iter_mut().find(|(known, _)| known == record) {
+            first.get_or_insert_with(|| line.to_owned());
         }
-        true
+        self.of_the_job() != Some(record)
+    }
+
+    fn of_the_job(&self) -> Option<&str> {
+        let (first, opening) = self.first.first()?;
+        if opening.as_ref().is_some_and(|line| line.starts_with(DEBUGGED)) {
+            return Some(first);
+        }
+        let (second, line) = self.first.get(1)?;
+        // The first one may have been gone before it could be read.
+        let repeats = match (opening, line) {
+            (Some(opening), Some(line)) => opening == line,
+            (None, Some(line)) => !line.starts_with(DEBUGGED),
+            (_, None) => false,
+        };
+        repeats.then_some(second)
     }
 }
 
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
+/// How the job's own record begins where steps are debugged.
+const DEBUGGED: &str = "##[debug]Starting: ";
 
 /// How much may still be read, and how fast. Reading slower loses nothing: the files wait.
 struct Budget {
@@ -308,30 +318,64 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_line_of_two_records_is_shown_once_in_either_order() {
-        let mut seen = Seen::default();
-        let mut show = |record, line| seen.is_new(record, line);
-        assert!(show("t_step1", "hello"));
-        assert!(!show("t_job", "hello"));
-        assert!(show("t_job", "world"));
-        assert!(!show("t_step1", "world"));
-        // The same text twice in one record is two lines.
-        assert!(show("t_step2", "again"));
-        assert!(show("t_step2", "again"));
-        assert!(!show("t_job", "again"));
-        assert!(!show("t_job", "again"));
-        assert!(show("t_job", "again"));
+    /// What of these lines is shown, each with its record, in the order in which they are read.
+    fn shown(lines: &[(&str, &str)]) -> Vec<String> {
+        let mut records = Records::default();
+        let shown = lines.iter().filter(|(record, line)| {
+            records.appeared(record);
+            records.is_shown(record, line)
+        });
+        shown.map(|(_, line)| (*line).to_owned()).collect()
     }
 
     #[test]
-    fn memory_is_bounded() {
-        let mut seen = Seen::default();
-        for i in 0..3 * MEMORY {
-            assert!(seen.is_new("t_step", &i.to_string()));
-        }
-        assert!(seen.order.len() <= MEMORY && seen.waiting.len() <= MEMORY);
-        assert!(!seen.is_new("t_job", &(3 * MEMORY - 1).to_string()));
+    fn the_record_of_the_job_is_not_shown_and_equal_lines_of_steps_are() {
+        let lines = [
+            ("t_setup", "Current runner version: '2.336.0'"),
+            ("t_job", "Current runner version: '2.336.0'"),
+            ("t_one", "##[group]Run make"),
+            ("t_one", "shell: bash"),
+            ("t_two", "##[group]Run make"),
+            ("t_two", "shell: bash"),
+            ("t_job", "##[group]Run make"),
+            ("t_job", "shell: bash"),
+            ("t_job", "##[group]Run make"),
+            ("t_job", "only here"),
+        ];
+        assert_eq!(
+            shown(&lines),
+            [
+                "Current runner version: '2.336.0'",
+                "##[group]Run make",
+                "shell: bash",
+                "##[group]Run make",
+                "shell: bash"
+            ]
+        );
+    }
+
+    #[test]
+    fn where_steps_are_debugged_the_record_of_the_job_comes_first() {
+        let lines = [
+            ("t_job", "##[debug]Starting: build"),
+            ("t_setup", "##[debug]Starting: Set up job"),
+            ("t_job", "##[debug]Starting: Set up job"),
+            ("t_setup", "Current runner version: '2.336.0'"),
+            ("t_job", "Current runner version: '2.336.0'"),
+        ];
+        assert_eq!(shown(&lines), ["##[debug]Starting: Set up job", "Current runner version: '2.336.0'"]);
+    }
+
+    #[test]
+    fn a_first_record_that_was_gone_too_soon_is_no_reason_to_show_the_jobs() {
+        let mut records = Records::default();
+        records.appeared("t_setup");
+        assert!(!{
+            records.appeared("t_job");
+            records.is_shown("t_job", "Current runner version: '2.336.0'")
+        });
+        records.appeared("t_one");
+        assert!(records.is_shown("t_one", "hello"));
     }
 
     #[test]

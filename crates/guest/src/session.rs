@@ -1,6 +1,7 @@
 //! The life of the guest, from its first act to its exit status.
 
 use std::{
+    cell::RefCell,
     env, fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -28,7 +29,7 @@ use super::{
     outlet::{self, Outlet},
     output::{self, Output},
     pages, runner,
-    verdict::{Heard, verdict},
+    verdict::{Heard, may_pass, verdict},
 };
 
 /// How long a runner that was killed may take to be gone.
@@ -41,6 +42,10 @@ const PAGES_PATIENCE: Duration = Duration::from_secs(1);
 const STORY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the journal may take to accept the last lines.
 const PRINT_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a runner is started again after an error that may pass. All of it counts as one boot, which the host limits.
+const MOST_RESTARTS: u32 = 3;
+/// What lies between. GitHub's own script waits five seconds.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// What is known of a runner that took a job and said no more.
 const NO_RESULT: &str = "the runner took a job and ended without a word on how it went: the job was cancelled before it \
                          began, or the forge did not let the runner keep it";
@@ -149,14 +154,71 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
     let (output, printer) = output::start();
     let following = pages::follow(pages, output.clone())
         .inspect_err(|error| output.try_print(&format!("guest: cannot follow the job's output: {error}")));
-    let mut child = runner::start(&settings, &root, &account, env::var("PATH").ok(), hook.as_deref())?;
+    let start = || runner::start(&settings, &root, &account, env::var("PATH").ok(), hook.as_deref());
+    let mut child = start()?;
     outlet.report(What::RunnerStarted);
-    let mut heard = Heard::default();
+    let mut again = 0;
+    let (mut console, status) = loop {
+        let (console, status) = live(&mut child, &mut stop, outlet, &output).await?;
+        if again == MOST_RESTARTS || !may_pass(console.heard, status) {
+            break (console, status);
+        }
+        again += 1;
+        output.try_print(&format!(
+            "guest: the runner ended with status {status}, which may pass; starting it again ({again} of {MOST_RESTARTS})"
+        ));
+        tokio::select! {
+            () = tokio::time::sleep(RESTART_PAUSE) => {}
+            _ = stop.recv() => break (console, status),
+        }
+        child = start()?;
+    };
+    if let Some(message) = hook.as_ref().and_then(|_| hook::refusal(Path::new(hook::DIRECTORY))) {
+        console.heard.note(Trouble::ForkRefused);
+        outlet.report(What::Trouble { kind: Trouble::ForkRefused, message });
+    }
+    let exit = verdict(console.heard, status);
+    let (kind, message) = match exit {
+        GuestExit::NoResult => (Trouble::NoResult, Some(NO_RESULT.to_owned())),
+        // It gave up in words that nobody here knows.
+        GuestExit::RunnerFailed if console.heard.trouble.is_none() => (Trouble::RunnerFailed, console.last.take()),
+        _ => (Trouble::RunnerFailed, None),
+    };
+    if let Some(message) = message {
+        outlet.report(What::Trouble { kind, message });
+    }
+    outlet.report(What::RunnerExited { status });
+    if let Ok(following) = following {
+        following.finish(PAGES_PATIENCE).await;
+    }
+    output.try_print(&format!("guest: the runner ended with status {status}: {exit:?}"));
+    drop(output);
+    printer.finish(PRINT_PATIENCE).await;
+    Ok(exit)
+}
+
+/// What a runner printed.
+#[derive(Debug, Default)]
+struct Console {
+    heard: Heard,
+    /// Its last line that says something.
+    last: Option<String>,
+}
+
+/// Listens to the runner until it ends, and hastens that when the container is to stop. Gives what was heard and its
+/// status, or 128 + signal.
+async fn live(
+    child: &mut Child,
+    stop: &mut tokio::signal::unix::Signal,
+    outlet: &Outlet,
+    output: &Output,
+) -> anyhow::Result<(Console, i32)> {
+    let console = RefCell::new(Console::default());
     let streams = (child.stdout.take(), child.stderr.take());
     let status = {
-        let mut listening = std::pin::pin!(listen(streams, outlet, &output, &mut heard));
+        let mut listening = std::pin::pin!(listen(streams, outlet, output, &console));
         let mut done = false;
-        let mut life = std::pin::pin!(live(&mut child, &mut stop, &output));
+        let mut life = std::pin::pin!(end(child, stop, output, || console.borrow_mut().heard.note_stop()));
         loop {
             tokio::select! {
                 () = &mut listening, if !done => done = true,
@@ -169,29 +231,20 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
             }
         }
     };
-    if let Some(message) = hook.as_ref().and_then(|_| hook::refusal(Path::new(hook::DIRECTORY))) {
-        heard.note(Trouble::ForkRefused);
-        outlet.report(What::Trouble { kind: Trouble::ForkRefused, message });
-    }
-    let exit = verdict(heard, status);
-    if exit == GuestExit::NoResult {
-        outlet.report(What::Trouble { kind: Trouble::NoResult, message: NO_RESULT.to_owned() });
-    }
-    outlet.report(What::RunnerExited { status });
-    if let Ok(following) = following {
-        following.finish(PAGES_PATIENCE).await;
-    }
-    output.try_print(&format!("guest: the runner ended with status {status}: {exit:?}"));
-    drop(output);
-    printer.finish(PRINT_PATIENCE).await;
-    Ok(exit)
+    Ok((console.into_inner(), status))
 }
 
-/// Waits for the runner's end, and hastens it when the container is to stop; its status, or 128 + signal.
-async fn live(child: &mut Child, stop: &mut tokio::signal::unix::Signal, output: &Output) -> anyhow::Result<i32> {
+/// Waits for the runner's end, and hastens it when the container is to stop.
+async fn end(
+    child: &mut Child,
+    stop: &mut tokio::signal::unix::Signal,
+    output: &Output,
+    stopped: impl FnOnce(),
+) -> anyhow::Result<i32> {
     let status = tokio::select! {
         status = child.wait() => status?,
         _ = stop.recv() => {
+            stopped();
             output.try_print("guest: the container is to stop; asking the runner to end");
             interrupt(child, Signal::INT);
             match timeout(STOP_PATIENCE, child.wait()).await {
@@ -221,7 +274,7 @@ async fn listen(
     (stdout, stderr): (Option<ChildStdout>, Option<ChildStderr>),
     outlet: &Outlet,
     output: &Output,
-    heard: &mut Heard,
+    console: &RefCell<Console>,
 ) {
     let (sender, mut lines) = tokio::sync::mpsc::channel(64);
     let read_all = async {
@@ -231,7 +284,11 @@ async fn listen(
     let understand_all = async {
         while let Some(line) = lines.recv().await {
             output.try_print(&line);
-            understand(&line, outlet, heard);
+            let mut console = console.borrow_mut();
+            understand(&line, outlet, &mut console.heard);
+            if !line.trim().is_empty() {
+                console.last = Some(line);
+            }
         }
     };
     tokio::join!(read_all, understand_all);

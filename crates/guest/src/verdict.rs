@@ -11,6 +11,8 @@ pub struct Heard {
     pub result: Option<JobResult>,
     /// The trouble that explains an ending without a job.
     pub trouble: Option<Trouble>,
+    /// It was asked to stop when its job had no result yet.
+    pub stopped: bool,
 }
 
 impl Heard {
@@ -28,6 +30,19 @@ impl Heard {
             self.trouble = Some(trouble);
         }
     }
+
+    /// Notes that the runner is asked to stop.
+    pub fn note_stop(&mut self) {
+        self.stopped |= self.took_job && self.result.is_none();
+    }
+}
+
+/// An error that may pass, after which GitHub's own script starts the runner again (docs/github.md#runner-exit-codes).
+const RETRYABLE: i32 = 2;
+
+/// Whether a runner that ended with `status` is to be started again.
+pub fn may_pass(heard: Heard, status: i32) -> bool {
+    status == RETRYABLE && !heard.took_job
 }
 
 /// The guest's exit status; `status` is the runner's, or 128 + signal.
@@ -36,8 +51,13 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         (Some(JobResult::Succeeded | JobResult::SucceededWithIssues), ..) => GuestExit::Succeeded,
         // The runner reports such a job as failed, if it gets that far.
         (_, Some(Trouble::ForkRefused), _) => GuestExit::ForkRefused,
+        // A runner that is stopped prints that its job was cancelled, and reports to the forge that it failed.
+        _ if heard.stopped => GuestExit::Stopped,
+        (Some(JobResult::Abandoned), ..) => GuestExit::JobLost,
+        // It cancels a job that it has when its version is refused.
+        (Some(JobResult::Canceled), Some(Trouble::VersionRefused), _) => GuestExit::VersionRefused,
         (Some(JobResult::Canceled), ..) => GuestExit::JobCanceled,
-        (Some(JobResult::Failed | JobResult::Skipped | JobResult::Abandoned), ..) => GuestExit::JobFailed,
+        (Some(JobResult::Failed | JobResult::Skipped), ..) => GuestExit::JobFailed,
         (None, Some(Trouble::VersionRefused), _) | (None, _, 7) => GuestExit::VersionRefused,
         // It could not renew its job even once, or the job was cancelled before it began: the runner prints neither.
         (None, _, 0) if heard.took_job => GuestExit::NoResult,
@@ -62,11 +82,12 @@ mod tests {
             (JobResult::Failed, GuestExit::JobFailed),
             (JobResult::Canceled, GuestExit::JobCanceled),
             (JobResult::Skipped, GuestExit::JobFailed),
-            (JobResult::Abandoned, GuestExit::JobFailed),
+            (JobResult::Abandoned, GuestExit::JobLost),
         ] {
             for status in [0, 1, 137] {
                 let trouble = Some(Trouble::RegistrationDeleted);
-                assert_eq!(verdict(Heard { took_job: true, result: Some(result), trouble }, status), exit);
+                let heard = Heard { took_job: true, result: Some(result), trouble, stopped: false };
+                assert_eq!(verdict(heard, status), exit);
             }
         }
     }
@@ -107,7 +128,7 @@ mod tests {
             (None, 1, GuestExit::RunnerFailed),
             (None, 137, GuestExit::RunnerFailed),
         ] {
-            let heard = Heard { took_job: true, result: None, trouble };
+            let heard = Heard { took_job: true, result: None, trouble, stopped: false };
             assert_eq!(verdict(heard, status), exit, "{trouble:?} {status}");
         }
     }
@@ -115,10 +136,47 @@ mod tests {
     #[test]
     fn a_job_that_was_refused_did_not_fail_by_itself() {
         let trouble = Some(Trouble::ForkRefused);
-        let refused = |result| verdict(Heard { took_job: true, result, trouble }, 1);
+        let refused = |result| verdict(Heard { took_job: true, result, trouble, stopped: false }, 1);
         assert_eq!(refused(Some(JobResult::Failed)), GuestExit::ForkRefused);
         assert_eq!(refused(None), GuestExit::ForkRefused, "the runner ended before it could report");
         assert_eq!(refused(Some(JobResult::Succeeded)), GuestExit::Succeeded, "a job that ran was not refused");
+    }
+
+    #[test]
+    fn a_job_that_ends_with_a_refused_version_was_not_cancelled_by_anybody() {
+        let trouble = Some(Trouble::VersionRefused);
+        let refused = |result| verdict(Heard { took_job: true, result: Some(result), trouble, stopped: false }, 7);
+        assert_eq!(refused(JobResult::Canceled), GuestExit::VersionRefused);
+        assert_eq!(refused(JobResult::Failed), GuestExit::JobFailed);
+    }
+
+    #[test]
+    fn a_job_that_a_stop_of_the_container_ended_was_neither_cancelled_nor_failed() {
+        for (result, exit) in [
+            (None, GuestExit::Stopped),
+            (Some(JobResult::Canceled), GuestExit::Stopped),
+            (Some(JobResult::Failed), GuestExit::Stopped),
+            (Some(JobResult::Succeeded), GuestExit::Succeeded),
+        ] {
+            let mut heard = Heard { took_job: true, ..Heard::default() };
+            heard.note_stop();
+            heard.result = result;
+            assert_eq!(verdict(heard, 0), exit, "{result:?}");
+        }
+        let mut over = Heard { took_job: true, result: Some(JobResult::Failed), ..Heard::default() };
+        over.note_stop();
+        assert_eq!(verdict(over, 0), GuestExit::JobFailed, "it had failed before");
+        let mut idle = Heard::default();
+        idle.note_stop();
+        assert_eq!(verdict(idle, 0), GuestExit::NoJob);
+    }
+
+    #[test]
+    fn only_a_runner_without_a_job_is_started_again_and_only_after_an_error_that_may_pass() {
+        let with_job = Heard { took_job: true, ..Heard::default() };
+        assert!(may_pass(Heard::default(), 2));
+        assert!(!may_pass(with_job, 2));
+        assert!([0, 1, 5, 7, 137].iter().all(|status| !may_pass(Heard::default(), *status)));
     }
 
     #[test]

@@ -194,7 +194,11 @@ fn is_unexplained(ending: &Ending, step: Option<&str>) -> bool {
     match &ending.error {
         Some(_) => step.is_some_and(|step| ![record::PREPARED, record::RUN, record::TEARDOWN].contains(&step)),
         // What ends before READY may have any status.
-        None => step.is_some() && (guests_own.is_none() || ending.service_result == "protocol"),
+        // That the container was asked to stop, systemd has to confirm.
+        None => {
+            let is_explained = guests_own.is_some_and(|exit| exit != GuestExit::Stopped);
+            step.is_some() && (!is_explained || ending.service_result == "protocol")
+        }
     }
 }
 

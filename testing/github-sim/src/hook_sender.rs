@@ -34,7 +34,11 @@ async fn send(delivery: &HookDelivery) -> io::Result<u16> {
     let stream = tokio::time::timeout(LIMITS.time, stream).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let authority = uri.authority().map_or(host, |authority| authority.as_str());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let body = delivery.body.clone();
-    let response = http_client::post_with(stream, authority, path, &delivery.headers, body, LIMITS).await?;
+    let mut request = http::Request::post(path);
+    for (name, value) in &delivery.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(delivery.body.clone()).map_err(io::Error::other)?;
+    let response = http_client::send(stream, authority, request, LIMITS).await?;
     Ok(response.status().as_u16())
 }

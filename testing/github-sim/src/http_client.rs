@@ -1,6 +1,6 @@
-//! One request over one connection, with limits. Enough for the back door and for the runner stand-in.
+//! One request over one connection, with limits. Enough for the back door, webhooks and the runner stand-in.
 
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -31,29 +31,28 @@ pub async fn post<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let headers = [
-        (header::USER_AGENT.to_string(), "github-sim".to_owned()),
-        (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
-    ];
-    post_with(stream, host, path, &headers, body, limits).await
+    let request = Request::post(path)
+        .header(header::USER_AGENT, "github-sim")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .map_err(io::Error::other)?;
+    send(stream, host, request, limits).await
 }
 
-/// Posts a body with these headers and reads the whole answer.
+/// Sends a request, whose address is a path, and reads the whole answer.
 ///
 /// # Errors
 /// As [`post`].
-pub async fn post_with<S>(
+pub async fn send<S>(
     stream: S,
     host: &str,
-    path: &str,
-    headers: &[(String, String)],
-    body: Vec<u8>,
+    request: Request<Vec<u8>>,
     limits: AnswerLimits,
 ) -> io::Result<Response<Vec<u8>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::time::timeout(limits.time, exchange(stream, host, path, headers, body, limits.bytes))
+    tokio::time::timeout(limits.time, exchange(stream, host, request, limits.bytes))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
@@ -61,9 +60,7 @@ where
 async fn exchange<S>(
     stream: S,
     host: &str,
-    path: &str,
-    headers: &[(String, String)],
-    body: Vec<u8>,
+    mut request: Request<Vec<u8>>,
     max_answer: usize,
 ) -> io::Result<Response<Vec<u8>>>
 where
@@ -71,11 +68,10 @@ where
 {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let mut request = Request::post(path).header(header::HOST, host).header(header::CONNECTION, "close");
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    let request = request.body(Full::new(Bytes::from(body))).map_err(io::Error::other)?;
+    let host = HeaderValue::try_from(host).map_err(io::Error::other)?;
+    request.headers_mut().insert(header::HOST, host);
+    request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let request = request.map(|body| Full::new(Bytes::from(body)));
     let answer = async {
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let (parts, body) = response.into_parts();

@@ -19,36 +19,53 @@ pub const RSA_PARAMS: &str = ".credentials_rsaparams";
 /// Larger than any blob GitHub makes (about 4 KiB) by far.
 const MAX_BLOB: usize = 64 * 1024;
 
-/// Content of `.runner`.
+/// Content of `.runner`: every value is a text, as github.com writes it (docs/github.md#contents-of-a-jit-configuration).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunnerFile {
     /// Id of the runner record.
-    pub agent_id: u64,
+    pub agent_id: String,
     /// Name of the runner record.
     pub agent_name: String,
+    /// Whether the runner refuses to update itself: `True` or `False`. Whoever unpacks the file may have set it anew.
+    #[serde(default, deserialize_with = "text_or_bool")]
+    pub disable_update: String,
+    /// Whether the runner ends after one job: `True` or `False`.
+    pub ephemeral: String,
+    /// The page of the scope at GitHub.
+    pub git_hub_url: String,
     /// Id of the runner group.
-    pub pool_id: u64,
+    pub pool_id: String,
     /// Name of the runner group.
     pub pool_name: String,
-    /// Whether the runner refuses to update itself.
-    #[serde(default)]
-    pub disable_update: bool,
-    /// Whether the runner ends after one job.
-    #[serde(default)]
-    pub ephemeral: bool,
-    /// Older service address.
+    /// Older service address. The same as the broker's spares a runner the older service.
     pub server_url: String,
-    /// Empty for a JIT runner.
-    #[serde(default)]
-    pub git_hub_url: String,
-    /// Where jobs work, relative to the root.
-    pub work_folder: String,
-    /// Whether the message broker is used.
-    #[serde(default)]
-    pub use_v2_flow: bool,
     /// Address of the message broker, with a trailing slash.
     pub server_url_v2: String,
+    /// Whether the message broker is used: `true` or `false`, in small letters.
+    pub use_v2_flow: String,
+    /// Where jobs work, relative to the root.
+    pub work_folder: String,
+}
+
+/// Whether a text says yes, as the runner reads it.
+#[must_use]
+pub fn is_true(text: &str) -> bool {
+    text.eq_ignore_ascii_case("true")
+}
+
+fn text_or_bool<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Bool(bool),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::Text(text) => text,
+        Either::Bool(true) => "True".to_owned(),
+        Either::Bool(false) => "False".to_owned(),
+    })
 }
 
 /// Content of `.credentials`.
@@ -63,7 +80,7 @@ pub struct CredentialsFile {
 
 /// The inner part of `.credentials`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "PascalCase")]
 pub struct CredentialsData {
     /// Identity of the runner towards the token service.
     pub client_id: String,
@@ -180,28 +197,10 @@ impl JitConfig {
         if self.runner.agent_name.is_empty() || self.credentials.data.client_id.is_empty() {
             return Err(JitError::Unusable("the runner has no name or no client id"));
         }
-        for (name, part) in self.rsa_params.parts() {
-            let bytes = STANDARD.decode(part).map_err(|error| JitError::Base64(format!("RSA {name}"), error))?;
-            if bytes.is_empty() {
-                return Err(JitError::Unusable("a part of the RSA key is empty"));
-            }
+        if !is_true(&self.runner.use_v2_flow) {
+            return Err(JitError::Unusable("UseV2Flow is not true, and this runner knows nothing older"));
         }
-        Ok(())
-    }
-}
-
-impl RsaParamsFile {
-    fn parts(&self) -> [(&'static str, &str); 8] {
-        [
-            ("d", &self.d),
-            ("dp", &self.dp),
-            ("dq", &self.dq),
-            ("exponent", &self.exponent),
-            ("inverseQ", &self.inverse_q),
-            ("modulus", &self.modulus),
-            ("p", &self.p),
-            ("q", &self.q),
-        ]
+        self.rsa_params.check()
     }
 }
 
@@ -238,20 +237,19 @@ mod tests {
     use super::*;
 
     fn config() -> JitConfig {
-        let part = STANDARD.encode([7_u8; 16]);
         JitConfig {
             runner: RunnerFile {
-                agent_id: 23,
+                agent_id: "23".to_owned(),
                 agent_name: "host1-nix-01jc".to_owned(),
-                pool_id: 1,
+                disable_update: "True".to_owned(),
+                ephemeral: "True".to_owned(),
+                git_hub_url: "https://github.com/o/r".to_owned(),
+                pool_id: "1".to_owned(),
                 pool_name: "Default".to_owned(),
-                disable_update: false,
-                ephemeral: true,
                 server_url: "http://sim/".to_owned(),
-                git_hub_url: String::new(),
-                work_folder: "_work".to_owned(),
-                use_v2_flow: true,
                 server_url_v2: "http://sim/".to_owned(),
+                use_v2_flow: "true".to_owned(),
+                work_folder: "_work".to_owned(),
             },
             credentials: CredentialsFile {
                 scheme: "OAuth".to_owned(),
@@ -261,16 +259,7 @@ mod tests {
                     require_fips_cryptography: "False".to_owned(),
                 },
             },
-            rsa_params: RsaParamsFile {
-                d: part.clone(),
-                dp: part.clone(),
-                dq: part.clone(),
-                exponent: "AQAB".to_owned(),
-                inverse_q: part.clone(),
-                modulus: part.clone(),
-                p: part.clone(),
-                q: part,
-            },
+            rsa_params: RsaParamsFile::of_the_simulator(),
         }
     }
 
@@ -285,12 +274,24 @@ mod tests {
         let files = unpack(&config().encode().unwrap()).unwrap();
         let runner: serde_json::Value = serde_json::from_slice(&files[RUNNER]).unwrap();
         for key in ["AgentId", "AgentName", "PoolId", "WorkFolder", "UseV2Flow", "ServerUrlV2", "GitHubUrl"] {
-            assert!(runner.get(key).is_some(), "{key}");
+            assert!(runner[key].is_string(), "{key}");
         }
         let rsa: serde_json::Value = serde_json::from_slice(&files[RSA_PARAMS]).unwrap();
         assert!(rsa.get("inverseQ").is_some());
         let credentials: serde_json::Value = serde_json::from_slice(&files[CREDENTIALS]).unwrap();
-        assert!(credentials["Data"]["clientId"].is_string());
+        assert!(credentials["Data"]["ClientId"].is_string());
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_and_what_an_unpacker_wrote_anew_is_read() {
+        let mut damaged = config();
+        damaged.rsa_params.p = damaged.rsa_params.q.clone();
+        assert!(matches!(JitConfig::decode(&damaged.encode().unwrap()), Err(JitError::Unusable(_))));
+        let mut files = unpack(&config().encode().unwrap()).unwrap();
+        let mut runner: serde_json::Value = serde_json::from_slice(&files[RUNNER]).unwrap();
+        runner["DisableUpdate"] = true.into();
+        files.insert(RUNNER, runner.to_string().into_bytes());
+        assert_eq!(JitConfig::from_files(&files).unwrap(), config());
     }
 
     #[test]

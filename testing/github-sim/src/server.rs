@@ -3,7 +3,7 @@
 use crate::{
     control::{self, ControlCommand},
     rest::Reply,
-    runner_protocol,
+    runner_service,
     scale_set::{self, Held},
     world::World,
 };
@@ -20,9 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 /// Largest request taken.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
-/// How long a runner's question for a job is held.
-const POLL_HOLD: Duration = Duration::from_secs(1);
-/// How often the answer is looked for meanwhile.
+/// How often the answer to a held question is looked for.
 const POLL_STEP: Duration = Duration::from_millis(20);
 /// No client waits longer than this, so neither does a fault that never answers.
 const HANG: Duration = Duration::from_secs(3_600);
@@ -102,13 +100,12 @@ impl Shared {
                 Doors::Public => plain(StatusCode::NOT_FOUND, "not here"),
             });
         }
-        let is_runner = request.uri().path().trim_start_matches('/') == runner_protocol::PATH;
-        let hold = Instant::now() + POLL_HOLD;
+        let hold = Instant::now() + self.lock().config().message_hold;
         let response = loop {
             let reply = self.lock().handle(now(), &request);
             match reply {
                 Reply::Answer(response)
-                    if is_runner && response.status() == StatusCode::ACCEPTED && Instant::now() < hold =>
+                    if runner_service::is_held(request.uri().path(), &response) && Instant::now() < hold =>
                 {
                     tokio::time::sleep(POLL_STEP).await;
                 }

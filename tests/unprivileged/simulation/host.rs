@@ -18,7 +18,7 @@ use controller::{
 };
 use forge::{SetKey, github::scale_set::assignments::Assignments};
 use github_sim::{
-    runner_protocol::CURRENT_VERSION,
+    runner_service::CURRENT_VERSION,
     world::{Beat, JobId, Refusal, RunnerResult, RunnerSession},
 };
 use guest::admit::judge;

@@ -168,11 +168,14 @@ impl Container {
         self.service_result = Some(ending.service_result.clone());
         self.exit_status.clone_from(&ending.exit_status);
         let job_goes_on = self.had_job() && self.record.timeline.job_ended_ms.is_none();
+        let exit = ending.exit_status.as_deref().and_then(|status| GuestExit::from_code(status.parse().ok()?));
+        // Perhaps nobody here saw it stop. The status alone a job can forge.
+        self.stopped |= ending.asked_to_stop && exit == Some(GuestExit::Stopped);
         self.stopped |= ending.was_killed() && job_goes_on;
-        let status = ending.exit_status.as_deref().unwrap_or("none");
         // A guest ends in good order after a job that succeeded, and names any other reason.
-        let is_guests = status.parse().ok().and_then(GuestExit::from_code).is_some_and(|exit| exit.code() > 0);
+        let is_guests = exit.is_some_and(|exit| !matches!(exit, GuestExit::Succeeded | GuestExit::Stopped));
         if job_goes_on && ending.is_from_inside() && !is_guests && !self.stopped {
+            let status = ending.exit_status.as_deref().unwrap_or("none");
             self.reason =
                 Some(format!("something inside ended the container under its job, with exit status {status}"));
         }

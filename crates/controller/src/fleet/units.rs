@@ -169,7 +169,8 @@ impl<W: World> Fleet<'_, W> {
         if let Err(error) = self.world.records().take_back(name) {
             warn!(container = %name, %error, "hand-over not taken back");
         }
-        if cause.is_boot_failure() {
+        // After a job was taken, it may be the job that speaks, or that ended the runner: the next one is not held up.
+        if cause.is_boot_failure() && !had_job {
             self.report_failure(name);
         }
         // After a job was taken, what speaks of a refusal is the job.

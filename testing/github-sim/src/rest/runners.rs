@@ -65,7 +65,8 @@ pub(super) fn mint(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
         labels: labels.ok_or_else(|| invalid("\"labels\" wasn't supplied."))?,
         work_folder: body["work_folder"].as_str().unwrap_or("_work").to_owned(),
         scale_set: None,
-        disable_update: false,
+        // What github.com hands out updates nothing.
+        disable_update: true,
     };
     let (id, blob) = world.mint(ask.now, scope.clone(), request).map_err(|error| match error {
         MintError::Exists => {
@@ -89,7 +90,7 @@ pub(super) fn token(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> 
 
 pub(super) fn downloads(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     scope(world, ask)?;
-    let version = crate::runner_protocol::CURRENT_VERSION;
+    let version = crate::runner_service::CURRENT_VERSION;
     let one = |architecture: &str| {
         let filename = format!("actions-runner-linux-{architecture}-{version}.tar.gz");
         json!({

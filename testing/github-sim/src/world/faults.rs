@@ -30,7 +30,7 @@
 //! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
 //! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
-//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`] |
+//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`], and the rest of [`RunnerWhat`] |
 //!
 //! Which test throws each of them at the controller: `tests/README.md`.
 
@@ -244,29 +244,50 @@ impl RunnerFault {
     }
 }
 
-/// What goes wrong with a runner.
+/// What goes wrong with a runner, in the order of its life. What each makes of a runner that speaks GitHub's protocol
+/// says `runner_service`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunnerWhat {
-    /// The job it would get goes to a runner nobody here knows.
-    StealJob,
-    /// It never comes as far as listening.
-    NeverListening,
-    /// It is refused as too old when it asks for a message.
-    VersionTooOld,
-    /// Its session is refused because there is one already.
-    SessionConflict,
-    /// It may not have a session.
-    SessionForbidden,
+    /// It gets no token, since its registration is gone.
+    RegistrationGone,
     /// It gets no token, since its clock is off.
     ClockSkew,
+    /// It never comes as far as listening.
+    NeverListening,
+    /// It may not have a session.
+    SessionForbidden,
+    /// The server is broken when it asks for a session.
+    SessionBroken,
+    /// Its session is refused because there is one already.
+    SessionConflict,
+    /// It is refused as too old when it asks for a message.
+    VersionTooOld,
     /// Its session is not valid any more when it asks for a message.
     SessionInvalid,
+    /// Its registration is gone when it asks for a message.
+    RegistrationLost,
+    /// Its service is over when it asks for a message.
+    Deprovisioned,
+    /// It is to read its configuration anew.
+    RefreshConfig,
+    /// The job it would get goes to a runner nobody here knows.
+    StealJob,
+    /// What it was offered is gone when it says that it heard so.
+    AcknowledgeRefused,
+    /// What it was offered is gone when it wants to have it; it is offered again in the time of an offer.
+    AcquireRefused,
     /// Its job is cancelled before it begins.
     CancelledAtOnce,
     /// It cannot renew its job even once.
     RenewalFails,
-    /// It dies in the middle of its job.
+    /// The server is broken when it renews its job again.
+    RenewalBroken,
+    /// The server has forgotten its job when it renews it again.
+    JobForgotten,
+    /// It is refused as too old in the middle of its job.
+    TooOldInJob,
+    /// It dies in the middle of its job. Only in a simulation: nobody kills a real one from here.
     VanishMidJob,
 }
 

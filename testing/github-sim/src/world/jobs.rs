@@ -1,13 +1,11 @@
 //! Jobs: what was asked for, how far they are, and who ran them.
 
+use super::logs::Logs;
 use super::scale_sets::Claim;
 use super::{JobId, RepoId, RunId, RunnerId, ScaleSetId, World, WorldError};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use strum::{IntoStaticStr, VariantArray};
-
-/// Output beyond this is dropped from the front, so a runaway job cannot fill the memory of a test.
-const MAX_OUTPUT: usize = 1024 * 1024;
 
 /// A job to put into a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,8 +221,16 @@ pub(crate) struct Job {
     /// To whom it is held out, and until when.
     pub(super) offer: Option<(RunnerId, Duration)>,
     pub(super) cancel_requested: bool,
+    /// Its runner was told so.
+    pub(super) cancel_told: bool,
+    /// Its runner renewed it at least once.
+    pub(super) renewed: bool,
+    /// A runner that could not have it, and until when it is not offered to that one.
+    pub(super) not_for: Option<(RunnerId, Duration)>,
     pub(super) due: Option<Due>,
-    pub(super) output: String,
+    pub(super) logs: Logs,
+    /// What runners call its steps, once one took it.
+    pub(super) step_ids: Vec<String>,
     pub(super) exit_code: Option<i32>,
     pub(super) note: Option<String>,
     /// Which scale set it is held out to or has it.
@@ -233,7 +239,7 @@ pub(crate) struct Job {
     pub(super) assignments: u32,
     /// The scale set that lost it without a word.
     pub(super) dropped_by: Option<ScaleSetId>,
-    /// What scale sets call it.
+    /// What scale sets and runners call it.
     pub(super) uuid: Option<String>,
 }
 
@@ -268,8 +274,12 @@ impl Job {
             taken_by: None,
             offer: None,
             cancel_requested: false,
+            cancel_told: false,
+            renewed: false,
+            not_for: None,
             due: None,
-            output: String::new(),
+            logs: Logs::default(),
+            step_ids: Vec::new(),
             exit_code: None,
             note: None,
             claim: None,
@@ -302,16 +312,6 @@ impl Job {
     pub(super) fn fits(&self, offered: &[String]) -> bool {
         !self.spec.labels.is_empty()
             && self.spec.labels.iter().all(|wanted| offered.iter().any(|label| label.eq_ignore_ascii_case(wanted)))
-    }
-
-    pub(super) fn print(&mut self, text: &str) {
-        self.output.push_str(text);
-        if self.output.len() > MAX_OUTPUT {
-            let surplus = self.output.len() - MAX_OUTPUT;
-            let cut =
-                (surplus..self.output.len()).find(|&at| self.output.is_char_boundary(at)).unwrap_or(self.output.len());
-            self.output.drain(..cut);
-        }
     }
 }
 
@@ -428,7 +428,7 @@ impl World {
             started_at: job.started_at,
             completed_at: job.completed_at,
             steps: job.steps.clone(),
-            output: job.output.clone(),
+            output: job.logs.output(),
             scale_set: job.assigned_set(),
             exit_code: job.exit_code,
             note: job.note.clone(),

@@ -11,11 +11,14 @@ mod ids;
 mod installations;
 mod jobs;
 mod limits;
+mod logs;
 mod passing;
 mod repos;
+mod runner_tokens;
 mod runners;
 mod runs;
 mod scale_sets;
+mod served;
 mod sessions;
 mod tokens;
 mod traffic;
@@ -41,13 +44,17 @@ pub(crate) use installations::{InstallationError, TOKEN_LIFE};
 pub(crate) use jobs::Job;
 pub(crate) use limits::{Charge, Resource};
 pub(crate) use repos::{Found, Repo};
+pub(crate) use runner_tokens::RunnerKey;
 pub(crate) use runners::{DEFAULT_GROUP, MintError, MintRequest, Phase, Runner};
 pub(crate) use runs::{ControlError, Run};
 pub(crate) use scale_sets::{
     Delivery, EventKind, JobEvent, Opened, QueueError, ScaleSet, ScaleSetError, ScaleSetRequest, SessionError,
 };
+pub(crate) use served::{Completion, StepUpdate, Told};
 pub(crate) use tokens::Bearer;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use faults::Faults;
 use limits::Limits;
 use rand::rngs::StdRng;
@@ -86,6 +93,10 @@ pub struct Config {
     pub queue_limit: Duration,
     /// How long a job offered to a runner waits for it.
     pub offer_limit: Duration,
+    /// How long a runner's question for a message is held while there is none.
+    pub message_hold: Duration,
+    /// How long a runner keeps its job after it renewed it. It renews it in a tenth of that.
+    pub job_lease: Duration,
     /// When a job ends that was acquired and never started.
     pub start_limit: Duration,
     /// When a job ends whose runner went silent.
@@ -117,6 +128,8 @@ impl Default for Config {
             registration_ttl: DAY,
             queue_limit: DAY,
             offer_limit: MINUTE,
+            message_hold: 50 * SECOND,
+            job_lease: 10 * MINUTE,
             start_limit: 15 * MINUTE,
             lost_runner_limit: 9 * MINUTE + 40 * SECOND,
             graceful_stop: (15 * SECOND, 26 * SECOND),
@@ -139,14 +152,16 @@ impl Config {
             &mut self.graceful_stop.0,
             &mut self.graceful_stop.1,
             &mut self.offer_limit,
+            &mut self.job_lease,
             &mut self.start_limit,
             &mut self.lost_runner_limit,
             &mut self.stranger_runs,
         ] {
             *slow /= factor;
         }
-        // Runners give a sign of life every half second, so a silence shorter than this means nothing.
+        // A runner asks for messages without a pause, so a silence shorter than this means nothing.
         self.offline_after = (self.offline_after / factor).max(2 * SECOND);
+        self.message_hold = (self.message_hold / factor).max(SECOND);
         // A listener paces its polls by the second, and its session has to survive that.
         self.scale_sets.poll_hold = (self.scale_sets.poll_hold / factor).max(SECOND);
         self.scale_sets.session_ttl = (self.scale_sets.session_ttl / factor).max(10 * SECOND);
@@ -195,6 +210,7 @@ pub struct World {
     /// Jobs that are not completed: what time and runners can act on.
     open_jobs: BTreeSet<JobId>,
     runners: BTreeMap<RunnerId, Runner>,
+    runner_tokens: runner_tokens::RunnerTokens,
     scale_sets: scale_sets::ScaleSets,
     /// By what they belong to.
     groups: BTreeMap<String, Vec<RunnerGroup>>,
@@ -228,6 +244,7 @@ impl World {
             jobs: BTreeMap::new(),
             open_jobs: BTreeSet::new(),
             runners: BTreeMap::new(),
+            runner_tokens: runner_tokens::RunnerTokens::default(),
             scale_sets: scale_sets::ScaleSets::default(),
             groups: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -269,11 +286,11 @@ impl World {
     }
 
     /// Answers one request as GitHub would: REST at the root and under `/api/v3`, the Actions service under
-    /// `/actions-service/`, runners under `/_runner/`.
+    /// `/actions-service/`, runners as `runner_service` says.
     pub fn handle(&mut self, now: Duration, request: &http::Request<Vec<u8>>) -> crate::rest::Reply {
         self.advance(now);
-        if request.uri().path().starts_with("/_runner/") {
-            return crate::rest::Reply::Answer(crate::runner_protocol::serve(self, now, request));
+        if crate::runner_service::is_for_us(request.uri().path()) {
+            return crate::runner_service::serve(self, now, request);
         }
         if crate::scale_set::is_for_us(request.uri().path()) {
             return crate::scale_set::serve(self, now, request);
@@ -327,6 +344,16 @@ impl World {
             secret.push(char::from(ALPHABET[self.rng.random_range(0..ALPHABET.len())]));
         }
         secret
+    }
+
+    /// Looks like a JWT with these claims and tells its end in `exp`; nobody can check the signature.
+    fn new_jwt(&mut self, now: Duration, ttl: Duration, mut claims: serde_json::Value) -> (String, Duration) {
+        let until = Duration::from_secs((now + ttl).as_secs());
+        claims["iat"] = now.as_secs().into();
+        claims["exp"] = until.as_secs().into();
+        let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = part(serde_json::json!({ "typ": "JWT", "alg": "RS256" }));
+        (format!("{header}.{}.{}", part(claims), self.new_secret("", 43)), until)
     }
 
     pub(crate) fn new_uuid(&mut self) -> String {

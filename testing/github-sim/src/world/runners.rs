@@ -2,9 +2,6 @@
 
 use super::{JobId, RepoId, RunnerId, ScaleSetId, World, ids};
 use crate::jit::{CredentialsData, CredentialsFile, JitConfig, RsaParamsFile, RunnerFile};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -109,13 +106,14 @@ pub(crate) struct Runner {
     pub(crate) scale_set: Option<ScaleSetId>,
     pub(crate) minted_at: Duration,
     pub(super) connected_at: Option<Duration>,
-    /// The two things only the holder of the blob knows.
+    /// What only the holder of the blob knows.
     pub(super) client_id: String,
-    pub(super) modulus: String,
     /// Belongs to somebody else; appears and goes with the job it steals.
     pub(super) is_stranger: bool,
     /// Told to die in the middle of its job.
     pub(super) doomed: bool,
+    /// The offer it was told of last: the job, and until when it stood.
+    pub(super) told: Option<(JobId, Duration)>,
 }
 
 impl Runner {
@@ -188,31 +186,32 @@ impl World {
         }
         let id = self.ids.runner();
         let client_id = ids::uuid(&mut self.rng);
-        let rsa_params = self.rsa_params();
         let base = self.config.base_url.clone();
+        let yes_or_no = |yes: bool| if yes { "True" } else { "False" }.to_owned();
+        let broker = format!("{base}{}", crate::runner_service::BROKER);
         let blob = JitConfig {
             runner: RunnerFile {
-                agent_id: id.0,
+                agent_id: id.to_string(),
                 agent_name: request.name.clone(),
-                pool_id: request.group_id,
+                disable_update: yes_or_no(request.disable_update),
+                ephemeral: yes_or_no(true),
+                git_hub_url: self.page_of(&scope),
+                pool_id: request.group_id.to_string(),
                 pool_name: group.name,
-                disable_update: request.disable_update,
-                ephemeral: true,
-                server_url: base.clone(),
-                git_hub_url: String::new(),
+                server_url: broker.clone(),
+                server_url_v2: broker,
+                use_v2_flow: "true".to_owned(),
                 work_folder: request.work_folder,
-                use_v2_flow: true,
-                server_url_v2: base.clone(),
             },
             credentials: CredentialsFile {
                 scheme: "OAuth".to_owned(),
                 data: CredentialsData {
                     client_id: client_id.clone(),
-                    authorization_url: format!("{base}_apis/oauth2/token"),
+                    authorization_url: format!("{base}{}", crate::runner_service::TOKEN),
                     require_fips_cryptography: "True".to_owned(),
                 },
             },
-            rsa_params: rsa_params.clone(),
+            rsa_params: RsaParamsFile::of_the_simulator(),
         }
         .encode()
         .map_err(|error| MintError::Invalid(error.to_string()))?;
@@ -230,31 +229,22 @@ impl World {
                 minted_at: now,
                 connected_at: None,
                 client_id,
-                modulus: rsa_params.modulus,
                 is_stranger: false,
                 doomed: false,
+                told: None,
             },
         );
         Ok((id, blob))
     }
 
-    /// Has the sizes of a 2048 bit key; nothing in the simulator signs with it.
-    fn rsa_params(&mut self) -> RsaParamsFile {
-        let mut part = |len: usize| {
-            let mut bytes = vec![0; len];
-            self.rng.fill_bytes(&mut bytes);
-            STANDARD.encode(bytes)
+    /// The page of a scope. A runner tells by its host whether GitHub is hosted.
+    fn page_of(&self, scope: &Scope) -> String {
+        let path = match scope {
+            Scope::Repo(id) => self.repo_name(*id),
+            Scope::Org(org) => org.clone(),
+            Scope::Enterprise(enterprise) => format!("enterprises/{enterprise}"),
         };
-        RsaParamsFile {
-            d: part(256),
-            dp: part(128),
-            dq: part(128),
-            exponent: "AQAB".to_owned(),
-            inverse_q: part(128),
-            modulus: part(256),
-            p: part(128),
-            q: part(128),
-        }
+        format!("https://github.com/{path}")
     }
 
     /// Runners of a scope, oldest first.
@@ -351,9 +341,9 @@ impl World {
                 minted_at: now,
                 connected_at: Some(now),
                 client_id: ids::uuid(&mut self.rng),
-                modulus: String::new(),
                 is_stranger: true,
                 doomed: false,
+                told: None,
             },
         );
         self.assign(now, id, job);

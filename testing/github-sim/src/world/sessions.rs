@@ -1,17 +1,16 @@
-//! What a connected runner does: connect, get a job, run it, go away. Simulations call these methods; the runner
-//! stand-in reaches them over HTTP.
+//! What a connected runner does: connect, get a job, run it, go away. Simulations call these methods; runners reach
+//! them over HTTP (`served.rs`).
 
 use super::jobs::{Due, TakenBy};
 use super::runners::Link;
 use super::{Conclusion, JobId, JobStatus, Phase, Picking, RunId, Runner, RunnerId, RunnerWhat, Step, World, ids};
 use crate::jit::JitConfig;
 use rand::Rng as _;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use thiserror::Error;
 
 /// A runner's connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerSession {
     /// Names the session in all further calls.
     pub id: String,
@@ -20,8 +19,7 @@ pub struct RunnerSession {
 }
 
 /// Why the server does not want a runner.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// The registration is not there (any more).
     #[error("invalid_client")]
@@ -44,9 +42,15 @@ pub enum Refusal {
     /// There is no such session (any more), which it is told when it asks for a message.
     #[error("the session is not valid")]
     SessionInvalid,
+    /// Its service is over.
+    #[error("the hosted runner is deprovisioned")]
+    Deprovisioned,
     /// An injected fault: it must not go on, and not end either.
     #[error("never gets as far as listening")]
     NeverListening,
+    /// An injected fault: the server is broken.
+    #[error("the server is broken")]
+    Broken,
     /// The job is not (any more) for this runner.
     #[error("the job is gone")]
     JobGone,
@@ -56,7 +60,8 @@ pub enum Refusal {
 }
 
 /// How a runner says its job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(ascii_case_insensitive)]
 #[allow(missing_docs, reason = "the names are the runner's own")]
 pub enum RunnerResult {
     Succeeded,
@@ -68,7 +73,7 @@ pub enum RunnerResult {
 }
 
 impl RunnerResult {
-    fn conclusion(self) -> Conclusion {
+    pub(crate) fn conclusion(self) -> Conclusion {
         match self {
             Self::Succeeded | Self::SucceededWithIssues => Conclusion::Success,
             Self::Failed | Self::Abandoned => Conclusion::Failure,
@@ -79,8 +84,7 @@ impl RunnerResult {
 }
 
 /// What a runner learns when it gives a sign of life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
     /// All is well.
     GoOn,
@@ -91,7 +95,7 @@ pub enum Beat {
 }
 
 /// A job handed to a runner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the `github` context value of that name")]
 pub struct JobOrder {
     pub job_id: JobId,
@@ -117,34 +121,41 @@ impl World {
     /// If the server does not want it.
     pub fn runner_connect(&mut self, now: Duration, blob: &str) -> Result<RunnerSession, Refusal> {
         let config = JitConfig::decode(blob).map_err(|error| Refusal::BadConfig(error.to_string()))?;
-        self.open_session(
-            now,
-            &config.credentials.data.client_id,
-            &config.rsa_params.modulus,
-            crate::runner_protocol::CURRENT_VERSION,
-            false,
-        )
+        self.advance(now);
+        let runner = self.admit_runner(&config.credentials.data.client_id)?;
+        self.open_session(now, runner, crate::runner_service::CURRENT_VERSION, false)
+    }
+
+    /// The runner of a client id, which may have a token.
+    pub(crate) fn admit_runner(&mut self, client_id: &str) -> Result<RunnerId, Refusal> {
+        let runner = self
+            .runners
+            .values()
+            .find(|runner| runner.client_id == client_id && !runner.is_stranger)
+            .filter(|runner| !matches!(runner.phase, Phase::Lingering { .. }))
+            .ok_or(Refusal::NoRegistration)?;
+        let (id, name) = (runner.id, runner.name.clone());
+        if self.faults.take_runner(&name, RunnerWhat::RegistrationGone) {
+            self.remove_runner(id);
+            return Err(Refusal::NoRegistration);
+        }
+        match self.faults.take_runner(&name, RunnerWhat::ClockSkew) {
+            true => Err(Refusal::ClockSkew),
+            false => Ok(id),
+        }
     }
 
     /// `watched` runners have to give signs of life.
     pub(crate) fn open_session(
         &mut self,
         now: Duration,
-        client_id: &str,
-        modulus: &str,
+        id: RunnerId,
         version: &str,
         watched: bool,
     ) -> Result<RunnerSession, Refusal> {
         self.advance(now);
-        let runner = self
-            .runners
-            .values()
-            .find(|runner| runner.client_id == client_id && !runner.is_stranger)
-            .ok_or(Refusal::NoRegistration)?;
-        if runner.modulus != modulus {
-            return Err(Refusal::BadConfig("the key is not the runner's".to_owned()));
-        }
-        let (id, name) = (runner.id, runner.name.clone());
+        let runner = self.runners.get(&id).ok_or(Refusal::NoRegistration)?;
+        let name = runner.name.clone();
         let taken = match runner.phase {
             Phase::Lingering { .. } => return Err(Refusal::NoRegistration),
             Phase::Idle(_) | Phase::Busy { .. } => self.is_online(runner),
@@ -156,8 +167,8 @@ impl World {
         if self.faults.take_runner(&name, RunnerWhat::SessionForbidden) {
             return Err(Refusal::Forbidden);
         }
-        if self.faults.take_runner(&name, RunnerWhat::ClockSkew) {
-            return Err(Refusal::ClockSkew);
+        if self.faults.take_runner(&name, RunnerWhat::SessionBroken) {
+            return Err(Refusal::Broken);
         }
         if self.faults.take_runner(&name, RunnerWhat::SessionConflict) || taken {
             return Err(Refusal::SessionConflict);
@@ -178,7 +189,7 @@ impl World {
     }
 
     /// The runner of a session that is alive; notes the sign of life.
-    fn alive(&mut self, now: Duration, session: &RunnerSession) -> Result<&mut Runner, Refusal> {
+    pub(super) fn alive(&mut self, now: Duration, session: &RunnerSession) -> Result<&mut Runner, Refusal> {
         let runner = self.runners.get_mut(&session.runner).ok_or(Refusal::NotFound)?;
         let link = runner
             .link_mut()
@@ -220,6 +231,10 @@ impl World {
         }
         if self.faults.take_runner(&name, RunnerWhat::SessionInvalid) {
             return Err(Refusal::SessionInvalid);
+        }
+        if self.faults.take_runner(&name, RunnerWhat::RegistrationLost) {
+            self.remove_runner(id);
+            return Err(Refusal::NotFound);
         }
         if let Some(job) = self.waiting_for(id).first() {
             return Ok(Some(*job));
@@ -266,6 +281,7 @@ impl World {
             .filter(|job| {
                 job.status == JobStatus::Queued
                     && job.offer.is_none()
+                    && job.not_for.is_none_or(|(not, until)| not != runner.id || until <= self.now)
                     && job.assigned_set() == runner.scale_set
                     && self.serves(&runner.scope, runner.group_id, job.repo)
                     && job.fits(&runner.labels)
@@ -289,6 +305,14 @@ impl World {
             .get(&job)
             .is_some_and(|job| job.status == JobStatus::Queued && job.offer.is_some_and(|(to, _)| to == runner));
         if !offered {
+            return Err(Refusal::JobGone);
+        }
+        if self.faults.take_runner(&name, RunnerWhat::AcquireRefused) {
+            let until = now + self.config.offer_limit;
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.offer = None;
+                job.not_for = Some((runner, until));
+            }
             return Err(Refusal::JobGone);
         }
         self.assign(now, runner, job);
@@ -390,7 +414,7 @@ impl World {
     /// # Errors
     /// If the session is over or has no job.
     pub fn runner_output(&mut self, now: Duration, session: &RunnerSession, text: &str) -> Result<(), Refusal> {
-        self.own_job(now, session)?.print(text);
+        self.own_job(now, session)?.logs.append("", text.as_bytes());
         Ok(())
     }
 
@@ -440,14 +464,27 @@ impl World {
         note: Option<String>,
     ) -> Result<(), Refusal> {
         self.advance(now);
-        let job = self.own_job(now, session)?;
-        job.exit_code = exit_code.or(match result {
-            RunnerResult::Succeeded | RunnerResult::SucceededWithIssues => Some(0),
-            _ => None,
-        });
-        let id = job.id;
-        self.finish_job(id, now, result.conclusion(), note);
+        let id = self.own_job(now, session)?.id;
+        self.complete_job(now, id, result, exit_code, note);
         Ok(())
+    }
+
+    /// A job that its runner had ended so.
+    pub(super) fn complete_job(
+        &mut self,
+        now: Duration,
+        id: JobId,
+        result: RunnerResult,
+        exit_code: Option<i32>,
+        note: Option<String>,
+    ) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.exit_code = exit_code.or(match result {
+                RunnerResult::Succeeded | RunnerResult::SucceededWithIssues => Some(0),
+                _ => None,
+            });
+        }
+        self.finish_job(id, now, result.conclusion(), note);
     }
 
     /// The runner is told to stop and does so in an orderly way. An idle one just leaves; a job fails some seconds
@@ -465,7 +502,9 @@ impl World {
             return Ok(());
         };
         let at = now + self.between(self.config.graceful_stop);
-        if let Some(job) = self.jobs.get_mut(&job) {
+        // One that never began is waited for, unless somebody cancelled it.
+        let ends = |job: &&mut super::Job| job.started_at.is_some() || job.cancel_requested;
+        if let Some(job) = self.jobs.get_mut(&job).filter(ends) {
             job.due = Some(Due {
                 at,
                 conclusion: match job.cancel_requested {

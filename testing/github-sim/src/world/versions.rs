@@ -1,7 +1,7 @@
 //! Which runner versions GitHub still accepts, and until when.
 
 use super::World;
-use crate::runner_protocol::CURRENT_VERSION;
+use crate::runner_service::CURRENT_VERSION;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

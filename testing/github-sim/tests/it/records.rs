@@ -26,10 +26,28 @@ fn a_mint_makes_an_offline_record_and_a_blob_for_it() {
         runner["labels"],
         json!([{"id": 1, "name": "nix", "type": "custom"}, {"id": 2, "name": "self-hosted", "type": "custom"}])
     );
-    let config = JitConfig::decode(minted.body["encoded_jit_config"].as_str().unwrap()).unwrap();
-    assert_eq!(json!(config.runner.agent_id), runner["id"]);
-    assert_eq!(config.runner.server_url_v2, "http://github.invalid/");
-    assert_eq!(config.runner.work_folder, "_work");
+    let blob = minted.body["encoded_jit_config"].as_str().unwrap();
+    let settings: serde_json::Value =
+        serde_json::from_slice(&github_sim::jit::unpack(blob).unwrap()[github_sim::jit::RUNNER]).unwrap();
+    // As github.com writes it (docs/github.md#contents-of-a-jit-configuration): every value is a text.
+    assert_eq!(
+        settings,
+        json!({
+            "AgentId": runner["id"].to_string(),
+            "AgentName": "host1-nix-01",
+            "DisableUpdate": "True",
+            "Ephemeral": "True",
+            "GitHubUrl": "https://github.com/o/r",
+            "PoolId": "1",
+            "PoolName": "Default",
+            "ServerUrl": "http://github.invalid/_broker/",
+            "ServerUrlV2": "http://github.invalid/_broker/",
+            "UseV2Flow": "true",
+            "WorkFolder": "_work",
+        })
+    );
+    let config = JitConfig::decode(blob).unwrap();
+    assert_eq!(config.credentials.data.authorization_url, "http://github.invalid/_apis/oauth2/token");
     let id = &runner["id"];
     let same = hub.get(&format!("/repos/o/r/actions/runners/{id}"));
     assert_eq!(same.body, *runner);

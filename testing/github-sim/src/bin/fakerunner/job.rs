@@ -1,25 +1,24 @@
 //! One job: its directories, its environment, its steps, its result.
 
 use crate::{
-    console,
-    link::Link,
     orphans,
-    pages::{Page, uuid},
+    pages::{Page, now, uuid},
     root::Root,
     shell::{Event, Script},
-    stop::Stop,
-    uplink::{Uplink, Wish},
+    uplink::Uplink,
     version,
+    worker::Wish,
 };
 use github_sim::{
     jit::JitConfig,
-    runner_protocol::{Answer, Message},
-    world::{Beat, JobOrder, RunnerResult, RunnerSession, SHUTDOWN},
+    runner_service::JobMessage,
+    world::{RunnerResult, SHUTDOWN},
 };
-use rustix::process::{Signal, getpid, kill_process};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use tokio::sync::watch;
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +29,48 @@ enum End {
     Shutdown,
 }
 
-struct Running<'a> {
+impl End {
+    /// In the words of the protocol: for a step that is under way, and once the job is over.
+    fn conclusion(self) -> (u64, &'static str) {
+        match self {
+            Self::Exit(0) => (2, "succeeded"),
+            Self::Exit(_) => (3, "failed"),
+            Self::Cancelled | Self::Shutdown => (4, "canceled"),
+        }
+    }
+
+    /// What is said of it.
+    fn error(self) -> Option<String> {
+        match self {
+            Self::Exit(0) => None,
+            Self::Exit(code) => Some(format!("Process completed with exit code {code}.")),
+            Self::Cancelled => Some("The operation was canceled.".to_owned()),
+            Self::Shutdown => Some(SHUTDOWN.to_owned()),
+        }
+    }
+}
+
+/// A step that is under way: what it is called and where its lines go.
+struct Record {
+    id: String,
+    name: String,
+    number: usize,
+    began: String,
+    page: Page,
+}
+
+struct Running {
     uplink: Uplink,
-    stop: &'a mut Stop,
-    session: &'a RunnerSession,
+    wish: watch::Receiver<Wish>,
     environment: BTreeMap<String, String>,
     workspace: PathBuf,
     temp: PathBuf,
     diag: PathBuf,
     timeline: String,
+    /// The job's own record, which repeats what its steps have.
+    record: Page,
+    /// What became of the steps so far.
+    results: Vec<Value>,
     /// What runs after a cancellation is not cancelled again.
     cancelled: bool,
 }
@@ -47,89 +79,72 @@ struct Running<'a> {
 pub(crate) async fn run(
     root: &Root,
     config: &JitConfig,
-    link: &Link,
-    session: &RunnerSession,
-    order: &JobOrder,
-    stop: &mut Stop,
+    job: &JobMessage,
+    wish: watch::Receiver<Wish>,
 ) -> RunnerResult {
-    console::stamped(&format!("Running job: {}", order.name));
-    if let Some(result) = ended_before_it_began(link, session).await {
-        return result;
-    }
     let tracking_id = format!("github_{}", uuid());
-    let repo = order.repository.rsplit('/').next().unwrap_or_default();
+    let repository = job.github.get("repository").and_then(Value::as_str).unwrap_or_default();
+    let repo = repository.rsplit('/').next().unwrap_or_default();
     let work = root.path(&config.runner.work_folder);
+    let diag = root.path("_diag");
     let mut running = Running {
-        uplink: Uplink::new(link.clone(), session.clone()),
-        stop,
-        session,
+        uplink: Uplink::new(job),
+        wish,
         workspace: work.join(repo).join(repo),
         temp: work.join("_temp"),
-        diag: root.path("_diag"),
-        timeline: uuid(),
+        record: Page::new(&diag, &job.timeline_id, &job.job_id),
+        diag,
+        timeline: job.timeline_id.clone(),
+        results: Vec::new(),
         cancelled: false,
         environment: BTreeMap::new(),
     };
-    running.environment = environment(root, config, order, &running, &tracking_id);
-    let end = match running.prepare(&order.payload) {
-        Ok(()) => running.all(config, order).await,
-        Err(error) => {
-            let text = format!("##[error]cannot make the work directories: {error}\n");
-            running.uplink.text(&text).await;
-            End::Exit(1)
-        }
-    };
+    running.environment = environment(root, config, job, &running, &tracking_id);
+    let end = running.all(config, job).await;
     orphans::kill(&tracking_id);
-    let result = running.report(end).await;
-    console::stamped(&format!("Job {} completed with result: {result:?}", order.name));
-    result
+    running.report(job, end).await
 }
 
-/// The runner renews its job before it starts the job's worker. Where that is the end, it prints no result.
-async fn ended_before_it_began(link: &Link, session: &RunnerSession) -> Option<RunnerResult> {
-    let session = session.clone();
-    match link.send(&Message::Beat { session: session.clone() }).await {
-        Ok(Answer::Refused(_)) => Some(RunnerResult::Abandoned),
-        Ok(Answer::Beat(Beat::Cancel)) => {
-            let result = RunnerResult::Canceled;
-            let _ = link.send(&Message::Complete { session, result, exit_code: None, note: None }).await;
-            Some(result)
-        }
-        _ => None,
-    }
-}
-
-impl Running<'_> {
-    fn prepare(&self, payload: &serde_json::Value) -> io::Result<()> {
+impl Running {
+    fn prepare(&self, job: &JobMessage) -> io::Result<()> {
         let file = self.payload_file();
         for directory in [&self.workspace, &self.temp, file.parent().unwrap_or(&self.temp)] {
             std::fs::create_dir_all(directory)?;
         }
-        std::fs::write(file, payload.to_string())
+        std::fs::write(file, job.github.get("event").unwrap_or(&Value::Null).to_string())
     }
 
     fn payload_file(&self) -> PathBuf {
         self.temp.join("_github_workflow/event.json")
     }
 
-    async fn all(&mut self, config: &JitConfig, order: &JobOrder) -> End {
-        self.introduce(config, order).await;
-        let mut end = self.hook("ACTIONS_RUNNER_HOOK_JOB_STARTED").await;
-        for (index, step) in order.steps.iter().enumerate() {
+    async fn all(&mut self, config: &JitConfig, job: &JobMessage) -> End {
+        let mut end = self.introduce(config, job).await;
+        if end == End::Exit(0) {
+            end = self.hook("ACTIONS_RUNNER_HOOK_JOB_STARTED", "Set up runner").await;
+        }
+        for step in &job.steps {
             if end != End::Exit(0) {
                 break;
             }
-            let began = Message::Step { session: self.session.clone(), index, exit_code: None };
-            self.uplink.message(began).await;
-            end = self.step(&step.run).await;
-            if let End::Exit(code) = end {
-                let ended = Message::Step { session: self.session.clone(), index, exit_code: Some(code) };
-                self.uplink.message(ended).await;
+            let mut record = self.begin(&step.id, &step.display_name).await;
+            let first = step.script.trim_start().lines().next().unwrap_or_default();
+            self.line(&mut record, &format!("##[group]Run {first}")).await;
+            for line in step.script.trim_end_matches('\n').lines() {
+                self.line(&mut record, &format!("\x1b[36;1m{line}\x1b[0m")).await;
             }
+            self.line(&mut record, "shell: /usr/bin/bash -e {0}").await;
+            self.line(&mut record, "##[endgroup]").await;
+            let script = self.temp.join(format!("{}.sh", uuid()));
+            end = match std::fs::write(&script, &step.script) {
+                Ok(()) => self.script(&script, record).await,
+                Err(error) => self.cannot_run(record, &error).await,
+            };
+            let _ = std::fs::remove_file(&script);
         }
         // The hook at the end runs whatever became of the steps, and its own failure counts only after theirs.
-        if end != End::Shutdown && self.uplink.wish() != Wish::Gone {
-            let hook = self.hook("ACTIONS_RUNNER_HOOK_JOB_COMPLETED").await;
+        if end != End::Shutdown && *self.wish.borrow() != Wish::Gone {
+            let hook = self.hook("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", "Complete runner").await;
             if end == End::Exit(0) {
                 end = hook;
             }
@@ -138,159 +153,193 @@ impl Running<'_> {
     }
 
     /// The step "Set up job" says who runs what.
-    async fn introduce(&mut self, config: &JitConfig, order: &JobOrder) {
-        let mut page = Page::new(&self.diag, &self.timeline);
+    async fn introduce(&mut self, config: &JitConfig, job: &JobMessage) -> End {
+        let mut record = self.begin(&uuid(), "Set up job").await;
         for line in [
             format!("Current runner version: '{}'", version()),
             format!("Runner name: '{}'", config.runner.agent_name),
             format!("Runner group name: '{}'", config.runner.pool_name),
-            format!("Machine name: '{}'", machine()),
-            format!("Complete job name: {}", order.name),
+            format!("Machine name: '{}'", crate::machine()),
+            format!("Complete job name: {}", job.display_name),
         ] {
-            page.line(&line);
+            self.line(&mut record, &line).await;
         }
-        page.end();
+        match self.prepare(job) {
+            Ok(()) => self.end(record, End::Exit(0)).await,
+            Err(error) => {
+                self.line(&mut record, &format!("##[error]cannot make the work directories: {error}")).await;
+                self.end(record, End::Exit(1)).await
+            }
+        }
     }
 
-    async fn hook(&mut self, variable: &str) -> End {
-        let Some(script) = self.environment.get(variable).map(PathBuf::from) else {
-            return End::Exit(0);
-        };
-        let mut page = Page::new(&self.diag, &self.timeline);
-        page.line(&format!("##[group]Run '{}'", script.display()));
-        page.line("##[endgroup]");
-        self.script(&script, page).await
+    async fn begin(&mut self, id: &str, name: &str) -> Record {
+        let number = self.results.len() + 1;
+        let page = Page::new(&self.diag, &self.timeline, id);
+        let record = Record { id: id.to_owned(), name: name.to_owned(), number, began: now(), page };
+        self.uplink.step(record.update(3, None)).await;
+        record
     }
 
-    async fn step(&mut self, text: &str) -> End {
-        let mut page = Page::new(&self.diag, &self.timeline);
-        let first = text.trim_start().lines().next().unwrap_or_default();
-        page.line(&format!("##[group]Run {first}"));
-        for line in text.trim_end_matches('\n').lines() {
-            page.line(&format!("\x1b[36;1m{line}\x1b[0m"));
-        }
-        page.line("shell: /usr/bin/bash -e {0}");
-        page.line("##[endgroup]");
-        let script = self.temp.join(format!("{}.sh", uuid()));
-        if let Err(error) = std::fs::write(&script, text) {
-            return self.cannot_run(page, &error).await;
-        }
-        let end = self.script(&script, page).await;
-        let _ = std::fs::remove_file(&script);
+    /// A line of a step.
+    async fn line(&mut self, record: &mut Record, text: &str) {
+        let line = record.page.line(text);
+        self.record.line(text);
+        self.uplink.log(&record.id, line).await;
+    }
+
+    /// The step is over.
+    async fn end(&mut self, record: Record, end: End) -> End {
+        let (number, word) = end.conclusion();
+        let annotations: Vec<Value> =
+            end.error().map(|text| json!({ "level": "failure", "message": text })).into_iter().collect();
+        self.results.push(json!({
+            "external_id": record.id,
+            "number": record.number,
+            "name": record.name,
+            "status": "completed",
+            "conclusion": word,
+            "started_at": record.began,
+            "completed_at": now(),
+            "annotations": annotations,
+        }));
+        let update = record.update(6, Some(number));
+        self.uplink.step(update).await;
+        self.uplink.end_of_log(&record.id, record.page.end()).await;
         end
     }
 
-    async fn cannot_run(&mut self, mut page: Page, error: &io::Error) -> End {
-        let text = format!("##[error]cannot run the script: {error}");
-        page.line(&text);
-        page.end();
-        self.uplink.text(&format!("{text}\n")).await;
-        End::Exit(127)
+    async fn hook(&mut self, variable: &str, name: &str) -> End {
+        let Some(script) = self.environment.get(variable).map(PathBuf::from) else {
+            return End::Exit(0);
+        };
+        let mut record = self.begin(&uuid(), name).await;
+        self.line(&mut record, &format!("##[group]Run '{}'", script.display())).await;
+        self.line(&mut record, "##[endgroup]").await;
+        self.script(&script, record).await
     }
 
-    async fn script(&mut self, script: &Path, mut page: Page) -> End {
+    async fn cannot_run(&mut self, mut record: Record, error: &io::Error) -> End {
+        self.line(&mut record, &format!("##[error]cannot run the script: {error}")).await;
+        self.end(record, End::Exit(127)).await
+    }
+
+    async fn script(&mut self, script: &Path, mut record: Record) -> End {
         let mut script = match Script::start(script, &self.workspace, &self.environment) {
             Ok(script) => script,
-            Err(error) => return self.cannot_run(page, &error).await,
+            Err(error) => return self.cannot_run(record, &error).await,
         };
+        let mut wish = self.wish.clone();
         let end = loop {
             tokio::select! {
                 event = script.next() => match event {
-                    Ok(Event::Line(line)) => {
-                        page.line(&line);
-                        self.uplink.text(&format!("{line}\n")).await;
-                    }
+                    Ok(Event::Line(line)) => self.line(&mut record, &line).await,
                     Ok(Event::Ended(code)) => break End::Exit(code),
                     Err(error) => {
                         script.stop().await;
-                        return self.cannot_run(page, &error).await;
+                        return self.cannot_run(record, &error).await;
                     }
                 },
-                wish = self.uplink.wanted(), if !self.cancelled => match wish {
-                    Wish::Die => {
-                        script.signal(Signal::KILL);
-                        let _ = kill_process(getpid(), Signal::KILL);
+                wish = wished(&mut wish), if !self.cancelled => match wish {
+                    Wish::Shutdown => break End::Shutdown,
+                    Wish::Gone => {
+                        script.kill();
+                        break End::Cancelled;
                     }
-                    _ => break End::Cancelled,
+                    Wish::Cancel | Wish::GoOn => break End::Cancelled,
                 },
-                () = self.stop.asked() => break End::Shutdown,
             }
-        };
-        let error = match end {
-            End::Exit(0) => None,
-            End::Exit(code) => Some(format!("Process completed with exit code {code}.")),
-            End::Cancelled => Some("The operation was canceled.".to_owned()),
-            End::Shutdown => Some(SHUTDOWN.to_owned()),
         };
         if !matches!(end, End::Exit(_)) {
             script.stop().await;
         }
-        self.cancelled |= end == End::Cancelled;
-        if let Some(error) = error {
-            let text = format!("##[error]{error}");
-            page.line(&text);
-            self.uplink.text(&format!("{text}\n")).await;
+        self.cancelled |= !matches!(end, End::Exit(_));
+        if let Some(error) = end.error() {
+            self.line(&mut record, &format!("##[error]{error}")).await;
         }
-        page.end();
-        end
+        self.end(record, end).await
     }
 
-    async fn report(self, end: End) -> RunnerResult {
-        let session = self.session.clone();
-        let (result, exit_code) = match end {
-            End::Exit(0) => (RunnerResult::Succeeded, Some(0)),
-            End::Exit(code) => (RunnerResult::Failed, Some(code)),
-            End::Cancelled => (RunnerResult::Canceled, None),
-            End::Shutdown => (RunnerResult::Failed, None),
+    async fn report(self, job: &JobMessage, end: End) -> RunnerResult {
+        // The console shows a runner that was told to stop as cancelled; to the forge its job failed.
+        let (result, word) = match end {
+            End::Exit(0) => (RunnerResult::Succeeded, "succeeded"),
+            End::Exit(_) => (RunnerResult::Failed, "failed"),
+            End::Cancelled => (RunnerResult::Canceled, "canceled"),
+            End::Shutdown => (RunnerResult::Canceled, "failed"),
         };
-        let message = match end {
-            End::Shutdown => Message::Stop { session },
-            _ => Message::Complete { session, result, exit_code, note: None },
+        let annotations: Vec<Value> = match end {
+            End::Shutdown => vec![json!({ "level": "failure", "message": SHUTDOWN })],
+            _ => Vec::new(),
         };
-        self.uplink.message(message).await;
-        self.uplink.finish().await;
+        if *self.wish.borrow() == Wish::Gone {
+            // Without its listener a worker reports nothing.
+            return result;
+        }
+        self.uplink.end_of_record(self.record.end()).await;
+        let body = json!({
+            "planId": job.plan_id,
+            "jobId": job.job_id,
+            "conclusion": word,
+            "outputs": {},
+            "stepResults": self.results,
+            "annotations": annotations,
+            "telemetry": [],
+        });
+        self.uplink.complete(body).await;
         result
     }
 }
 
-fn machine() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+impl Record {
+    /// How far it is, as the results service has it.
+    fn update(&self, status: u64, conclusion: Option<u64>) -> Value {
+        json!({
+            "external_id": self.id,
+            "number": self.number,
+            "name": self.name,
+            "status": status,
+            "started_at": self.began,
+            "completed_at": conclusion.map(|_| now()),
+            "conclusion": conclusion.unwrap_or(0),
+        })
+    }
+}
+
+/// Resolves when the listener wants something else than going on.
+async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
+    match wish.wait_for(|wish| *wish != Wish::GoOn).await {
+        Ok(wish) => *wish,
+        // Nobody will ever want anything.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// What every step finds in its environment.
 fn environment(
     root: &Root,
     config: &JitConfig,
-    order: &JobOrder,
-    running: &Running<'_>,
+    job: &JobMessage,
+    running: &Running,
     tracking_id: &str,
 ) -> BTreeMap<String, String> {
     let mut environment = root.environment();
     let path = |path: &Path| path.to_string_lossy().into_owned();
-    let owner = order.repository.split('/').next().unwrap_or_default();
     let parent = running.workspace.parent().unwrap_or(&running.workspace);
     let arch = match std::env::consts::ARCH {
         "x86_64" => "X64",
         "aarch64" => "ARM64",
         other => other,
     };
+    let of_github = job
+        .github
+        .iter()
+        .filter_map(|(key, value)| Some((format!("GITHUB_{}", key.to_uppercase()), value.as_str()?.to_owned())));
+    environment.extend(of_github);
     let own = [
         ("CI", "true".to_owned()),
         ("GITHUB_ACTIONS", "true".to_owned()),
-        ("GITHUB_REPOSITORY", order.repository.clone()),
-        ("GITHUB_REPOSITORY_OWNER", owner.to_owned()),
-        ("GITHUB_RUN_ID", order.run_id.to_string()),
-        ("GITHUB_RUN_NUMBER", order.run_number.to_string()),
-        ("GITHUB_RUN_ATTEMPT", order.run_attempt.to_string()),
-        ("GITHUB_JOB", order.name.clone()),
-        ("GITHUB_WORKFLOW", order.workflow.clone()),
-        ("GITHUB_EVENT_NAME", order.event.clone()),
         ("GITHUB_EVENT_PATH", path(&running.payload_file())),
-        ("GITHUB_SHA", order.sha.clone()),
-        ("GITHUB_REF", format!("refs/heads/{}", order.branch)),
-        ("GITHUB_REF_NAME", order.branch.clone()),
-        ("GITHUB_SERVER_URL", order.server_url.clone()),
-        ("GITHUB_API_URL", order.server_url.clone()),
         ("GITHUB_WORKSPACE", path(&running.workspace)),
         ("RUNNER_NAME", config.runner.agent_name.clone()),
         ("RUNNER_OS", "Linux".to_owned()),

@@ -1,223 +1,218 @@
 //! Connect, listen, run one job.
 
 use crate::{
-    code, console, failed, job,
-    link::Link,
+    code, console,
+    dispatch::{Dispatch, Order},
+    failed,
     root::{Root, is_truthy},
+    session::{Session, Streak},
     stop::Stop,
     version,
 };
 use github_sim::{
-    jit::JitConfig,
-    runner_protocol::{Answer, Message},
-    world::{JobOrder, Refusal, RunnerResult, RunnerSession},
+    jit::{JitConfig, is_true},
+    runner_service::JobMessage,
+    world::RunnerResult,
 };
-use std::io;
-use std::time::Duration;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
-/// So many attempts in a row, then the runner gives up, as the real one does.
-const MAX_ERRORS: u32 = 10;
 /// Pause between two questions that were answered at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What the broker said.
+#[derive(Debug)]
+enum Heard {
+    /// There is a job.
+    Job(Value),
+    /// The job is cancelled.
+    Cancel,
+    /// The configuration is to be read anew.
+    Refresh,
+    /// The runner is not wanted any more.
+    End(End),
+}
+
+/// How that ends a runner.
+#[derive(Debug)]
+enum End {
+    /// The registration is gone.
+    NotFound,
+    /// So it says, with this status.
+    Failed(String, u8),
+    /// Without a word.
+    Silent,
+}
+
 pub(crate) async fn listen(root: &Root, config: &JitConfig) -> u8 {
-    let ready = Link::new(&config.runner.server_url_v2).and_then(|link| Ok((link, Stop::new()?)));
-    let (link, mut stop) = match ready {
-        Ok(ready) => ready,
+    let mut stop = match Stop::new() {
+        Ok(stop) => stop,
         Err(error) => return failed(&error.to_string(), code::TERMINATED),
-    };
-    let connected = tokio::select! {
-        connected = connect(&link, config) => connected,
-        () = stop.asked() => return code::SUCCESS,
-    };
-    let session = match connected {
-        Ok(session) => session,
-        Err(Refusal::NeverListening) => {
-            stop.asked().await;
-            return code::SUCCESS;
-        }
-        Err(refusal) => return refused(&refusal),
-    };
-    console::line(&format!("Current runner version: '{}'", version()));
-    console::stamped("Listening for Jobs");
-
-    let next = tokio::select! {
-        next = next_job(&link, &session) => next,
-        () = stop.asked() => {
-            let _ = link.send(&Message::Stop { session }).await;
-            return code::SUCCESS;
-        }
-    };
-    let order = match next {
-        Ok(order) => order,
-        Err(Refusal::NotFound) => {
-            console::line("The runner no longer exists on the server. Cleaning up local configuration.");
-            root.forget();
-            return code::SUCCESS;
-        }
-        Err(Refusal::VersionTooOld(version)) => {
-            let _ = link.send(&Message::Stop { session }).await;
-            return too_old(&version);
-        }
-        Err(Refusal::SessionInvalid) => {
-            let _ = link.send(&Message::Stop { session }).await;
-            return failed("Get next message failed with non-retryable error.", code::TERMINATED);
-        }
-        Err(refusal) => return failed(&refusal.to_string(), code::RETRYABLE),
-    };
-    let result = job::run(root, config, &link, &session, &order, &mut stop).await;
-    if config.runner.ephemeral {
-        root.forget();
-    }
-    match is_truthy("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED") {
-        true => 100 + number(result),
-        false => code::SUCCESS,
-    }
-}
-
-fn number(result: RunnerResult) -> u8 {
-    match result {
-        RunnerResult::Succeeded => 0,
-        RunnerResult::SucceededWithIssues => 1,
-        RunnerResult::Failed => 2,
-        RunnerResult::Canceled => 3,
-        RunnerResult::Skipped => 4,
-        RunnerResult::Abandoned => 5,
-    }
-}
-
-/// Says why the server does not want this runner, in the real one's words.
-fn refused(refusal: &Refusal) -> u8 {
-    match refusal {
-        Refusal::NoRegistration | Refusal::NotFound => {
-            console::error(
-                "Failed to create a session. The runner registration has been deleted from the server, please \
-                 re-configure. Runner registrations are automatically deleted for runners that have not connected \
-                 to the service recently.",
-            );
-            code::TERMINATED
-        }
-        Refusal::SessionConflict => {
-            // The real one says the first line every 30 seconds and the second after four minutes.
-            console::error("A session for this runner already exists.");
-            console::error("Stop retry on SessionConflictException after retried for 240 seconds.");
-            console::error(&format!("Failed to create session. {refusal}"));
-            code::SESSION_CONFLICT
-        }
-        Refusal::ClockSkew => {
-            // The real one says the first line every 30 seconds and the others after half an hour.
-            console::error(
-                "The local machine's clock may be out of sync with the server time by more than five minutes. Please \
-                 sync your clock with your domain or internet time and try again.",
-            );
-            console::error("Stopped retrying OAuth token request exception after 1800 seconds.");
-            console::error(&format!("Failed to create session. {refusal}"));
-            code::TERMINATED
-        }
-        Refusal::Forbidden
-        | Refusal::VersionTooOld(_)
-        | Refusal::SessionInvalid
-        | Refusal::NeverListening
-        | Refusal::JobGone
-        | Refusal::BadConfig(_) => {
-            console::error(&format!("Failed to create session. {refusal}"));
-            code::TERMINATED
-        }
-    }
-}
-
-/// Since 2.333.0 there is an exit code for it.
-fn too_old(version: &str) -> u8 {
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
-    let mut next = || parts.next().unwrap_or_default();
-    let has_code = (next(), next()) >= (2, 333);
-    let wants_code = is_truthy("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE");
-    let code = if has_code && wants_code { code::VERSION_DEPRECATED } else { code::TERMINATED };
-    failed(&Refusal::VersionTooOld(version.to_owned()).to_string(), code)
-}
-
-/// Tells a streak of connection errors from single ones and says so once, and gives up at the tenth.
-#[derive(Debug, Default)]
-struct Streak(u32);
-
-impl Streak {
-    async fn failed(&mut self, error: &io::Error) -> Result<(), Refusal> {
-        if self.0 == 0 {
-            console::stamped_error(&format!("Runner connect error: {error}. Retrying until reconnected."));
-        }
-        self.0 += 1;
-        if self.0 >= MAX_ERRORS {
-            return Err(Refusal::BadConfig(error.to_string()));
-        }
-        // The real one waits 15 seconds and more; tests have less patience.
-        tokio::time::sleep(Duration::from_secs(u64::from(self.0.min(5)))).await;
-        Ok(())
-    }
-
-    fn went_well(&mut self) {
-        if self.0 > 0 {
-            console::stamped("Runner reconnected.");
-        }
-        self.0 = 0;
-    }
-}
-
-async fn connect(link: &Link, config: &JitConfig) -> Result<RunnerSession, Refusal> {
-    let message = Message::Connect {
-        client_id: config.credentials.data.client_id.clone(),
-        modulus: config.rsa_params.modulus.clone(),
-        version: version(),
-    };
-    let mut streak = Streak::default();
-    let answer = loop {
-        match link.send(&message).await {
-            Ok(answer) => break answer,
-            Err(error) => streak.failed(&error).await?,
-        }
     };
     console::line("");
     console::line("√ Connected to GitHub");
     console::line("");
-    match answer {
-        Answer::Session(session) => {
-            streak.went_well();
-            Ok(session)
+    let session = tokio::select! {
+        session = Session::open(config) => session,
+        () = stop.asked() => return code::SUCCESS,
+    };
+    let session = match session {
+        Ok(session) => session,
+        Err(code) => return code,
+    };
+    console::line(&format!("Current runner version: '{}'", version()));
+    console::stamped("Listening for Jobs");
+    let is_busy = Arc::new(AtomicBool::new(false));
+    let (sender, mut heard) = mpsc::channel(1);
+    let asking = tokio::spawn(ask(session.clone(), is_busy.clone(), sender));
+    let mut job: Option<Dispatch> = None;
+    let mut end = End::Silent;
+    let result = loop {
+        tokio::select! {
+            said = heard.recv() => match said {
+                Some(Heard::Job(offer)) if job.is_none() => match take(&session, root, &offer).await {
+                    Ok(taken) => {
+                        is_busy.store(taken.is_some(), Ordering::Relaxed);
+                        job = taken;
+                    }
+                    Err(()) => break None,
+                },
+                Some(Heard::Job(_)) => {}
+                Some(Heard::Cancel) => tell(&job, Order::Cancel).await,
+                Some(Heard::Refresh) => console::stamped("Listening for Jobs"),
+                Some(Heard::End(said)) => {
+                    end = said;
+                    tell(&job, Order::Cancel).await;
+                    break finished(&mut job).await;
+                }
+                None => break finished(&mut job).await,
+            },
+            result = finished(&mut job), if job.is_some() => break result,
+            () = stop.asked() => {
+                tell(&job, Order::Shutdown).await;
+                break finished(&mut job).await;
+            }
         }
-        Answer::Refused(refusal) => Err(refusal),
-        other => Err(unexpected(&other)),
+    };
+    asking.abort();
+    session.close().await;
+    conclude(root, config, end, result)
+}
+
+/// Reports how it all ended, in the real one's words.
+fn conclude(root: &Root, config: &JitConfig, end: End, result: Option<RunnerResult>) -> u8 {
+    match end {
+        End::NotFound => {
+            console::line("The runner no longer exists on the server. Cleaning up local configuration.");
+            root.forget();
+        }
+        End::Failed(message, code) => return failed(&message, code),
+        End::Silent => {}
+    }
+    let Some(result) = result else { return code::SUCCESS };
+    if is_true(&config.runner.ephemeral) {
+        root.forget();
+    }
+    match is_truthy("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED") {
+        true => code::of_result(result),
+        false => code::SUCCESS,
     }
 }
 
-async fn next_job(link: &Link, session: &RunnerSession) -> Result<JobOrder, Refusal> {
+async fn tell(job: &Option<Dispatch>, order: Order) {
+    if let Some(job) = job {
+        job.tell(order).await;
+    }
+}
+
+/// Waits for the end of the job, if there is one.
+async fn finished(job: &mut Option<Dispatch>) -> Option<RunnerResult> {
+    let result = job.as_mut()?.result().await;
+    *job = None;
+    Some(result)
+}
+
+/// Asks for messages, one after the other, until nobody wants to hear any more.
+async fn ask(session: Session, is_busy: Arc<AtomicBool>, heard: mpsc::Sender<Heard>) {
     let mut streak = Streak::default();
-    let poll = Message::Poll { session: session.clone() };
     loop {
-        let job = match link.send(&poll).await {
-            Ok(Answer::Offer(job)) => job,
-            Ok(Answer::Nothing) => {
-                streak.went_well();
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            Ok(Answer::Refused(refusal)) => return Err(refusal),
-            Ok(other) => return Err(unexpected(&other)),
+        let began = Instant::now();
+        let answer = match session.message(is_busy.load(Ordering::Relaxed)).await {
+            Ok(answer) => answer,
             Err(error) => {
-                streak.failed(&error).await?;
+                streak.failed(&error.to_string()).await;
                 continue;
             }
         };
-        let acquire = Message::Acquire { session: session.clone(), job };
-        match link.send(&acquire).await {
-            Ok(Answer::Order(order)) => return Ok(*order),
-            // Somebody else has it, or it was cancelled: listen on.
-            Ok(Answer::Refused(Refusal::JobGone)) => tokio::time::sleep(PAUSE).await,
-            Ok(Answer::Refused(refusal)) => return Err(refusal),
-            Ok(other) => return Err(unexpected(&other)),
-            Err(error) => streak.failed(&error).await?,
+        let said = match (answer.status, answer.error_kind()) {
+            (200, _) => message(&answer.body),
+            (202, _) => None,
+            (_, "RunnerNotFound") => Some(Heard::End(End::NotFound)),
+            (_, "HostedRunnerDeprovisioned") => Some(Heard::End(End::Silent)),
+            (_, "RunnerVersionTooOld") => {
+                let text = answer.body["errorMessage"].as_str().unwrap_or_default();
+                Some(Heard::End(End::Failed(text.to_owned(), too_old())))
+            }
+            (_, "RunnerSessionInvalid") => {
+                let text = "Get next message failed with non-retryable error.";
+                Some(Heard::End(End::Failed(text.to_owned(), code::TERMINATED)))
+            }
+            (status, _) => {
+                streak.failed(&format!("the broker answered {status}")).await;
+                continue;
+            }
+        };
+        streak.went_well();
+        match said {
+            Some(said) => {
+                let is_last = matches!(said, Heard::End(_));
+                if heard.send(said).await.is_err() || is_last {
+                    // What was said last is heard before the end of the channel.
+                    return std::future::pending().await;
+                }
+            }
+            None if began.elapsed() < PAUSE => tokio::time::sleep(PAUSE).await,
+            None => {}
         }
     }
 }
 
-fn unexpected(answer: &Answer) -> Refusal {
-    Refusal::BadConfig(format!("unexpected answer {answer:?}"))
+fn message(message: &Value) -> Option<Heard> {
+    match message["messageType"].as_str()? {
+        "RunnerJobRequest" => Some(Heard::Job(serde_json::from_str(message["body"].as_str()?).ok()?)),
+        "JobCancellation" => Some(Heard::Cancel),
+        "RunnerRefreshConfig" => Some(Heard::Refresh),
+        _ => None,
+    }
+}
+
+/// Takes the job that was offered. None if it is gone: the runner listens on and says nothing; an error ends it.
+async fn take(session: &Session, root: &Root, offer: &Value) -> Result<Option<Dispatch>, ()> {
+    let id = offer["runner_request_id"].as_str().unwrap_or_default();
+    if offer["should_acknowledge"] == true {
+        let heard = session.acknowledge(id).await;
+        if heard.is_ok_and(|answer| answer.error_kind() == "AcknowledgeJobNotFound") {
+            return Err(());
+        }
+    }
+    let run_service = offer["run_service_url"].as_str().unwrap_or_default();
+    let Ok(answer) = session.acquire(run_service, id).await else { return Ok(None) };
+    let job = JobMessage::read(&answer.body).filter(|_| answer.is_success());
+    Ok(job.map(|job| {
+        console::stamped(&format!("Running job: {}", job.display_name));
+        Dispatch::start(root.clone(), job, answer.body)
+    }))
+}
+
+/// Since 2.333.0 there is an exit code for it.
+fn too_old() -> u8 {
+    let version = version();
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+    let mut next = || parts.next().unwrap_or_default();
+    let has_code = (next(), next()) >= (2, 333);
+    let wants_code = is_truthy("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE");
+    if has_code && wants_code { code::VERSION_DEPRECATED } else { code::TERMINATED }
 }

@@ -1,21 +1,24 @@
 //! Stands in for the runner program (`Runner.Listener`) where the forge is the simulator.
 //!
-//! It takes its configuration the way the real one does, prints what the real one prints, ends with the codes the
-//! real one ends with, and really runs the shell steps of its job. Only what it says to the server is another
-//! language.
+//! It takes its configuration the way the real one does, speaks the real one's protocol, prints what the real one
+//! prints, ends with the codes the real one ends with, and really runs the shell steps of its job in a worker of its
+//! own. What it has of the real one is what that did in a container (docs/github.md#runner-program).
 
 mod console;
+mod dispatch;
 mod job;
 mod link;
 mod listen;
 mod orphans;
 mod pages;
 mod root;
+mod session;
 mod shell;
 mod stop;
 mod uplink;
+mod worker;
 
-use github_sim::runner_protocol::CURRENT_VERSION;
+use github_sim::runner_service::CURRENT_VERSION;
 use root::Root;
 use std::process::ExitCode;
 
@@ -26,6 +29,23 @@ mod code {
     pub(crate) const RETRYABLE: u8 = 2;
     pub(crate) const SESSION_CONFLICT: u8 = 5;
     pub(crate) const VERSION_DEPRECATED: u8 = 7;
+
+    use github_sim::world::RunnerResult;
+
+    /// In the order of [`of_result`].
+    pub(crate) const RESULTS: [RunnerResult; 6] = [
+        RunnerResult::Succeeded,
+        RunnerResult::SucceededWithIssues,
+        RunnerResult::Failed,
+        RunnerResult::Canceled,
+        RunnerResult::Skipped,
+        RunnerResult::Abandoned,
+    ];
+
+    /// What a worker ends with, and a listener that is asked to.
+    pub(crate) fn of_result(result: RunnerResult) -> u8 {
+        RESULTS.iter().zip(100..).find(|(one, _)| **one == result).map_or(TERMINATED, |(_, code)| code)
+    }
 }
 
 /// Another version than the current one, to be refused as too old.
@@ -45,6 +65,10 @@ fn main() -> ExitCode {
         }
         ["warmup"] => code::SUCCESS,
         ["run", options @ ..] => run(options),
+        ["spawnclient"] => match Root::find() {
+            Ok(root) => block_on(worker::run(&root)),
+            Err(_) => code::TERMINATED,
+        },
         _ => {
             usage();
             code::SUCCESS
@@ -87,16 +111,24 @@ fn run(options: &[&str]) -> u8 {
         Ok(settings) => settings,
         Err(error) => return failed(&error.to_string(), code::TERMINATED),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
+    block_on(listen::listen(&root, &settings))
+}
+
+fn block_on(work: impl Future<Output = u8>) -> u8 {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let code = runtime.block_on(listen::listen(&root, &settings));
+            let code = runtime.block_on(work);
             // Nothing that is still under way may keep the program from ending.
             runtime.shutdown_background();
             code
         }
         Err(error) => failed(&error.to_string(), code::RETRYABLE),
     }
+}
+
+/// The host's name.
+fn machine() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn failed(message: &str, code: u8) -> u8 {

@@ -1,7 +1,8 @@
-//! The log of a step on disk, as long as the step runs.
+//! The logs of a job on disk, as long as its parts run.
 //!
-//! The real runner writes lines through a writer with a buffer and deletes the file once it is uploaded. Whoever
-//! wants to read along has to cope with both.
+//! The real runner writes lines through a writer with a buffer and deletes a file once it is uploaded. Whoever wants to
+//! read along has to cope with both. Every line stands twice: in the record of its step, and in that of the job, each
+//! with a time of its own.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -18,20 +19,24 @@ pub(crate) struct Page {
     /// A page is only made when there is something to write.
     file: Option<File>,
     held: Vec<u8>,
+    lines: u64,
 }
 
 impl Page {
-    pub(crate) fn new(diag: &Path, timeline: &str) -> Self {
-        let name = format!("{timeline}_{}_1.log", uuid());
-        Self { path: diag.join("pages").join(name), file: None, held: BYTE_ORDER_MARK.to_vec() }
+    pub(crate) fn new(diag: &Path, timeline: &str, record: &str) -> Self {
+        let path = diag.join("pages").join(format!("{timeline}_{record}_1.log"));
+        Self { path, file: None, held: BYTE_ORDER_MARK.to_vec(), lines: 0 }
     }
 
-    /// Writes a line behind the time. A full disk is the job's problem, not the log's.
-    pub(crate) fn line(&mut self, text: &str) {
-        let _ = self.try_line(text);
+    /// Writes a line behind the time, and gives it so. A full disk is the job's problem, not the log's.
+    pub(crate) fn line(&mut self, text: &str) -> String {
+        let line = format!("{} {text}\n", stamp());
+        let _ = self.write(line.as_bytes());
+        self.lines += 1;
+        line
     }
 
-    fn try_line(&mut self, text: &str) -> io::Result<()> {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
@@ -42,19 +47,19 @@ impl Page {
                 self.file.insert(file)
             }
         };
-        writeln!(self.held, "{} {text}", stamp())?;
+        self.held.extend_from_slice(line);
         let full = self.held.len() / BUFFER * BUFFER;
         file.write_all(&self.held[..full])?;
         self.held.drain(..full);
         Ok(())
     }
 
-    /// The step is over: everything is written, and after the upload the file goes.
-    pub(crate) fn end(mut self) {
+    /// The part is over: everything is written. Gives what is to be deleted after the upload, and how many lines it has.
+    pub(crate) fn end(mut self) -> (PathBuf, u64) {
         if let Some(mut file) = self.file.take() {
             let _ = file.write_all(&self.held);
-            let _ = std::fs::remove_file(&self.path);
         }
+        (self.path, self.lines)
     }
 }
 
@@ -62,6 +67,11 @@ impl Page {
 fn stamp() -> String {
     let nanos = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
     format!("{}Z", nanos.get(..27).unwrap_or(&nanos))
+}
+
+/// Now, as the results service has it.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
 /// Any UUID.

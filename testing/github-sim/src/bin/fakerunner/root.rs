@@ -1,5 +1,6 @@
 //! The directory a runner lives in, and its configuration there.
 
+use crate::console;
 use github_sim::jit::{self, CREDENTIALS, Files, JitConfig, JitError, RSA_PARAMS, RUNNER};
 use std::collections::BTreeMap;
 use std::fs;
@@ -81,8 +82,11 @@ impl Root {
 
     /// A runner for one job does not leave its registration behind.
     pub(crate) fn forget(&self) {
-        for name in [RUNNER, CREDENTIALS, RSA_PARAMS] {
-            let _ = fs::remove_file(self.path(name));
+        let _ = fs::remove_file(self.path(RSA_PARAMS));
+        for name in [CREDENTIALS, RUNNER] {
+            if fs::remove_file(self.path(name)).is_ok() {
+                console::line(&format!("√ Removed {name}"));
+            }
         }
     }
 

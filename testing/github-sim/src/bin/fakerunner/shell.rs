@@ -1,6 +1,6 @@
 //! Runs one script and reports what it prints.
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,10 @@ use tokio::process::{Child, Command};
 const MAX_LINE: usize = 64 * 1024;
 /// Background processes of a script may hold its output open; nobody waits for them longer than this.
 const DRAIN: Duration = Duration::from_millis(300);
-/// How long a cancelled script has after each signal.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a script has after each signal, and its output after the last. One that ends on the first costs nothing.
+const AFTER_INTERRUPT: Duration = Duration::from_millis(7_500);
+const AFTER_TERMINATE: Duration = Duration::from_millis(2_500);
+const AFTER_KILL: Duration = Duration::from_millis(2_500);
 
 /// A script on its way.
 pub(crate) struct Script {
@@ -95,21 +97,42 @@ impl Script {
         Some(text)
     }
 
-    /// Asks the script and everything it started to end, then makes it end.
+    /// Asks the shell to end, then makes it and everything it started end. It has ended when nobody holds its output any
+    /// more: a shell that waits for its command notices an interrupt only after that.
     pub(crate) async fn stop(&mut self) {
-        for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
-            self.signal(signal);
-            if tokio::time::timeout(GRACE, self.child.wait()).await.is_ok() {
-                break;
+        for (signal, patience) in [(Signal::INT, AFTER_INTERRUPT), (Signal::TERM, AFTER_TERMINATE)] {
+            if let Some(pid) = self.group {
+                let _ = kill_process(pid, signal);
+            }
+            if tokio::time::timeout(patience, self.drain()).await.is_ok() {
+                // The shell is gone; what it started may not be.
+                self.kill();
+                return;
             }
         }
-        // The shell is gone; what it started may not be.
-        self.signal(Signal::KILL);
+        self.kill();
+        tokio::time::sleep(AFTER_KILL).await;
+        let _ = self.child.try_wait();
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Waits for the end, whatever is printed.
+    async fn drain(&mut self) {
+        let mut buffer = [0; 8 * 1024];
+        while !self.drained {
+            match self.output.read(&mut buffer).await {
+                Ok(read) if read > 0 => {}
+                _ => self.drained = true,
+            }
+        }
+        if self.ended.is_none() {
+            self.ended = self.child.wait().await.ok();
+        }
+    }
+
+    /// Kills the shell and what is in its group.
+    pub(crate) fn kill(&self) {
         if let Some(group) = self.group {
-            let _ = kill_process_group(group, signal);
+            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }

@@ -1,17 +1,13 @@
-//! Carries what a job says to the simulator, in order, and brings back what the simulator wants of it.
+//! Carries what a job says to the forge, in order: how far its steps are, their logs, its end.
 
-use crate::{console, link::Link};
-use github_sim::{
-    runner_protocol::{Answer, Message},
-    world::{Beat, RunnerSession},
-};
+use crate::link;
+use github_sim::runner_service::JobMessage;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 
-/// How often the runner gives a sign of life.
-const BEAT: Duration = Duration::from_millis(500);
 /// Output sent at once.
 const CHUNK: usize = 64 * 1024;
 /// Messages waiting to be sent; a job that prints faster waits.
@@ -20,136 +16,193 @@ const QUEUE: usize = 1_024;
 const TRIES: u32 = 5;
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(20);
-
-/// What the simulator wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    GoOn,
-    Cancel,
-    Die,
-    /// The job is no longer this runner's.
-    Gone,
-}
+/// Most of the job's own record that is uploaded.
+const MAX_RECORD: u64 = 1024 * 1024;
 
 enum Item {
-    Text(String),
-    Message(Message),
+    /// How far a step is.
+    Step(Value),
+    /// The log of a step goes on so. The real one uploads it when the step ends, and shows lines over a stream of their
+    /// own before; here they are blocks of the log.
+    Log { step: String, text: String },
+    /// The log of a step is whole.
+    EndOfLog { step: String, page: PathBuf, lines: u64 },
+    /// The job's own record is whole.
+    EndOfRecord { page: PathBuf, lines: u64 },
+    /// The job is over.
+    Complete(Value),
 }
 
 pub(crate) struct Uplink {
     queue: mpsc::Sender<Item>,
-    wish: watch::Receiver<Wish>,
     task: JoinHandle<()>,
 }
 
 impl Uplink {
-    pub(crate) fn new(link: Link, session: RunnerSession) -> Self {
+    pub(crate) fn new(job: &JobMessage) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
-        let (wishes, wish) = watch::channel(Wish::GoOn);
-        let task = tokio::spawn(carry(link, session, items, wishes));
-        Self { queue, wish, task }
+        let carrier = Carrier { job: job.clone(), log: None, changes: 0 };
+        Self { queue, task: tokio::spawn(carrier.carry(items)) }
     }
 
-    pub(crate) async fn text(&self, text: &str) {
-        let _ = self.queue.send(Item::Text(text.to_owned())).await;
+    async fn send(&self, item: Item) {
+        let _ = self.queue.send(item).await;
     }
 
-    pub(crate) async fn message(&self, message: Message) {
-        let _ = self.queue.send(Item::Message(message)).await;
+    pub(crate) async fn step(&self, step: Value) {
+        self.send(Item::Step(step)).await;
     }
 
-    pub(crate) fn wish(&self) -> Wish {
-        *self.wish.borrow()
+    pub(crate) async fn log(&self, step: &str, text: String) {
+        self.send(Item::Log { step: step.to_owned(), text }).await;
     }
 
-    /// Resolves when the simulator wants something else than going on.
-    pub(crate) async fn wanted(&self) -> Wish {
-        let mut wish = self.wish.clone();
-        match wish.wait_for(|wish| *wish != Wish::GoOn).await {
-            Ok(wish) => *wish,
-            // Nobody will ever want anything.
-            Err(_) => std::future::pending().await,
-        }
+    pub(crate) async fn end_of_log(&self, step: &str, (page, lines): (PathBuf, u64)) {
+        self.send(Item::EndOfLog { step: step.to_owned(), page, lines }).await;
     }
 
-    /// Waits until everything is said, within limits.
-    pub(crate) async fn finish(self) {
+    pub(crate) async fn end_of_record(&self, (page, lines): (PathBuf, u64)) {
+        self.send(Item::EndOfRecord { page, lines }).await;
+    }
+
+    /// Waits until everything is said and this as well, within limits.
+    pub(crate) async fn complete(self, body: Value) {
+        self.send(Item::Complete(body)).await;
         drop(self.queue);
         let _ = tokio::time::timeout(FAREWELL, self.task).await;
     }
 }
 
-async fn carry(link: Link, session: RunnerSession, mut items: mpsc::Receiver<Item>, wishes: watch::Sender<Wish>) {
-    let mut beat = tokio::time::interval(BEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut held: Option<Item> = None;
-    loop {
-        let item = match held.take() {
-            Some(item) => item,
-            // Fair: a job that never stops printing must not keep the signs of life from being given.
-            None => tokio::select! {
-                item = items.recv() => match item {
+/// A log that was begun: its step, and where it goes.
+struct Log {
+    step: String,
+    address: Option<String>,
+}
+
+struct Carrier {
+    job: JobMessage,
+    log: Option<Log>,
+    changes: u64,
+}
+
+impl Carrier {
+    async fn carry(mut self, mut items: mpsc::Receiver<Item>) {
+        let mut held: Option<Item> = None;
+        loop {
+            let item = match held.take() {
+                Some(item) => item,
+                None => match items.recv().await {
                     Some(item) => item,
                     None => return,
                 },
-                _ = beat.tick() => Item::Message(Message::Beat { session: session.clone() }),
-            },
-        };
-        let message = match item {
-            Item::Message(message) => message,
-            Item::Text(mut text) => {
-                // Whatever gathered while the last message was under way goes along.
-                while text.len() < CHUNK {
-                    match items.try_recv() {
-                        Ok(Item::Text(more)) => text.push_str(&more),
-                        Ok(other) => {
-                            held = Some(other);
-                            break;
+            };
+            match item {
+                Item::Step(step) => self.update(step).await,
+                Item::Log { step, mut text } => {
+                    // Whatever gathered while the last message was under way goes along.
+                    while text.len() < CHUNK {
+                        match items.try_recv() {
+                            Ok(Item::Log { step: same, text: more }) if same == step => text.push_str(&more),
+                            Ok(other) => {
+                                held = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
                         }
-                        Err(_) => break,
                     }
+                    self.append(&step, text.into_bytes()).await;
                 }
-                Message::Output { session: session.clone(), text }
+                Item::EndOfLog { step, page, lines } => {
+                    self.log = None;
+                    self.metadata("CreateStepLogsMetadata", Some(&step), lines).await;
+                    let _ = std::fs::remove_file(page);
+                }
+                Item::EndOfRecord { page, lines } => {
+                    if let Some(address) = self.signed_address("GetJobLogsSignedBlobURL", None).await {
+                        let record = head(&page).unwrap_or_default();
+                        again(|| link::put(&address, "BlockBlob", record.clone())).await;
+                        self.metadata("CreateJobLogsMetadata", None, lines).await;
+                    }
+                    let _ = std::fs::remove_file(page);
+                }
+                Item::Complete(body) => {
+                    let address = format!("{}completejob", self.job.run_service);
+                    again(|| link::ask("POST", &address, &self.job.token, Some(&body))).await;
+                }
             }
-        };
-        match send(&link, &message).await {
-            Some(Answer::Beat(Beat::Cancel)) => {
-                wishes.send_if_modified(|wish| change(wish, Wish::Cancel));
+        }
+    }
+
+    /// Calls the results service.
+    async fn call(&self, method: &str, body: &Value) -> Option<link::Answer> {
+        let address = format!("{}twirp/{method}", self.job.results_service);
+        again(|| link::ask("POST", &address, &self.job.token, Some(body))).await
+    }
+
+    async fn update(&mut self, step: Value) {
+        self.changes += 1;
+        let body = json!({
+            "steps": [step],
+            "change_order": self.changes,
+            "workflow_run_backend_id": self.job.plan_id,
+            "workflow_job_run_backend_id": self.job.job_id,
+        });
+        self.call("github.actions.results.api.v1.WorkflowStepUpdateService/WorkflowStepsUpdate", &body).await;
+    }
+
+    fn of(&self, step: Option<&str>) -> Value {
+        let mut body = json!({
+            "workflow_run_backend_id": self.job.plan_id,
+            "workflow_job_run_backend_id": self.job.job_id,
+        });
+        if let Some(step) = step {
+            body["step_backend_id"] = step.into();
+        }
+        body
+    }
+
+    async fn signed_address(&self, method: &str, step: Option<&str>) -> Option<String> {
+        let body = self.of(step);
+        let answer = self.call(&format!("results.services.receiver.Receiver/{method}"), &body).await?;
+        answer.body["logs_url"].as_str().map(ToOwned::to_owned)
+    }
+
+    async fn metadata(&self, method: &str, step: Option<&str>, lines: u64) {
+        let mut body = self.of(step);
+        body["line_count"] = lines.into();
+        self.call(&format!("results.services.receiver.Receiver/{method}"), &body).await;
+    }
+
+    async fn append(&mut self, step: &str, block: Vec<u8>) {
+        if self.log.as_ref().is_none_or(|log| log.step != step) {
+            let address = self.signed_address("GetStepLogsSignedBlobURL", Some(step)).await;
+            if let Some(address) = &address {
+                again(|| link::put(address, "AppendBlob", Vec::new())).await;
             }
-            Some(Answer::Beat(Beat::Die)) => {
-                wishes.send_if_modified(|wish| change(wish, Wish::Die));
-            }
-            Some(Answer::Refused(_)) => {
-                wishes.send_if_modified(|wish| change(wish, Wish::Gone));
-            }
+            self.log = Some(Log { step: step.to_owned(), address });
+        }
+        if let Some(address) = self.log.as_ref().and_then(|log| log.address.as_ref()) {
+            let address = format!("{address}&comp=appendblock");
+            again(|| link::put(&address, "AppendBlob", block.clone())).await;
+        }
+    }
+}
+
+/// Tries until there is an answer, whatever it says, but for those of a broken server.
+async fn again<F: Future<Output = std::io::Result<link::Answer>>>(ask: impl Fn() -> F) -> Option<link::Answer> {
+    for attempt in 1..=TRIES {
+        match ask().await {
+            Ok(answer) if answer.status < 500 => return Some(answer),
+            _ if attempt < TRIES => tokio::time::sleep(Duration::from_secs(1)).await,
             _ => {}
         }
     }
-}
-
-fn change(wish: &mut Wish, to: Wish) -> bool {
-    let changed = *wish != to;
-    *wish = to;
-    changed
-}
-
-async fn send(link: &Link, message: &Message) -> Option<Answer> {
-    // The next sign of life comes anyway.
-    let tries = match message {
-        Message::Beat { .. } => 1,
-        _ => TRIES,
-    };
-    for attempt in 1..=tries {
-        match link.send(message).await {
-            Ok(answer) => return Some(answer),
-            Err(error) if attempt == 1 && tries > 1 => {
-                console::stamped_error(&format!("Runner connect error: {error}. Retrying until reconnected."))
-            }
-            Err(_) => {}
-        }
-        if attempt < tries {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
     None
+}
+
+fn head(page: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(page)?.take(MAX_RECORD).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
