@@ -30,7 +30,7 @@ fn who_has_the_token_sees_the_dashboard_and_nobody_else_sees_more_than_its_form(
     let top = format!("{}http.token_file = \"{FILE}\"\n", config.top);
     let Some(stage) = Stage::boot(&StageConfig { top, ..config }).unwrap() else { return };
     assert_eq!(stage.health().unwrap().0, 401);
-    let (_, long) = stage.queue_small("secret project", "sleep 300").unwrap();
+    let (_, long) = stage.queue_small("secret project", "exec sleep 300").unwrap();
     stage.wait_phase(long, Phase::Running, MINUTE).unwrap();
 
     let page = Browser::start(stage.lab.host_pid().unwrap()).unwrap();
@@ -70,7 +70,7 @@ fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_e
     let Some(stage) = Stage::boot(&config).unwrap() else { return };
     let (_, first) = stage.queue_small("unit tests", "echo first; sleep 1").unwrap();
     stage.wait_finished(first, MINUTE).unwrap();
-    let (_, long) = stage.queue_small("integration tests", "sleep 300").unwrap();
+    let (_, long) = stage.queue_small("integration tests", "exec sleep 300").unwrap();
     stage.wait_phase(long, Phase::Running, MINUTE).unwrap();
     let windows = ["self-hosted", "windows"];
     let (hostile, _) = stage.queue(HOSTILE, &windows, "true").unwrap();
@@ -122,7 +122,7 @@ fn the_dashboard_shows_what_runs_and_why_the_rest_waits_within_a_second_and_to_e
 
     // One more that waits for a place, for the pictures.
     for name in ["lint", "build (linux, release)"] {
-        stage.hub.queue_job(REPO, JobSpec::new(name, &SMALL, &["sleep 300"])).unwrap();
+        stage.hub.queue_job(REPO, JobSpec::new(name, &SMALL, &["exec sleep 300"])).unwrap();
     }
     page.wait("document.querySelector('#queue').innerText.includes('it is next')", MINUTE).unwrap();
     for (name, width, height, theme) in [

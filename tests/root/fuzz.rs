@@ -46,7 +46,7 @@ fn whatever_is_asked_is_answered_as_documented_and_costs_no_memory() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
     let (_, done) = stage.queue_small("before", "true").unwrap();
     stage.wait_finished(done, PATIENCE).unwrap();
-    let (_, long) = stage.queue_small("long", "sleep 300").unwrap();
+    let (_, long) = stage.queue_small("long", "exec sleep 300").unwrap();
     let running = stage.wait_phase(long, Phase::Running, PATIENCE).unwrap();
     stage.queue("elsewhere", &["self-hosted", "windows"], "true").unwrap();
     stage.wait_for("it is seen", PATIENCE, |status| status.queue.len() == 1).unwrap();

@@ -22,7 +22,7 @@ fn losing() -> StageConfig {
 
 /// A job that runs, and its container.
 fn running(stage: &Stage, name: &str) -> (JobId, String) {
-    let (_, job) = stage.queue_small(name, "echo begun; sleep 100").unwrap();
+    let (_, job) = stage.queue_small(name, "echo begun; exec sleep 100").unwrap();
     stage.hub.wait_for_job(job, MINUTE, |job| job.output.contains("begun")).unwrap();
     (job, stage.wait_phase(job, Phase::Running, MINUTE).unwrap().name)
 }

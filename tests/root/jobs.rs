@@ -93,7 +93,7 @@ fn a_job_that_is_cancelled_or_stolen_costs_one_container_and_says_so() {
     let Some(stage) = Stage::boot(&config).unwrap() else { return };
 
     // While it runs.
-    let (run, job) = stage.queue_small("long", "echo begun; sleep 100").unwrap();
+    let (run, job) = stage.queue_small("long", "echo begun; exec sleep 100").unwrap();
     stage.hub.wait_for_job(job, MINUTE, |job| job.output.contains("begun")).unwrap();
     stage.hub.cancel_run(run).unwrap();
     assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Cancelled));

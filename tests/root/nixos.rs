@@ -1,5 +1,5 @@
 //! A NixOS system as the template: an empty root, the store of the machine this runs on, and the system's own init.
-//! Only where a system was built; GHA_LAB_STORE names the store's directory, GHA_LAB_SYSTEM and GHA_LAB_RUNNER the
+//! Only where a system was built; GHA_LAB_STORE names the store's directory, GHA_LAB_SYSTEM and GHA_LAB_NIX_RUNNER the
 //! system and the stand-in runner in it, as they are called inside (/nix/store/...).
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -95,9 +95,9 @@ struct Built {
 
 impl Built {
     fn given() -> Option<Self> {
-        let [system, runner, store] = ["GHA_LAB_SYSTEM", "GHA_LAB_RUNNER", "GHA_LAB_STORE"].map(env::var);
+        let [system, runner, store] = ["GHA_LAB_SYSTEM", "GHA_LAB_NIX_RUNNER", "GHA_LAB_STORE"].map(env::var);
         let (Ok(system), Ok(runner), Ok(store)) = (system, runner, store) else {
-            println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM, GHA_LAB_RUNNER)");
+            println!("skipped: no NixOS system was built for it (GHA_LAB_STORE, GHA_LAB_SYSTEM, GHA_LAB_NIX_RUNNER)");
             return None;
         };
         Some(Self { system, runner, store })

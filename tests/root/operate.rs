@@ -27,7 +27,7 @@ fn an_operator_sees_what_runs_and_waits_and_can_end_it() {
     let classes = "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\nmax_concurrent = 1\n";
     let config = StageConfig { classes: classes.into(), ..StageConfig::default() };
     let Some(stage) = Stage::boot(&config).unwrap() else { return };
-    let (_, long) = stage.queue_small("long", "echo it runs; sleep 300").unwrap();
+    let (_, long) = stage.queue_small("long", "echo it runs; exec sleep 300").unwrap();
     let running = stage.wait_phase(long, Phase::Running, PATIENCE).unwrap();
     stage.queue_small("next", "true").unwrap();
     stage.queue("elsewhere", &["self-hosted", "windows"], "true").unwrap();
@@ -126,7 +126,7 @@ fn what_is_drained_stays_drained_until_it_is_resumed() {
 #[test]
 fn containers_can_be_cleaned_up_without_a_controller() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
-    let (_, job) = stage.queue_small("long", "sleep 300").unwrap();
+    let (_, job) = stage.queue_small("long", "exec sleep 300").unwrap();
     let running = stage.wait_phase(job, Phase::Running, PATIENCE).unwrap();
     let shell = root(&stage, &["shell", &running.name, "--", "/bin/echo", "hello from inside"]);
     assert!(shell.code == 0 && shell.text.contains("hello from inside"), "{}{}", shell.text, shell.errors);
@@ -169,7 +169,7 @@ impl Screen {
 #[test]
 fn a_person_types_in_a_containers_shell_and_its_exit_status_is_handed_through() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
-    let (_, job) = stage.queue_small("long", "sleep 300").unwrap();
+    let (_, job) = stage.queue_small("long", "exec sleep 300").unwrap();
     let running = stage.wait_phase(job, Phase::Running, PATIENCE).unwrap();
     // A terminal of its own on the host, of 40 lines.
     let shell = format!("stty rows 40 cols 100; exec gha-runner-controller shell {}", running.name);

@@ -18,7 +18,7 @@ fn somebody_elses_client_reads_over_http_and_operates_over_the_local_socket() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
     let (_, done) = stage.queue_small("before", "true").unwrap();
     stage.wait_finished(done, Duration::from_secs(60)).unwrap();
-    let (_, running) = stage.queue_small("long", "sleep 300").unwrap();
+    let (_, running) = stage.queue_small("long", "exec sleep 300").unwrap();
     let container = stage.wait_phase(running, Phase::Running, Duration::from_secs(60)).unwrap();
 
     let host = stage.lab.host_pid().unwrap().to_string();

@@ -270,7 +270,7 @@ fn neither_grant_nor_token_shows_anywhere_while_a_job_runs() {
 #[test]
 fn a_hostile_hand_over_is_refused_by_name_and_nothing_of_the_host_is_touched() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
-    let (_, job) = stage.queue_small("bystander", "echo begun; sleep 100").unwrap();
+    let (_, job) = stage.queue_small("bystander", "echo begun; exec sleep 100").unwrap();
     stage.hub.wait_for_job(job, MINUTE, |job| job.output.contains("begun")).unwrap();
     let bystander = stage.wait_phase(job, Phase::Running, MINUTE).unwrap();
     stage.systemctl(&["stop", SERVICE]).unwrap();

@@ -37,6 +37,8 @@ struct Entry {
 #[derive(Debug, Clone, Default)]
 pub struct Template {
     entries: Vec<Entry>,
+    /// An unpacked release of the forge's own runner.
+    release: Option<PathBuf>,
 }
 
 impl Template {
@@ -75,6 +77,12 @@ impl Template {
         self.job_file("/opt/actions-runner/bin/Runner.Listener", source, 0o755)
     }
 
+    /// Puts an unpacked release of the forge's own runner there.
+    #[must_use]
+    pub fn runner_release(self, release: &Path) -> Self {
+        Self { release: Some(release.to_owned()), ..self }
+    }
+
     fn entry(mut self, path: PathBuf, source: Source, mode: u32, owner: u32) -> Self {
         self.entries.push(Entry { path, source, mode, owner });
         self
@@ -93,10 +101,12 @@ impl Template {
         for entry in &self.entries {
             (&entry.path, &entry.source, entry.mode, entry.owner).hash(&mut hasher);
             if let Source::File(source) = &entry.source {
-                let found = fs::metadata(source).with_context(|| format!("cannot find {}", source.display()))?;
-                let state = (found.ino(), found.len(), found.mtime(), found.mtime_nsec());
-                state.hash(&mut hasher);
+                state_of(source)?.hash(&mut hasher);
             }
+        }
+        if let Some(release) = &self.release {
+            // All of it is as old as its program.
+            (release, state_of(&release.join("bin/Runner.Listener"))?).hash(&mut hasher);
         }
         Ok(format!("{:016x}", hasher.finish()))
     }
@@ -106,6 +116,9 @@ impl Template {
             Command::new("cp").args(["--archive", "--link", "--no-target-directory"]).arg(tree).arg(target).status()?;
         if !status.success() {
             bail!("cannot link {} to {}", tree.display(), target.display());
+        }
+        if let Some(release) = &self.release {
+            put_release(target, release)?;
         }
         for entry in &self.entries {
             put(target, entry).with_context(|| format!("cannot put {}", entry.path.display()))?;
@@ -139,6 +152,29 @@ fn put(root: &Path, entry: &Entry) -> Result<()> {
     }
     chown(&path, Some(entry.owner), Some(entry.owner))?;
     Ok(fs::set_permissions(&path, fs::Permissions::from_mode(entry.mode))?)
+}
+
+/// Copies a release of the runner to where it belongs, and gives it to the job user.
+fn put_release(root: &Path, release: &Path) -> Result<()> {
+    make_parents(root, Path::new("opt/actions-runner"), 0)?;
+    let path = root.join("opt/actions-runner");
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let copied = Command::new("cp").args(["--archive", "--no-target-directory"]).arg(release).arg(&path).status()?;
+    let given = Command::new("chown").args(["--recursive", "1000:1000"]).arg(&path).status()?;
+    if !copied.success() || !given.success() {
+        bail!("cannot copy {} to {}", release.display(), path.display());
+    }
+    // A directory that was made for one user alone.
+    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
+}
+
+/// What changes when a file is built anew.
+fn state_of(file: &Path) -> Result<(u64, u64, i64, i64)> {
+    let found = fs::metadata(file).with_context(|| format!("cannot find {}", file.display()))?;
+    Ok((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }
 
 /// Makes missing parents. One that is a link is refused: it could lead out of the template, into this machine.

@@ -47,6 +47,8 @@ pub struct StageConfig {
     pub host: Recipe,
     /// What the job's tree is made of.
     pub tree: Recipe,
+    /// Where a release of GitHub's runner is unpacked that is to run jobs in place of the stand-in.
+    pub runner: Option<PathBuf>,
     /// The path by which the configuration names the template, if that is not its own.
     pub template_path: Option<String>,
     /// What is done in the host before the product is installed; `$template` is the template's path in it.
@@ -72,6 +74,7 @@ impl Default for StageConfig {
                 .to_owned(),
             host: Recipe::HOST,
             tree: Recipe::JOB,
+            runner: None,
             template_path: None,
             setup: String::new(),
             template: String::new(),
@@ -107,7 +110,10 @@ impl Stage {
         let simulator = Self::start_simulator(&lab, config, &socket)?;
         let hub = ControlClient::connect_within(&socket, Duration::from_secs(10))?;
         let before = lab.leftovers()?;
-        let template = Template::new().runner(Source::File(program("fakerunner")?));
+        let template = match &config.runner {
+            Some(release) => Template::new().runner_release(release),
+            None => Template::new().runner(Source::File(program("fakerunner")?)),
+        };
         let template = lab.add_template(&template)?;
         lab.shell(&format!("template={template}\n{}", config.setup))?;
         let template = config.template_path.clone().unwrap_or(template);
@@ -304,7 +310,7 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
 }
 
 /// A program of this workspace, built into the same directory as the running one.
-fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     // target/release/demo, or target/release/deps/test-…
     let found = own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());

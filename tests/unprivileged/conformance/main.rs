@@ -4,6 +4,8 @@
 //! GitHub's own is a Go module; without Go, or without the module, this says so and passes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod runner;
+
 use std::{
     path::Path,
     process::Stdio,
