@@ -84,7 +84,6 @@ impl Ask<'_> {
         }
         serde_json::from_slice(self.body).map_err(|_| Answer::error(400, "Problems parsing JSON"))
     }
-}
 
     /// What it is counted against.
     fn resource(&self) -> Resource {
@@ -93,6 +92,7 @@ impl Ask<'_> {
             _ => Resource::Core,
         }
     }
+}
 
 pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>) -> Reply {
     let path = request.uri().path();
