@@ -114,7 +114,7 @@ pub(super) fn main(command: CleanupCommand) -> ExitCode {
 fn end_containers(args: &ContainersArgs) -> anyhow::Result<bool> {
     let settings = args.config.load()?;
     let known = records_in(&settings.state_dir)
-        .context("which containers the controller knows cannot be told. Remedy: run this as root")?;
+        .context("cannot find out which containers the controller knows. Remedy: run this as root")?;
     let known: BTreeSet<_> = known.into_iter().map(|record| record.name).collect();
     let (ended, still): (Vec<Unit>, Vec<Unit>) = block_on(async {
         let systemd = SystemdBus::connect().await.map_err(anyhow::Error::new)?;
@@ -178,7 +178,7 @@ async fn clean(args: &Args) -> anyhow::Result<bool> {
     let now = RealClock::start().wall();
     let Found { ghosts, scopes, errors } = find(&forge, &settings, &host, || records_in(state_dir), now)
         .await
-        .context("which registrations have a container cannot be told. Remedy: run this as root")?;
+        .context("cannot find out which registrations have a container. Remedy: run this as root")?;
     let mut good = errors.is_empty();
     let mut rows = Vec::new();
     for (scope, ghost) in &ghosts {

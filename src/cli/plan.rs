@@ -71,8 +71,8 @@ fn decide(args: &Args) -> anyhow::Result<Rehearsal> {
     let settings = args.config.load()?;
     let host = host_name(&settings);
     let records = records_in(&settings.state_dir)
-        .context("which containers there are cannot be told. Remedy: run this as root")?;
-    let drains = drains_in(&settings.state_dir).context("what is drained cannot be told")?;
+        .context("cannot find out which containers there are. Remedy: run this as root")?;
+    let drains = drains_in(&settings.state_dir).context("cannot find out what is drained")?;
     block_on(async { Ok(rehearse(open_forge(&settings)?, settings, host, records, drains, PATIENCE).await) })
 }
 

@@ -75,7 +75,7 @@ pub fn line<T: Serialize>(message: &T) -> Vec<u8> {
 
 /// The message of a whole line; the error says what is wrong with it.
 pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
-    let line = line.strip_suffix(b"\n").ok_or("it is no whole line")?;
+    let line = line.strip_suffix(b"\n").ok_or("the line is not complete")?;
     serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 

@@ -26,7 +26,10 @@ pub fn set_up(directory: &Path, settings: &DockerSettings) -> anyhow::Result<()>
         daemon.insert(key.to_owned(), value);
     }
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    ensure!(!file.is_symlink(), "{shown} is a link; a template whose Docker is told elsewhere must not have the file");
+    ensure!(
+        !file.is_symlink(),
+        "{shown} is a link; a template whose Docker is configured elsewhere must not have the file"
+    );
     replace(&file, &serde_json::to_string_pretty(&daemon)?)
 }
 

@@ -95,7 +95,7 @@ pub fn make(layers: &Path, class: &str, uid_base: u32) -> anyhow::Result<()> {
 
 fn copy_node(device: &Path, copy: &Path, uid_base: u32) -> anyhow::Result<()> {
     let found = fs::metadata(device)?;
-    ensure!(found.file_type().is_char_device(), "it is no character device");
+    ensure!(found.file_type().is_char_device(), "it is not a character device");
     let parents: Vec<&Path> = copy.ancestors().skip(1).take_while(|path| !path.exists()).collect();
     parents.into_iter().rev().try_for_each(make_private)?;
     match rustix::fs::mknodat(CWD, copy, FileType::CharacterDevice, Mode::from_raw_mode(0o666), found.rdev()) {

@@ -37,7 +37,7 @@ pub fn serve(settings: &Path) -> anyhow::Result<()> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("no standard input")?;
     ensure!(
         sockopt::socket_acceptconn(&socket).unwrap_or(false),
-        "standard input is no listening socket. Remedy: systemctl start gha-runner-launcher.socket, which starts this"
+        "standard input is not a listening socket. Remedy: systemctl start gha-runner-launcher.socket, which starts this"
     );
     let listener = UnixListener::from(socket);
     listener.set_nonblocking(true)?;

@@ -135,7 +135,7 @@ impl<'a> Work<'a> {
             // Writing to a String does not fail.
             let _ = write!(steps, "{} {} {:.1}", if steps.is_empty() { ":" } else { "," }, step.name(), ms(step_begun));
             if self.request.fail_after == Some(step) {
-                bail!("step {} was told to be the last", step.name());
+                bail!("step {} was to be the last (--fail-after)", step.name());
             }
         }
         self.record.put_step(record::PREPARED)?;

@@ -45,7 +45,7 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         operators: operators(&mut found, written.operators),
         state_dir: written.state_dir,
         host_name: written.host_name.inspect(|name| {
-            found.unless(is_host_name(name), "host_name", format!("{name:?} is no host name"), HOST_NAME_REMEDY);
+            found.unless(is_host_name(name), "host_name", format!("invalid host name {name:?}"), HOST_NAME_REMEDY);
         }),
         http: http(&mut found, written.http),
         limits: limits(&written.limits),
@@ -111,7 +111,7 @@ fn operators(found: &mut Checker, group: String) -> String {
     found.unless(
         is_group_name(&group),
         "operators",
-        format!("{group:?} is no name of a group"),
+        format!("invalid group name {group:?}"),
         "use 1 to 31 lower-case letters, digits, hyphens and underscores, starting with a letter",
     );
     group

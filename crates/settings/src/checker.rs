@@ -59,7 +59,7 @@ impl Checker {
         self.unless(
             is_name(name),
             key,
-            format!("{name:?} is no valid name"),
+            format!("invalid name {name:?}"),
             "use 1 to 24 lower-case letters, digits and hyphens, starting with a letter, not ending with a hyphen",
         );
     }
@@ -75,7 +75,7 @@ impl Checker {
             self.unless(
                 plain,
                 key,
-                format!("{label:?} is no label"),
+                format!("invalid label {label:?}"),
                 "use 1 to 256 characters, no comma, no space around",
             );
             self.unless(

@@ -80,7 +80,7 @@ impl FromStr for Destination {
 fn parse_ports(text: &str) -> Result<Vec<(u16, u16)>, String> {
     let port = |text: &str| match text.parse::<u16>() {
         Ok(port) if port > 0 => Ok(port),
-        _ => Err(format!("{text:?} is no port")),
+        _ => Err(format!("invalid port {text:?}")),
     };
     let mut ports = text
         .split(',')
@@ -125,7 +125,7 @@ pub(super) fn shared_networks(
             if let Some(interface) = &shared.interface {
                 let plain = (1..=15).contains(&interface.len())
                     && interface.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-                let problem = format!("{interface:?} is no link's name");
+                let problem = format!("invalid link name {interface:?}");
                 found.unless(plain, format!("{key}.interface"), problem, "name a link of the host, e.g. br-services");
             }
             let destination = destination(found, &format!("{key}.destination"), &shared.destination)?;

@@ -59,7 +59,7 @@ pub fn read(path: &Path) -> Result<Settings, Problems> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(unreadable)?;
     let Versioned { version } = serde_json::from_slice(&text)
-        .map_err(|error| refused(format!("is no file of resolved settings: {error}"), REMEDY))?;
+        .map_err(|error| refused(format!("is not a file of resolved settings: {error}"), REMEDY))?;
     if version != VERSION {
         return Err(refused(format!("has version {version}; this program knows version {VERSION}"), REMEDY));
     }

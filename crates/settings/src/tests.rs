@@ -208,7 +208,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("poll_interval = \"0s\"", "poll_interval", "out of range"),
         ("poll_interval = \"soon\"", "poll_interval", "soon"),
         ("job_timeout = \"1s\"", "job_timeout", "out of range"),
-        ("[class.A]\nlabels = [\"x\"]", "class.A", "no valid name"),
+        ("[class.A]\nlabels = [\"x\"]", "class.A", "invalid name"),
         ("[class.a]\nlabels = []", "class.a.labels", "0 labels"),
         ("[class.a]\nlabels = [\"x\", \"X\"]", "class.a.labels", "named twice"),
         ("[class.a]\nlabels = [\"x\"]\nmemory = \"lots\"", "class.a.memory", "is not a size"),
@@ -216,7 +216,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a.cache.c]\nat = \"/run/c\"", "class.a.cache.c.at", "lies in"),
         ("[class.a.cache.c]\nat = \"/\"", "class.a.cache.c.at", "holds something"),
         ("[class.a.cache.c]\n[class.a.cache.d]\nat = \"/srv/gha-cache/c/d\"", "class.a.cache.d.at", "already"),
-        ("[class.a.cache.C]", "class.a.cache.C", "no valid name"),
+        ("[class.a.cache.C]", "class.a.cache.C", "invalid name"),
         ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
         ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
         ("[class.a]\nprivileged = true\ndisk = \"1G\"", "class.a.privileged", "loop devices"),
@@ -265,7 +265,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[http]\naddress = \"0.0.0.0\"", "http.address", "other machines"),
         ("[github]\napi_url = \"ftp://x\"", "github.api_url", "not the root of an API"),
         ("state_dir = \"../x\"", "state_dir", "not an absolute path"),
-        ("host_name = \"No Host\"", "host_name", "no host name"),
+        ("host_name = \"No Host\"", "host_name", "invalid host name"),
         ("poll_interval = \"1m\"\nidle_poll_interval = \"10s\"", "idle_poll_interval", "shorter than poll_interval"),
         ("[webhook]\nport = 1", "webhook.secret_file", "could come from anybody"),
         ("[webhook]\nsecret_file = \"relative\"", "webhook.secret_file", "not an absolute path"),
@@ -364,7 +364,7 @@ fn a_size_is_understood_as_systemd_docker_and_people_write_it() {
 fn each_mistake_in_a_credential_is_refused() {
     let target = "[[target]]\nrepo = \"a/b\"\ncredential = \"a\"\n";
     for (text, key, problem) in [
-        ("[credential.A]\ntoken_file = \"/t\"", "credential.A", "no valid name"),
+        ("[credential.A]\ntoken_file = \"/t\"", "credential.A", "invalid name"),
         ("[credential.a]", "credential.a", "neither a token nor a GitHub App"),
         ("[credential.a]\ntoken_file = \"/t\"\napp_id = 1", "credential.a", "token and a GitHub App"),
         ("[credential.a]\napp_id = 1", "credential.a.private_key_file", "no private key"),
@@ -394,8 +394,8 @@ fn each_mistake_in_a_target_is_refused() {
     for (text, key, problem) in [
         ("priority = 1", "target[0]", "names nothing to serve"),
         ("repo = \"a/b\"\norg = \"a\"", "target[0]", "names repo and org"),
-        ("org = \"a/b\"", "target[0].org", "is no name"),
-        ("user = \"\"", "target[0].user", "is no name"),
+        ("org = \"a/b\"", "target[0].org", "invalid name"),
+        ("user = \"\"", "target[0].user", "invalid name"),
         ("repo = \"enterprises/a\"", "target[0].repo", "not owner/repository"),
         ("org = \"a\"\n[[target]]\nuser = \"A\"", "target[1]", "named twice"),
         ("repo = \"a/b\"\ncredential = \"a\"\ntoken_file = \"/t\"", "target[0].token_file", "credential \"a\" as well"),

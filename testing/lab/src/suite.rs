@@ -33,7 +33,7 @@ impl Suite {
     pub(crate) fn of_hosts() -> Result<Option<Self>> {
         match std::env::var(VARIABLE) {
             Ok(name) if !name.is_empty() => name.parse().map(Some).with_context(|| format!("in {VARIABLE}")),
-            Err(std::env::VarError::NotUnicode(_)) => bail!("{VARIABLE} is no name of a Debian release"),
+            Err(std::env::VarError::NotUnicode(_)) => bail!("{VARIABLE} is not the name of a Debian release"),
             _ => Ok(None),
         }
     }

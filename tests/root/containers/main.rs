@@ -151,7 +151,10 @@ fn a_prepare_that_fails_anywhere_leaves_nothing_and_says_why() {
         assert!(host.start(&name).is_err(), "{}", step.name());
         let ending = host.ending(&name);
         assert_eq!(ending.service_result, "exit-code", "{ending:?}");
-        assert_eq!(ending.error.as_deref(), Some(&*format!("prepare: step {} was told to be the last", step.name())));
+        assert_eq!(
+            ending.error.as_deref(),
+            Some(&*format!("prepare: step {} was to be the last (--fail-after)", step.name()))
+        );
         assert_eq!(ending.left_behind, Vec::<String>::new());
         assert_nothing_left(&host, &before);
     }

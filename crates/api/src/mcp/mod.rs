@@ -69,7 +69,7 @@ impl Tools {
     }
 
     #[tool(
-        description = "Everything the controller tells: containers, queue, classes, targets, rate limits, problems.",
+        description = "Everything the controller reports: containers, queue, classes, targets, rate limits, problems.",
         annotations(read_only_hint = true)
     )]
     async fn status(&self) -> Result<CallToolResult, ErrorData> {

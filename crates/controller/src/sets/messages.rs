@@ -28,7 +28,7 @@ impl<'w, W: World> Sets<'w, W> {
             Err(error) => {
                 set.failing_since.get_or_insert((now.mono, now.wall));
                 set.last_error = Some(error.message.clone());
-                debug!(class = key.class, scope = key.scope, %error, "{key}: not heard");
+                debug!(class = key.class, scope = key.scope, %error, "{key}: no message");
                 if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Refused) {
                     self.failed(&key, &error, now);
                 } else {
@@ -61,7 +61,9 @@ impl<'w, W: World> Sets<'w, W> {
                     });
                 }
                 (Ok(()), None) => {}
-                (Err(error), _) => warn!(%error, "{key}: not written, so not acknowledged; it will be told again"),
+                (Err(error), _) => {
+                    warn!(%error, "{key}: not written, so not acknowledged; the forge will send it again")
+                }
             }
         }
         let events = tidings.messages.iter().filter_map(|message| event(&key, message, intake)).collect();

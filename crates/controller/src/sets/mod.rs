@@ -97,7 +97,7 @@ impl<'w, W: World> Sets<'w, W> {
         intake: &Intake<'w, W>,
     ) -> Self {
         let kept = world.records().load_sets().unwrap_or_else(|error| {
-            warn!(%error, "what is known of scale sets cannot be read; the forge tells it again");
+            warn!(%error, "what is known of scale sets cannot be read; the forge will send it again");
             Vec::new()
         });
         let kept = kept.into_iter().collect();

@@ -96,7 +96,7 @@ impl<'w, W: World> Sets<'w, W> {
                 // After a crash the session is our own for some minutes.
                 (Mode::Open, Some((_, since))) => {
                     let error = set.last_error.as_deref().unwrap_or("no reason known");
-                    Some(format!("{key}: not heard since {since}: {error}"))
+                    Some(format!("{key}: no message since {since}: {error}"))
                 }
                 _ => None,
             }

@@ -40,7 +40,7 @@ pub struct App {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
     /// It is no private key in PEM.
-    #[error("it is no private key in PEM")]
+    #[error("it is not a private key in PEM")]
     Pem,
     /// It cannot sign.
     #[error("it is no RSA key of 2048 to 4096 bits: {0}")]

@@ -44,7 +44,7 @@ pub(super) fn templates(
                     numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u32>().is_ok()),
                     key("runner_version"),
                     format!("{version:?} is not the version of a runner"),
-                    "write three numbers, e.g. 2.336.0, or leave it out where the template's tree tells it",
+                    "write three numbers, e.g. 2.336.0, or leave it out where the template's tree shows it",
                 );
             });
             (name, Template { root, nix_store, runner: template.runner, runner_version, user })

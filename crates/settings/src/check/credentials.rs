@@ -70,7 +70,7 @@ fn kind(found: &mut Checker, name: &str, written: &CredentialWritten) -> Credent
         found.unless(
             written.installation_id != Some(0),
             key("installation_id"),
-            "0 is no installation",
+            "invalid installation 0",
             "write the number at the end of the installation's address, or leave it out to have it looked up",
         );
         match &written.private_key_file {

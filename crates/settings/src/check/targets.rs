@@ -104,7 +104,7 @@ fn what(found: &mut Checker, whole: &str, target: &TargetWritten) -> Option<(Tar
         found.unless(
             is_part(name),
             key,
-            format!("{name:?} is no name"),
+            format!("invalid name {name:?}"),
             "write it as in its address at the forge, e.g. octo-org, without slash",
         );
     }
@@ -173,7 +173,7 @@ fn discovery(found: &mut Checker, whole: &str, target: &Target) {
             found.unless(
                 is_pattern(pattern),
                 &key,
-                format!("{pattern:?} is no pattern of repository names"),
+                format!("invalid pattern of repository names {pattern:?}"),
                 "write a repository's name without its owner; * stands for any characters, ? for one",
             );
         }
@@ -204,7 +204,7 @@ fn runner_group(found: &mut Checker, key: &str, target: &Target) {
     found.unless(
         (1..=100).contains(&group.chars().count()) && group.trim() == group && !group.contains(char::is_control),
         key,
-        format!("{group:?} is no name of a runner group"),
+        format!("invalid runner group name {group:?}"),
         "write the group's name as the forge shows it",
     );
 }
