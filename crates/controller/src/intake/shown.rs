@@ -67,7 +67,7 @@ impl<W: World> Intake<'_, W> {
 
     /// The credentials.
     pub fn credentials_shown(&self, now: Now) -> Vec<CredentialStatus> {
-        let shown = |settings: &settings::CredentialState| {
+        let shown = |settings: &settings::Credential| {
             let state = self.credentials.get(&settings.name)?;
             let serves = |target: &&TargetState| target.settings.credential == settings.name;
             let limits = self

@@ -74,7 +74,7 @@ const HORIZON: Duration = Duration::from_secs(86_400 + 3_600);
 /// The client for every target there is, whatever opens it.
 #[derive(Debug)]
 pub struct Github<T> {
-    logins: Vec<Login<T>>,
+    logins: Vec<LoginClient<T>>,
     routes: Routes,
     /// By repository or target.
     kept: RefCell<BTreeMap<String, RepositoryCache>>,
@@ -84,7 +84,7 @@ pub struct Github<T> {
 
 /// A login with its transport.
 #[derive(Debug)]
-struct Login<T> {
+struct LoginClient<T> {
     /// Name of its credential.
     credential: String,
     transport: Rc<Governed<T>>,
@@ -99,7 +99,7 @@ struct Login<T> {
 #[derive(Debug)]
 struct Route<'a, T> {
     target: &'a Target,
-    login: &'a Login<T>,
+    login: &'a LoginClient<T>,
 }
 
 #[derive(Debug, Default)]
@@ -122,7 +122,7 @@ impl<T: Transport> Github<T> {
         let open = |login: &Login| {
             let uri = login.credential.api_url.parse::<http::Uri>();
             let root_path = uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default();
-            Ok(Login {
+            Ok(LoginClient {
                 credential: login.credential.name.clone(),
                 transport: Rc::new(Governed::new(transport(login)?, login.credential.share)),
                 api_url: login.credential.api_url.clone(),

@@ -7,7 +7,7 @@ use github_sim::{
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, ControlCommand as Process, Stdio};
+use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running simulator with one repository, `o/r`, in a directory of its own.
