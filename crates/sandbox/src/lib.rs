@@ -14,6 +14,7 @@
 //! remove, and a record that was never written loses nothing.
 
 pub mod caches;
+pub mod devices;
 pub mod docker;
 pub mod ending;
 pub mod firewall;
@@ -21,6 +22,7 @@ pub mod gc_root;
 pub mod gpu;
 pub mod guest;
 pub mod ids;
+pub mod images;
 pub mod inbox;
 pub mod last_words;
 pub mod launcher;
@@ -40,6 +42,7 @@ pub mod sized;
 pub mod stores;
 pub mod sweep;
 pub mod teardown;
+pub mod tree;
 pub mod udev;
 pub mod user_namespace;
 
