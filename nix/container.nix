@@ -158,10 +158,8 @@ in
       # --- Nix: the store is an overlay over the host's; the database begins empty and is filled on first use
       nix.enable = mkDefault true;
       nix.channel.enable = mkDefault false;
-      boot.nixStoreMountOpts = mkForce [
-        "nodev"
-        "nosuid"
-      ];
+      # None that the mount does not have: Docker could not bind what is in it (docs/nspawn.md, Locked mount flags).
+      boot.nixStoreMountOpts = mkForce [ ];
       systemd.services.nix-daemon = lib.mkIf config.nix.enable {
         preStart = ''
           if [ ! -e /nix/var/nix/gha-runner-loaded ]; then
@@ -232,6 +230,14 @@ in
       xdg.icons.enable = mkDefault false;
       xdg.mime.enable = mkDefault false;
       xdg.sounds.enable = mkDefault false;
+      # What a program may ask for beyond the usual, as in a tree (crates/sandbox/src/tree.rs).
+      environment.etc."systemd/system.conf.d/50-gha-runner.conf".text = ''
+        [Manager]
+        DefaultLimitNOFILE=1024:1048576
+        DefaultLimitMEMLOCK=8388608:infinity
+      '';
+      # On disk like the rest.
+      boot.tmp.useTmpfs = mkForce false;
       services.journald.extraConfig = ''
         Storage=volatile
         RuntimeMaxUse=16M

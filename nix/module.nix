@@ -70,6 +70,7 @@ let
     inherit settings;
   };
   classes = lib.attrNames (settings.class or { default = { }; });
+  hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues (settings.class or { }));
 
   secrets = {
     inherit (cfg) tokenFile;
@@ -293,8 +294,6 @@ in
       # --- the kernel: what the fence, systemd-nspawn and Docker in a container need and cannot load themselves
       boot.kernelModules = [
         "veth"
-        "bridge"
-        "br_netfilter"
         "overlay"
         "fuse"
         "loop"
@@ -313,6 +312,13 @@ in
         "xt_MASQUERADE"
         "xt_nat"
         "xt_tcpudp"
+      ]
+      # Docker inside makes bridges and judges what passes them. With the second module the host's own bridges, those of
+      # virtual machines for example, are judged by the host's rules for forwarding as well (docs/nixos.md, Beside other
+      # things on the host).
+      ++ lib.optionals hasDocker [
+        "bridge"
+        "br_netfilter"
       ];
       # Before the `mkDefault` of other modules, which would collide with another one even where both are equal, and behind
       # what the host's own configuration says.

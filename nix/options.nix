@@ -224,6 +224,20 @@ in
             "Disk space one container may use for all it writes, Docker's images included; no limit if not set."
             (example "40G");
         gpu = optional types.bool "Whether containers get the host's graphics processors." (example true);
+        devices =
+          optional
+            (types.listOf (
+              types.enum [
+                "kvm"
+                "fuse"
+                "tun"
+                "loop"
+              ]
+            ))
+            "Devices that containers get beyond the usual ones; what each costs is in docs/security.md."
+            (example [
+              "kvm"
+            ]);
         privileged =
           optional types.bool
             "Whether containers have no user namespace: root inside is then root of the host (docs/security.md)."
@@ -237,6 +251,10 @@ in
               example "/home/runner/.cache/ccache"
             );
             size = optional size "The most it holds; 10G if not set." (example "20G");
+            toolCache =
+              optional types.bool
+                "Whether it is the runner's tool cache, where actions such as setup-node keep what they unpack; one of a class."
+                (example true);
             per =
               optional
                 (types.enum [

@@ -138,6 +138,7 @@ rec {
           ioWeight = 50;
           disk = "40G";
           gpu = true;
+          devices = [ "kvm" ];
           timeout = "30m";
           maxConcurrent = 2;
           minIdle = 1;
@@ -151,6 +152,7 @@ rec {
           caches.ccache = {
             at = "/home/runner/.cache/ccache";
             size = "20G";
+            toolCache = true;
             per = "class";
           };
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::unit_name::{JOURNAL_NAMESPACE, class_slice};
-use sandbox::gpu;
+use sandbox::{devices, gpu, nspawn::MOST_FILES};
 use settings::{Class, Settings};
 
 use super::{MARKER, Places, limits};
@@ -25,11 +25,12 @@ pub fn service(settings: &Settings, class: &Class, places: &Places) -> String {
     let (prepare, run, teardown) = (step("prepare"), step("run"), step("teardown"));
     let start = settings.boot_timeout.max(START_TIMEOUT_MIN).as_secs();
     let limits = limits::directives(&class.limits(), Some(DEFAULT_TASKS));
-    let devices = devices(class);
+    let devices = device_list(class);
     let name = &class.name;
     let slice = class_slice(name);
     let runtime = class.timeout.as_secs();
     let stop = STOP_TIMEOUT.as_secs();
+    let files = MOST_FILES;
     format!(
         "{MARKER}
 
@@ -63,8 +64,8 @@ Delegate=yes
 RuntimeMaxSec={runtime}
 TimeoutStartSec={start}
 TimeoutStopSec={stop}
-# The container's control groups and /proc/sys/net are its own business.
-Environment=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
+# The container's control groups and /proc/sys/net are its own business, and its /tmp is disk like the rest.
+Environment=SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network SYSTEMD_NSPAWN_TMPFS_TMP=0
 DevicePolicy=closed
 DeviceAllow=char-pts rw
 # Newer versions of systemd-nspawn make these nodes and refuse to go on where they may not; nothing inside opens them.
@@ -73,7 +74,9 @@ DeviceAllow=/dev/fuse m
 {devices}# Out of memory: end in good order, so that the runner can still report, and with a cause (Result=oom-kill).
 OOMPolicy=stop
 OOMScoreAdjust=500
-LimitNOFILE=524288
+# What the container may hand on, and no more than that.
+LimitNOFILE={files}
+LimitMEMLOCK=infinity
 # Families of sockets that builds use; all others are the kernel's least tried code. What systemd-nspawn does needs no more.
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 # A job's lines come by the console: they choose neither their own priority nor to flood the journal. They have a
@@ -89,11 +92,12 @@ LogRateLimitBurst=50000
 
 /// Devices beyond the usual ones. The rules are the whole unit's. Loop devices are for *prepare*: the container could use
 /// them as well if it had them, but there is no such node in it, and nobody in a user namespace can make one.
-fn devices(class: &Class) -> String {
+fn device_list(class: &Class) -> String {
     let mut lines = String::new();
     if class.uses_loop_devices() {
         lines.push_str("DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n");
     }
+    lines.push_str(&devices::device_allow(&class.devices));
     if class.gpu {
         lines.push_str(gpu::DEVICE_ALLOW);
     }

@@ -22,8 +22,8 @@ use std::{
 
 use anyhow::Context;
 use contract::unit_name;
-use sandbox::{gpu, guest, ids};
-use settings::{Problem, Problems, Root, Settings, resolved, token_file};
+use sandbox::{devices, gpu, guest, ids};
+use settings::{Class, Problem, Problems, Root, Settings, resolved, token_file};
 
 pub use install::install;
 
@@ -124,6 +124,8 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
     }
     let without_gpu = settings.classes.values().filter(|class| class.gpu && gpu::find(Path::new("/")).is_none());
     problems.extend(without_gpu.map(|class| gpu::missing(&class.name)));
+    let missing = |class: &Class| devices::missing(Path::new("/"), &class.name, &class.devices);
+    problems.extend(settings.classes.values().flat_map(missing));
     if let Err(error) = ids::refuse_foreign(Path::new("/etc"), &ids::pool(settings)) {
         problems.push(Problem::new("ids.first", error.to_string(), "choose a multiple of 65536 nobody else uses"));
     }

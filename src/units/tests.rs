@@ -112,8 +112,12 @@ fn a_container_unit_keeps_its_promises() {
             "CollectMode=inactive-or-failed",
             "StartLimitIntervalSec=0",
             "Slice=gha-runner-medium.slice",
+            "LimitNOFILE=1048576",
+            "LimitMEMLOCK=infinity",
         ],
     );
+    let environment = medium.lines().find(|line| line.starts_with("Environment=")).unwrap();
+    assert!(environment.ends_with(" SYSTEMD_NSPAWN_TMPFS_TMP=0"), "/tmp is disk: {environment}");
     assert!(!medium.contains("LoadCredential"), "systemd itself reads nothing the controller could have put there");
     let big = unit("gha-runner-nix-big@.service");
     has(&big, &["Slice=gha-runner-nix_big.slice", "RuntimeMaxSec=7200"]);
@@ -151,6 +155,25 @@ fn only_a_class_that_asks_for_graphics_processors_may_use_their_devices() {
     if gpu::find(Path::new("/")).is_none() {
         let problems = check_host(&settings).unwrap_err().to_string();
         assert!(problems.contains("class.cuda.gpu: this host has no graphics processor"), "{problems}");
+    }
+}
+
+#[test]
+fn a_class_may_use_the_devices_that_it_names_and_one_that_the_host_does_not_have_is_refused() {
+    let text = "token_file = \"/t\"\n[[target]]\nrepo = \"o/h\"\n[class.vm]\ndevices = [\"loop\", \"kvm\", \"kvm\", \"fuse\"]\n";
+    let settings = settings(text);
+    let unit = &render(&settings, &places()).unwrap()[Path::new("systemd/system/gha-runner-vm@.service")];
+    let devices: Vec<&str> = unit.lines().filter(|line| line.starts_with("DeviceAllow=")).skip(3).collect();
+    let expected = [
+        "DeviceAllow=/dev/kvm rwm",
+        "DeviceAllow=/dev/fuse rwm",
+        "DeviceAllow=/dev/loop-control rw",
+        "DeviceAllow=block-loop rwm",
+    ];
+    assert_eq!(devices, expected, "as few as were named, each once");
+    if !Path::new("/dev/kvm").exists() {
+        let problems = check_host(&settings).unwrap_err().to_string();
+        assert!(problems.contains("class.vm.devices: this host has no /dev/kvm"), "{problems}");
     }
 }
 

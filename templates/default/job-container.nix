@@ -15,20 +15,27 @@
   # On the search path of every step.
   environment.systemPackages = with pkgs; [
     bash
+    bzip2
     cmake
     curl
     diffutils
     file
     gcc
+    gh
     git
+    git-lfs
     gnumake
+    gnupg
     gnutar
     gzip
     jq
+    less
     openssh
     patch
     pkg-config
-    python3Minimal
+    procps
+    python3
+    rsync
     unzip
     wget
     xz
@@ -53,7 +60,8 @@
     trusted-users = [ "runner" ];
   };
 
-  # Programs that were built for other distributions (setup-node, setup-python, a downloaded compiler) run unchanged.
+  # Programs that were built for other distributions (setup-node, a downloaded compiler) run unchanged. What setup-python
+  # has is for Ubuntu alone: it finds no version here.
   programs.nix-ld = {
     enable = true;
     libraries = with pkgs; [

@@ -48,6 +48,9 @@ pub struct GuestSettings {
     /// Jobs that come from forks of public repositories may run here; see [`super::admit`].
     #[serde(default)]
     pub allow_forks: bool,
+    /// Where the runner keeps tools that actions unpack, if that outlives the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_cache: Option<PathBuf>,
     /// How Docker is to be set up, if jobs may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerSettings>,

@@ -1,7 +1,12 @@
 //! Writes the Docker daemon's configuration before the runner starts. The daemon itself starts when a job first asks
 //! for it (`docker.socket`), so it finds it there.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use contract::guest_settings::DockerSettings;
@@ -13,8 +18,17 @@ use super::network::replace;
 pub const DIRECTORY: &str = "/etc/docker";
 const FILE: &str = "daemon.json";
 
-/// Adds to what the template has: the pool of subnets, and the mirror if there is one.
-pub fn set_up(directory: &Path, settings: &DockerSettings) -> anyhow::Result<()> {
+/// What a network of Docker's takes unless it is told, in bytes.
+const USUAL_MTU: u32 = 1500;
+/// Options of networks that a job makes. Docker knows the key since version 24, and refuses to start with one that it does
+/// not know.
+const NETWORK_OPTIONS: &str = "default-network-opts";
+/// Longest wait for the daemon's word on a configuration.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Adds to what the template has: the pool of subnets, the mirror if there is one, and the largest packet, in bytes, if
+/// the container's link takes less than usual.
+pub fn set_up(directory: &Path, settings: &DockerSettings, mtu: Option<u32>) -> anyhow::Result<()> {
     let file = directory.join(FILE);
     let shown = file.display();
     let mut daemon: Map<String, Value> = match fs::read(&file) {
@@ -30,13 +44,46 @@ pub fn set_up(directory: &Path, settings: &DockerSettings) -> anyhow::Result<()>
         !file.is_symlink(),
         "{shown} is a link; a template whose Docker is configured elsewhere must not have the file"
     );
-    replace(&file, &serde_json::to_string_pretty(&daemon)?)
+    let write = |daemon: &Map<String, Value>| replace(&file, &serde_json::to_string_pretty(daemon)?);
+    let Some(mtu) = mtu.filter(|mtu| *mtu < USUAL_MTU) else { return write(&daemon) };
+    daemon.insert("mtu".to_owned(), json!(mtu));
+    if !daemon.contains_key(NETWORK_OPTIONS) {
+        let mut with_networks = daemon.clone();
+        let bridge = json!({ "bridge": { "com.docker.network.driver.mtu": mtu.to_string() } });
+        with_networks.insert(NETWORK_OPTIONS.to_owned(), bridge);
+        write(&with_networks)?;
+        if daemon_takes(&file) {
+            return Ok(());
+        }
+    }
+    write(&daemon)
 }
 
 fn wanted(settings: &DockerSettings) -> Vec<(&'static str, Value)> {
     let pools = json!([{ "base": settings.pool.to_string(), "size": settings.subnet_prefix }]);
     let mirror = settings.mirror.as_ref().map(|mirror| ("registry-mirrors", json!([mirror])));
     std::iter::once(("default-address-pools", pools)).chain(mirror).collect()
+}
+
+/// Whether the daemon says of a configuration that it is valid (dockerd(8), `--validate`). One that cannot say so is too
+/// old for anything it would be asked about.
+fn daemon_takes(file: &Path) -> bool {
+    let mut command = Command::new("dockerd");
+    command.arg("--validate").arg("--config-file").arg(file);
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut daemon) = quiet.spawn() else { return false };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match daemon.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            _ => {
+                // It is gone, or goes with the container.
+                let _ = daemon.kill();
+                return false;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -55,14 +102,31 @@ mod tests {
         };
         let read = || -> Value { serde_json::from_slice(&fs::read(directory.join(FILE)).unwrap()).unwrap() };
         let pools = json!([{ "base": "10.244.0.0/14", "size": 24 }]);
-        set_up(&directory, &settings(None)).unwrap();
+        set_up(&directory, &settings(None), Some(1500)).unwrap();
         assert_eq!(read(), json!({ "default-address-pools": pools }));
         fs::write(directory.join(FILE), r#"{"debug": true}"#).unwrap();
-        set_up(&directory, &settings(Some("http://mirror:5000"))).unwrap();
+        set_up(&directory, &settings(Some("http://mirror:5000")), None).unwrap();
         let whole =
             json!({ "debug": true, "default-address-pools": pools, "registry-mirrors": ["http://mirror:5000"] });
         assert_eq!(read(), whole);
         fs::write(directory.join(FILE), "nonsense").unwrap();
-        assert!(set_up(&directory, &settings(None)).is_err());
+        assert!(set_up(&directory, &settings(None), None).is_err());
+    }
+
+    #[test]
+    fn networks_of_docker_take_no_larger_packets_than_the_link_does() {
+        let home = tempfile::tempdir().unwrap();
+        let settings = DockerSettings { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), subnet_prefix: 24 };
+        let read = || -> Value { serde_json::from_slice(&fs::read(home.path().join(FILE)).unwrap()).unwrap() };
+        set_up(home.path(), &settings, Some(1400)).unwrap();
+        assert_eq!(read()["mtu"], 1400);
+        // Nobody is here to say that it knows the other key.
+        if Command::new("dockerd").arg("--version").output().is_err() {
+            assert_eq!(read().get(NETWORK_OPTIONS), None);
+        }
+        let own = r#"{"default-network-opts": {"bridge": {"x": "y"}}}"#;
+        fs::write(home.path().join(FILE), own).unwrap();
+        set_up(home.path(), &settings, Some(1400)).unwrap();
+        assert_eq!((read()["mtu"].clone(), read()[NETWORK_OPTIONS]["bridge"]["x"].clone()), (json!(1400), json!("y")));
     }
 }

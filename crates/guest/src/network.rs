@@ -7,8 +7,9 @@ use contract::guest_settings::GuestSettings;
 use ipnetwork::Ipv4Network;
 use kernel::netlink::Netlink;
 
-/// Addresses the container's end of the link, routes everything through the host's end, and names the resolvers.
-pub fn set_up(settings: &GuestSettings) -> anyhow::Result<()> {
+/// Addresses the container's end of the link, routes everything through the host's end, and names the resolvers. Gives
+/// the largest packet that the link takes, in bytes.
+pub fn set_up(settings: &GuestSettings) -> anyhow::Result<Option<u32>> {
     let netlink = Netlink::open()?;
     netlink.set_up("lo")?;
     without_ipv6(Path::new("/proc/sys/net/ipv6/conf"), &settings.interface)?;
@@ -17,7 +18,8 @@ pub fn set_up(settings: &GuestSettings) -> anyhow::Result<()> {
     netlink.add_default_route(settings.gateway)?;
     // A template's /etc/hostname says otherwise for every container made of it.
     rustix::system::sethostname(settings.name.as_str().as_bytes()).context("cannot set the host name")?;
-    name_resolvers(Path::new("/etc"), settings)
+    name_resolvers(Path::new("/etc"), settings)?;
+    Ok(netlink.mtu(&settings.interface)?)
 }
 
 /// The host drops IPv6 from this link; without an address of it, programs do not even try. The loopback keeps its own.
@@ -36,17 +38,48 @@ fn name_resolvers(etc: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
         // In place of the file or link that is there: a link may lead to a resolver that does not run here.
         replace(&etc.join("resolv.conf"), &lines)?;
     }
-    // Programs that look up their own host name should not have to ask a resolver that cannot know it.
-    let hosts = etc.join("hosts");
-    let known = fs::read_to_string(&hosts).unwrap_or_default();
-    let name = settings.name.as_str();
-    if known.split_whitespace().any(|word| word == name) {
-        return Ok(());
-    }
-    let loopback = if known.is_empty() { "127.0.0.1 localhost\n::1 localhost\n" } else { "" };
-    let ended = if known.is_empty() || known.ends_with('\n') { "" } else { "\n" };
-    replace(&hosts, &format!("{known}{ended}{loopback}127.0.1.1 {name}\n"))
+    let file = etc.join("hosts");
+    replace(&file, &hosts(&fs::read_to_string(&file).unwrap_or_default(), settings.name.as_str()))
 }
+
+/// The names of the loopback, as Ubuntu has them, then what else the template's own file says, then the container's.
+///
+/// `localhost` is an IPv4 address and nothing else: the link has no IPv6, so one program would listen at the one address
+/// and another ask at the other, whatever the template thinks of it. And programs that look up their own host name
+/// should not have to ask a resolver that cannot know it.
+fn hosts(template: &str, container: &str) -> String {
+    let (mut loopback, mut rest) = (vec!["localhost"], String::new());
+    for line in template.lines() {
+        let (entry, comment) = line.split_at(line.find('#').unwrap_or(line.len()));
+        let mut words = entry.split_whitespace();
+        let Some(address) = words.next() else {
+            // Nothing but a comment, or nothing.
+            rest.push_str(line);
+            rest.push('\n');
+            continue;
+        };
+        let written = |name: &&str| *name != "localhost" && !IPV6_LOOPBACK.contains(name) && *name != container;
+        let names: Vec<&str> = words.filter(written).collect();
+        match address {
+            // Names that only IPv6 had are found as well.
+            "127.0.0.1" | "::1" => names.iter().for_each(|name| {
+                if !loopback.contains(name) {
+                    loopback.push(name);
+                }
+            }),
+            _ if names.is_empty() => {}
+            _ => rest.push_str(format!("{address} {} {comment}", names.join(" ")).trim_end()),
+        }
+        if !rest.is_empty() && !rest.ends_with('\n') {
+            rest.push('\n');
+        }
+    }
+    let (loopback, ipv6) = (loopback.join(" "), IPV6_LOOPBACK.join(" "));
+    format!("127.0.0.1 {loopback}\n::1 {ipv6}\n{rest}127.0.1.1 {container}\n")
+}
+
+/// What the loopback's IPv6 address is called.
+const IPV6_LOOPBACK: [&str; 2] = ["ip6-localhost", "ip6-loopback"];
 
 pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let fresh = path.with_extension("gha-runner");
@@ -79,14 +112,43 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             allow_forks: false,
+            tool_cache: None,
             docker: None,
         };
         for _ in 0..2 {
             name_resolvers(etc.path(), &settings).unwrap();
             let read = |file| fs::read_to_string(etc.path().join(file)).unwrap();
             assert_eq!(read("resolv.conf"), "nameserver 9.9.9.9\nnameserver 1.1.1.1\n");
-            assert_eq!(read("hosts"), "127.0.0.1 localhost\n127.0.1.1 j1234567\n");
+            let names = "127.0.0.1 localhost\n::1 ip6-localhost ip6-loopback\n127.0.1.1 j1234567\n";
+            assert_eq!(read("hosts"), names);
             settings.dns.clear();
+        }
+    }
+
+    #[test]
+    fn localhost_is_an_ipv4_address_alone_whatever_the_template_says_and_its_other_names_stay() {
+        let own = "127.0.1.1 j1234567\n";
+        for (template, first, rest) in [
+            ("", "localhost", ""),
+            // NixOS' own.
+            ("127.0.0.1 localhost\n::1 localhost\n127.0.0.2 job\n", "localhost", "127.0.0.2 job\n"),
+            // Debian's own.
+            (
+                "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\n",
+                "localhost",
+                "ff02::1 ip6-allnodes\n",
+            ),
+            (
+                "# here\n\n127.0.0.1 localhost job # we\n::1 six\n10.0.0.1 localhost db # it\n10.0.0.2 localhost\n",
+                "localhost job six",
+                "# here\n\n10.0.0.1 db # it\n",
+            ),
+            ("127.0.1.1 j1234567", "localhost", ""),
+        ] {
+            let expected = format!("127.0.0.1 {first}\n::1 ip6-localhost ip6-loopback\n{rest}{own}");
+            let once = hosts(template, "j1234567");
+            assert_eq!(once, expected, "{template:?}");
+            assert_eq!(hosts(&once, "j1234567"), expected, "{template:?}");
         }
     }
 }

@@ -119,16 +119,19 @@ fn end_what_is_left() {
 fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     let credentials: PathBuf = env::var_os("CREDENTIALS_DIRECTORY").context("there are no credentials")?.into();
     let settings: GuestSettings = credential(&credentials, SETTINGS_CREDENTIAL)?;
-    super::network::set_up(&settings).context("cannot set up the network")?;
+    let mtu = super::network::set_up(&settings).context("cannot set up the network")?;
     outlet.report(What::NetworkReady);
     if let Some(docker) = &settings.docker {
-        super::docker::set_up(Path::new(super::docker::DIRECTORY), docker)?;
+        super::docker::set_up(Path::new(super::docker::DIRECTORY), docker, mtu)?;
     }
     let read = |file| fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let account = account::find(&settings.user, &read("/etc/passwd")?, &read("/etc/group")?)?;
     let program = runner::resolved(&settings)?;
     let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from), &program);
     let pages = runner::lay_out(&root, &account)?;
+    if let Some(cache) = &settings.tool_cache {
+        super::tool_cache::name(&root, cache)?;
+    }
     let Grant::GithubJit { encoded_jit_config } = credential(&credentials, GRANT_CREDENTIAL)?;
     grant::write(&grant::files(&encoded_jit_config)?, &root, &account)?;
     let hook = match settings.allow_forks {

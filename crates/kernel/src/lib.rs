@@ -1,6 +1,6 @@
 //! Talking to Linux: the calls and files of the kernel, and nothing of ours.
 //!
-//! The only crate that may say `unsafe`: [`syscall`] does, for two calls that no crate wraps.
+//! The only crate that may say `unsafe`: [`syscall`] does, for three calls that no crate wraps.
 
 pub mod cgroup;
 pub mod conntrack;

@@ -18,7 +18,7 @@ use rtnetlink::{
         AddressFamily,
         address::AddressAttribute,
         link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
-        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteScope},
     },
 };
 use rustix::io::Errno;
@@ -180,12 +180,68 @@ impl Netlink {
         Ok(of_address.chain(of_route).collect())
     }
 
-    /// Makes a pair of connected links, both down. The hardware addresses are given, not left to chance, because
-    /// udev replaces a random one moments after the link appears (systemd.link(5), `MACAddressPolicy=`).
-    pub fn add_pair(&self, name: &str, mac: Mac, peer: &str, peer_mac: Mac) -> Result<(), Error> {
-        let peer_end = LinkMessageBuilder::<LinkUnspec>::new().name(peer).address(peer_mac.to_vec()).build();
+    /// The largest packet that the way to `address` takes, in bytes: its link's word, or the route's where that is less.
+    /// `None` if no way leads there. Nothing is sent.
+    pub fn mtu_towards(&self, address: Ipv4Addr) -> Result<Option<u32>, Error> {
+        let to = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build();
+        let request = self.handle.route().get(to).execute();
+        let found = self.ask(format!("look for the way to {address}"), async move {
+            let mut routes = std::pin::pin!(request);
+            routes.try_next().await
+        });
+        let route = match found {
+            Ok(Some(route)) => route,
+            Ok(None) => return Ok(None),
+            Err(error) => match error.errno() {
+                // No route, or one of the kinds that refuse: unreachable, prohibit, blackhole.
+                Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => return Ok(None),
+                _ => return Err(error),
+            },
+        };
+        let (mut links, mut sizes) = (Vec::new(), Vec::new());
+        for attribute in route.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => links.push(index),
+                RouteAttribute::Metrics(metrics) => sizes.extend(metrics.iter().filter_map(|metric| match metric {
+                    RouteMetric::Mtu(size) if *size > 0 => Some(*size),
+                    _ => None,
+                })),
+                _ => {}
+            }
+        }
+        for index in links {
+            sizes.extend(self.mtu_of(index)?);
+        }
+        Ok(sizes.into_iter().min())
+    }
+
+    /// The largest packet that the link `name` takes, in bytes.
+    pub fn mtu(&self, name: &str) -> Result<Option<u32>, Error> {
+        self.mtu_of(self.index(name)?)
+    }
+
+    fn mtu_of(&self, index: u32) -> Result<Option<u32>, Error> {
+        let request = self.handle.link().get().match_index(index).execute();
+        let found = self.ask(format!("look at link {index}"), async move {
+            let mut links = std::pin::pin!(request);
+            links.try_next().await
+        })?;
+        Ok(found.and_then(|link| {
+            link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(size) => Some(size),
+                _ => None,
+            })
+        }))
+    }
+
+    /// Makes a pair of connected links, both down, for packets of at most `mtu` bytes. The hardware addresses are given,
+    /// not left to chance, because udev replaces a random one moments after the link appears (systemd.link(5),
+    /// `MACAddressPolicy=`).
+    pub fn add_pair(&self, name: &str, mac: Mac, peer: &str, peer_mac: Mac, mtu: u32) -> Result<(), Error> {
+        let peer_end = LinkMessageBuilder::<LinkUnspec>::new().name(peer).address(peer_mac.to_vec()).mtu(mtu).build();
         let pair = LinkVeth::new(name, peer)
             .address(mac.to_vec())
+            .mtu(mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_end)))
             .build();
         self.ask(format!("add links {name} and {peer}"), self.handle.link().add(pair).execute())

@@ -55,7 +55,7 @@ pub fn make(paths: &Paths, plan: &ContainerPlan, user_namespace: &OwnedFd) -> an
         make_private(&content)?;
         fs::set_permissions(&content, fs::Permissions::from_mode(MODE))
             .with_context(|| format!("cannot open {} to the container", content.display()))?;
-        rootfs::mount_shifted(&content, &seen, user_namespace, access)?;
+        rootfs::mount_shifted(&content, &seen, user_namespace, access, rootfs::device_files(plan.privileged))?;
         rootfs::make_directory(&layers, &cache.at, plan.uid_base)?;
     }
     Ok(())

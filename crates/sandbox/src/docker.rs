@@ -8,8 +8,8 @@
 //!
 //! They are thrown away with the container. Where the class keeps them, they are two directories of a file system of
 //! limited size in a file ([`sized`]), `<stores>/<class>/<target>.<slot>`, their ids shifted for each container that
-//! uses it, one at a time. What a job left there is what the next job of that class and target finds: whoever keeps
-//! images trusts all of these jobs to the same degree.
+//! uses it, one at a time. The images ([`images`]) that a job left there are what the next job of that class and target
+//! finds: whoever keeps them trusts all of these jobs to the same degree.
 
 use std::{
     fs::DirBuilder,
@@ -20,11 +20,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use kernel::syscall::{Access, Namespace, unshare};
 use rustix::mount::MountFlags;
 
-use super::{ContainerPlan, Paths, plan::Store, private::make_private, rootfs, sized};
+use super::{ContainerPlan, Paths, images, plan::Store, private::make_private, rootfs, sized};
 
 const DIRECTORY: &str = "docker";
 /// In it, and where the container sees each.
@@ -57,12 +57,17 @@ pub fn make(paths: &Paths, plan: &ContainerPlan, user_namespace: &OwnedFd) -> an
         make_private(&paths.stores)?;
         make_private(file.parent().context("a store has no name")?)?;
         sized::mount_kept(&file, size, &directory)?;
+        if let Err(error) = keep_images_alone(&directory) {
+            println!("store {} is made anew: {error:#}", file.display());
+            sized::mount_anew(&file, size, &directory)?;
+        }
     }
     for (part, inside) in PARTS {
         let path = directory.join(part);
         if plan.store.is_some() {
             make_private(&path)?;
-            rootfs::mount_shifted(&path, &path, user_namespace, Access::ReadWrite)?;
+            let device_files = rootfs::device_files(plan.privileged);
+            rootfs::mount_shifted(&path, &path, user_namespace, Access::ReadWrite, device_files)?;
         } else {
             DirBuilder::new().mode(0o711).create(&path).with_context(|| format!("cannot make {}", path.display()))?;
             chown(&path, Some(plan.uid_base), Some(plan.uid_base))
@@ -73,6 +78,17 @@ pub fn make(paths: &Paths, plan: &ContainerPlan, user_namespace: &OwnedFd) -> an
     let sys = directory.join(SYS.0);
     make_private(&sys)?;
     mount_sys(&sys).with_context(|| format!("cannot mount {}", sys.display()))
+}
+
+/// Leaves nothing in a store but what is to be found by the next job. An error is a reason to begin with an empty one.
+fn keep_images_alone(store: &Path) -> anyhow::Result<()> {
+    let [(docker, _), _] = PARTS;
+    let docker = store.join(docker);
+    if docker.exists() {
+        images::keep_alone(&docker)?;
+    }
+    ensure!(!images::is_full(store)?, "it is nearly full");
+    Ok(())
 }
 
 /// Mounts a /sys that is whole.

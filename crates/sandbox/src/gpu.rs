@@ -4,16 +4,16 @@
 //! do not exist inside. What may be done with them is in the unit's device list as well.
 
 use std::{
-    fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt, chown},
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, ensure};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::FileType;
 use settings::Problem;
 
-use super::private::make_private;
+use super::{devices, private::make_private};
 
 /// What systemd's device list says of them (systemd.resource-control(5)); kinds that the host does not have are ignored.
 /// `m` is for *prepare*, which makes the copies.
@@ -98,12 +98,7 @@ fn copy_node(device: &Path, copy: &Path, uid_base: u32) -> anyhow::Result<()> {
     ensure!(found.file_type().is_char_device(), "it is not a character device");
     let parents: Vec<&Path> = copy.ancestors().skip(1).take_while(|path| !path.exists()).collect();
     parents.into_iter().rev().try_for_each(make_private)?;
-    match rustix::fs::mknodat(CWD, copy, FileType::CharacterDevice, Mode::from_raw_mode(0o666), found.rdev()) {
-        Err(error) if error != rustix::io::Errno::EXIST => return Err(io::Error::from(error).into()),
-        _ => {}
-    }
-    fs::set_permissions(copy, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
-    Ok(chown(copy, Some(uid_base), Some(uid_base))?)
+    Ok(devices::put_node(copy, FileType::CharacterDevice, found.rdev(), uid_base)?)
 }
 
 fn copy_of(layers: &Path, device: &Path) -> PathBuf {

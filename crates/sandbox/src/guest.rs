@@ -20,7 +20,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::rootfs;
+use super::{
+    nspawn::{MOST_FILES, USUAL_LOCKED},
+    rootfs,
+};
 
 /// File name of the guest's program, on the host beside this one.
 const FILE: &str = "gha-runner-guest";
@@ -30,6 +33,9 @@ const UNITS: &str = "etc/systemd/system";
 const UNIT: &str = "gha-runner-guest.service";
 /// What starts it.
 const WANTS: &str = "etc/systemd/system/basic.target.wants";
+
+/// Files the job may have open at once unless it asks for more.
+const JOB_FILES: u64 = 65_536;
 
 /// The guest's program on the host; `program` is this one.
 pub fn beside(program: &Path) -> PathBuf {
@@ -57,7 +63,7 @@ pub fn put(layers: &Path, program: &Path, uid_base: u32) -> anyhow::Result<()> {
 }
 
 /// Writes a file anew, without following a link, and gives it to the container's root.
-fn write(layers: &Path, path: &Path, content: &[u8], uid_base: u32) -> anyhow::Result<()> {
+pub(super) fn write(layers: &Path, path: &Path, content: &[u8], uid_base: u32) -> anyhow::Result<()> {
     let (parent, name) =
         (path.parent().context("a file has a parent")?, path.file_name().context("a file has a name")?);
     let parent = rootfs::make_directory(layers, parent, uid_base)?;
@@ -114,7 +120,9 @@ TimeoutStopSec=75
 # A process of the job that runs out of memory is the job's business.
 OOMPolicy=continue
 TasksMax=infinity
-LimitNOFILE=524288
+# A job begins with as many files as on the forge's own machines, and may ask for more.
+LimitNOFILE={JOB_FILES}:{MOST_FILES}
+LimitMEMLOCK={USUAL_LOCKED}:infinity
 Delegate=yes
 
 [Install]

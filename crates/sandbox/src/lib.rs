@@ -14,6 +14,7 @@
 //! remove, and a record that was never written loses nothing.
 
 pub mod caches;
+pub mod devices;
 pub mod discard;
 pub mod docker;
 pub mod ending;
@@ -23,6 +24,7 @@ pub mod gpu;
 mod groups;
 pub mod guest;
 pub mod ids;
+pub mod images;
 pub mod inbox;
 pub mod last_words;
 pub mod launcher;
@@ -42,6 +44,7 @@ pub mod sized;
 pub mod stores;
 pub mod sweep;
 pub mod teardown;
+pub mod tree;
 pub mod udev;
 pub mod user_namespace;
 

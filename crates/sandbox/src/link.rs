@@ -16,6 +16,12 @@ pub const HOST_PREFIX: &str = "gj-";
 /// What names of container ends begin with.
 pub const GUEST_PREFIX: &str = "gp-";
 
+/// A public address, the way to which is the way out; nothing is sent there.
+const FAR: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
+/// Sizes of packets, in bytes: what everybody takes (RFC 791), and what everybody uses.
+const SMALLEST: u32 = 576;
+const LARGEST: u32 = 1500;
+
 /// The host's end.
 pub fn host_end(name: &ContainerName) -> String {
     format!("{HOST_PREFIX}{name}")
@@ -31,10 +37,12 @@ pub fn owner(link: &str) -> Option<ContainerName> {
     link.strip_prefix(HOST_PREFIX).or_else(|| link.strip_prefix(GUEST_PREFIX))?.parse().ok()
 }
 
-/// Makes the pair, both ends down.
+/// Makes the pair, both ends down. It takes packets as large as the host's way out does: where that is less than usual, a
+/// tunnel perhaps, larger ones may be lost on it without a word.
 pub fn make(netlink: &Netlink, name: &ContainerName, subnet: Ipv4Network) -> Result<(), Error> {
     let (host, guest) = (mac(host_address(subnet)), mac(container_address(subnet)));
-    netlink.add_pair(&host_end(name), host, &guest_end(name), guest)
+    let mtu = netlink.mtu_towards(FAR)?.map_or(LARGEST, |mtu| mtu.clamp(SMALLEST, LARGEST));
+    netlink.add_pair(&host_end(name), host, &guest_end(name), guest, mtu)
 }
 
 /// Gives the host's end its address and sets it up. Only the container's one address is routed to it: whatever else

@@ -9,7 +9,9 @@ use contract::{
 };
 use settings::{IDS, Root};
 
-use super::{ContainerPlan, Paths, caches, docker, gpu, link, machine_id, privileges, record, record::RecordDirectory};
+use super::{
+    ContainerPlan, Paths, caches, devices, docker, gpu, link, machine_id, privileges, record, record::RecordDirectory,
+};
 
 /// The program, searched in `$PATH`.
 const PROGRAM: &str = "systemd-nspawn";
@@ -20,6 +22,14 @@ const KEPT_ENVIRONMENT: [&str; 6] =
     ["PATH", "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "SYSTEMD_SECCOMP"];
 /// And those whose name begins so: switches of systemd-nspawn itself, set by the unit.
 const KEPT_PREFIX: &str = "SYSTEMD_NSPAWN_";
+
+/// Most files a program in a container may have open if it asks for so many: what the kernel lets anybody have
+/// (`fs.nr_open`). Docker grants a service what it has itself, and those of databases and search engines ask for much.
+pub const MOST_FILES: u64 = 1_048_576;
+/// What it has unless it asks, as on any machine.
+pub const USUAL_FILES: u64 = 1024;
+/// Likewise for memory that is never swapped out, in bytes, which the container's limit of memory bounds.
+pub const USUAL_LOCKED: u64 = 8 << 20;
 
 /// The program and its arguments. Everything in it may be read by every user of the host.
 pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128) -> Vec<OsString> {
@@ -46,9 +56,12 @@ pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128) -> Vec<OsSt
     });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
     line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
+    line.push(format!("--rlimit=NOFILE={USUAL_FILES}:{MOST_FILES}").into());
+    line.push(format!("--rlimit=MEMLOCK={USUAL_LOCKED}:infinity").into());
     let layers = paths.layers(&plan.name);
     let docker = plan.docker.iter().flat_map(|_| docker::binds(&layers));
-    line.extend(docker.chain(caches::binds(&layers, &plan.caches)).map(|(source, inside)| {
+    let devices = devices::binds(&layers, plan);
+    line.extend(docker.chain(caches::binds(&layers, &plan.caches)).chain(devices).map(|(source, inside)| {
         let mut bind = option("bind", &source);
         bind.push(":");
         bind.push(inside);
@@ -151,6 +164,7 @@ mod tests {
             fence: Vec::new(),
             allow_forks: false,
             gpu: false,
+            devices: vec![],
             caches: vec![],
             disk: None,
             docker: None,
@@ -174,6 +188,8 @@ mod tests {
             "--load-credential=gha-runner.guest:/run/gha-runner-sandbox/j1234567/guest.json",
             "--keep-unit",
             "--settings=no",
+            "--rlimit=NOFILE=1024:1048576",
+            "--rlimit=MEMLOCK=8388608:infinity",
             "--boot",
         ] {
             assert!(line.iter().any(|argument| argument == expected), "{expected} in {line:?}");

@@ -9,7 +9,7 @@ use contract::{
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use settings::{
-    Cache, Docker, Root, Settings, Sharing,
+    Cache, Device, Docker, Root, Settings, Sharing,
     docker::SUBNET_PREFIX,
     pool::{container_address, host_address},
 };
@@ -49,6 +49,9 @@ pub struct ContainerPlan {
     /// It has the host's graphics processors.
     #[serde(default)]
     pub gpu: bool,
+    /// Devices beyond the usual ones.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     /// Directories that outlive it and that it shares with others.
     #[serde(default)]
     pub caches: Vec<Cache>,
@@ -106,6 +109,7 @@ impl ContainerPlan {
             // The controller may be stricter than the settings, not laxer: what forks could write to is not kept.
             allow_forks: record.allow_forks || settings.target_of(&record.scope).is_some_and(|its| its.allow_forks),
             gpu: class.gpu,
+            devices: class.devices.clone(),
             caches: class.caches.clone(),
             disk: class.disk,
             docker: class.docker.clone(),
@@ -134,6 +138,7 @@ impl ContainerPlan {
             runner: self.runner.clone(),
             user: self.user.clone(),
             allow_forks: self.allow_forks,
+            tool_cache: self.caches.iter().find(|cache| cache.tool_cache).map(|cache| cache.at.clone()),
             docker: self.docker.as_ref().map(|docker| DockerSettings {
                 mirror: docker.mirror.clone(),
                 pool: docker.pool,

@@ -12,9 +12,9 @@ use settings::{IDS, Root, Settings, pool::container_address};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{
-    ContainerPlan, Paths, caches, docker, firewall, gc_root, gpu, groups, guest, ids, inbox, link, lock,
-    plan::file_name_of, private::make_private, record, record::RecordDirectory, rootfs, sized, stores, teardown, udev,
-    udev::Udev, user_namespace::Starting,
+    ContainerPlan, Paths, caches, devices, docker, firewall, gc_root, gpu, groups, guest, ids, inbox, link, lock,
+    plan::file_name_of, private::make_private, record, record::RecordDirectory, rootfs, sized, stores, teardown, tree,
+    udev, udev::Udev, user_namespace::Starting,
 };
 
 /// The steps, in order.
@@ -41,7 +41,7 @@ pub enum Step {
     Lower,
     /// Mount the overlay.
     Overlay,
-    /// Put the guest where the systemd of a tree finds it.
+    /// Put the guest where the systemd of a tree finds it, and settle what workflows expect.
     Guest,
     /// Make or mount what cannot lie on an overlay.
     Stores,
@@ -197,12 +197,16 @@ impl<'a> Work<'a> {
                     if let (Root::Tree(_), Ok(inside)) = (&plan.root, overlay.at.strip_prefix(paths.root(name))) {
                         drop(rootfs::make_directory(&layers, inside, plan.uid_base)?);
                     }
-                    rootfs::mount_overlay(overlay)?;
+                    rootfs::mount_overlay(overlay, rootfs::device_files(plan.privileged))?;
                 }
                 Ok(())
             }
             Step::Guest => match &self.plan()?.root {
-                Root::Tree(_) => guest::put(&layers, &paths.guest, self.plan()?.uid_base),
+                Root::Tree(_) => {
+                    let uid_base = self.plan()?.uid_base;
+                    guest::put(&layers, &paths.guest, uid_base)?;
+                    tree::settle(&layers, uid_base)
+                }
                 Root::System { .. } => Ok(()),
             },
             Step::Stores => {
@@ -213,6 +217,7 @@ impl<'a> Work<'a> {
                 if plan.gpu {
                     gpu::make(&layers, &plan.class, plan.uid_base)?;
                 }
+                devices::make(&layers, plan)?;
                 caches::make(paths, plan, &namespace)
             }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),

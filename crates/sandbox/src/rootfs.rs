@@ -18,13 +18,13 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{DirBuilderExt, chown},
+        unix::fs::{DirBuilderExt, PermissionsExt, chown},
     },
     path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, ensure};
-use kernel::syscall::{self, Access};
+use kernel::syscall::{self, Access, DeviceFiles};
 use rustix::{
     fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid},
     io::Errno,
@@ -32,7 +32,7 @@ use rustix::{
 };
 use settings::{NIX_STORE, RUNNER_MOUNT, Root};
 
-use super::{machine_id, private::make_private};
+use super::{machine_id, private::make_private, tree};
 
 const LOWER: &str = "lower";
 const UPPER: &str = "upper";
@@ -43,7 +43,7 @@ const NIX: &str = "nix";
 
 /// What the empty root of a system must have before systemd-nspawn takes it, and what nspawn would otherwise make as
 /// somebody who does not exist inside (docs/nspawn.md#empty-root). Parents come first.
-const SKELETON: [&str; 4] = ["etc", "nix", "nix/store", "usr"];
+const SKELETON: [&str; 5] = ["etc", "nix", "nix/store", tree::TMP, "usr"];
 const MACHINE_ID: &str = "etc/machine-id";
 
 /// Something of the host that a container sees as its own and can write to without anybody else seeing it.
@@ -55,7 +55,7 @@ pub struct Overlay {
     pub layers: PathBuf,
     /// Where it is mounted.
     pub at: PathBuf,
-    /// Whether programs in it may change who they run as: only where the root is.
+    /// Whether programs in it may change who they run as where there is no user namespace: only where the root is.
     pub suid: bool,
 }
 
@@ -116,6 +116,10 @@ pub fn directories(layers: &Path, root: &Root, nix_store: Option<&Path>, uid_bas
             make(&path, 0o755)?;
             give(&path)?;
         }
+        // The job may be there before the system has made it.
+        let tmp = boots.join(tree::TMP);
+        fs::set_permissions(&tmp, fs::Permissions::from_mode(tree::TMP_MODE))
+            .with_context(|| format!("cannot open {} to everybody", tmp.display()))?;
         // Without one the system takes this for its first boot and sets itself up.
         let file = boots.join(MACHINE_ID);
         let id = machine_id::random().context("cannot make a random machine id")?;
@@ -131,15 +135,32 @@ pub fn mount_lower(overlay: &Overlay, user_namespace: &OwnedFd) -> anyhow::Resul
     let shown = source.display();
     let is_directory = fs::metadata(source).with_context(|| format!("cannot use template {shown}"))?.is_dir();
     ensure!(is_directory, "template {shown} is not a directory");
-    mount_shifted(source, &overlay.layers.join(LOWER), user_namespace, Access::ReadOnly)
+    // The overlay's own word counts, not this one's.
+    mount_shifted(source, &overlay.layers.join(LOWER), user_namespace, Access::ReadOnly, DeviceFiles::Refused)
+}
+
+/// What mounts of a container say of device files.
+///
+/// Docker binds what a container has, and a flag that was set outside cannot be left out inside a user namespace
+/// (docs/nspawn.md#locked-mount-flags), so there none is set: the kernel lets nobody in a user namespace make a device
+/// node. Where there is no user namespace the flag holds nobody up, and root can take it away; then it is the unit's
+/// device list that keeps a node from being opened, as it does for those a template may have brought.
+pub fn device_files(privileged: bool) -> DeviceFiles {
+    if privileged { DeviceFiles::Refused } else { DeviceFiles::Allowed }
 }
 
 /// Mounts the directory `source` at `at`, its ids shifted by `user_namespace`.
-pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access: Access) -> anyhow::Result<()> {
+pub fn mount_shifted(
+    source: &Path,
+    at: &Path,
+    user_namespace: &OwnedFd,
+    access: Access,
+    device_files: DeviceFiles,
+) -> anyhow::Result<()> {
     let shown = source.display();
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = rustix::mount::open_tree(CWD, source, clone).with_context(|| format!("cannot clone {shown}"))?;
-    syscall::map_ids(tree.as_fd(), user_namespace.as_fd(), access)
+    syscall::map_ids(tree.as_fd(), user_namespace.as_fd(), access, device_files)
         .with_context(|| format!("cannot shift the ids of {shown}; does its file system support id-mapped mounts?"))?;
     rustix::mount::move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .with_context(|| format!("cannot mount {}", at.display()))
@@ -151,7 +172,7 @@ pub fn mount_shifted(source: &Path, at: &Path, user_namespace: &OwnedFd, access:
 pub fn make_directory(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Result<OwnedFd> {
     let (uid, gid) = (Uid::from_raw(uid_base), Gid::from_raw(uid_base));
     let make = || -> rustix::io::Result<OwnedFd> {
-        let mut parent = rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty())?;
+        let mut parent = self::root(layers)?;
         for part in inside.components() {
             let Component::Normal(part) = part else { continue };
             match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
@@ -168,14 +189,19 @@ pub fn make_directory(layers: &Path, inside: &Path, uid_base: u32) -> anyhow::Re
     make().with_context(|| format!("cannot make {} in the container, or a link is on the way to it", inside.display()))
 }
 
+/// The container's root directory.
+pub fn root(layers: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(layers.join(ROOT), DIRECTORY, Mode::empty())
+}
+
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Mounts the overlay, after which the lower layer needs no place of its own any more: the overlay holds it.
-pub fn mount_overlay(overlay: &Overlay) -> anyhow::Result<()> {
+pub fn mount_overlay(overlay: &Overlay, device_files: DeviceFiles) -> anyhow::Result<()> {
     let part = |part| overlay.layers.join(part);
     let (lower, at) = (part(LOWER), &overlay.at);
     // Volatile: nothing in the upper layer is to survive anything, so a job's fsync() need not reach the disk
-    // (Linux, Documentation/filesystems/overlayfs.rst). Device files mean nothing in a user namespace anyway.
+    // (Linux, Documentation/filesystems/overlayfs.rst).
     let options = format!(
         "lowerdir={},upperdir={},workdir={},volatile",
         lower.display(),
@@ -183,7 +209,12 @@ pub fn mount_overlay(overlay: &Overlay) -> anyhow::Result<()> {
         part(WORK).display()
     );
     let options = std::ffi::CString::new(options)?;
-    let flags = if overlay.suid { MountFlags::NODEV } else { MountFlags::NODEV | MountFlags::NOSUID };
+    let flags = match (device_files, overlay.suid) {
+        // Inside a user namespace a program changes who it runs as within the namespace only.
+        (DeviceFiles::Allowed, _) => MountFlags::empty(),
+        (DeviceFiles::Refused, true) => MountFlags::NODEV,
+        (DeviceFiles::Refused, false) => MountFlags::NODEV | MountFlags::NOSUID,
+    };
     rustix::mount::mount("overlay", at, "overlay", flags, options.as_c_str())
         .with_context(|| format!("cannot mount the overlay {}", at.display()))?;
     rustix::mount::unmount(&lower, UnmountFlags::NOFOLLOW)

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rustix::mount::UnmountFlags;
 
 use super::{private::make_private, stores};
 
@@ -33,6 +34,17 @@ pub fn mount_kept(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
         }
         fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
+    make_kept(file, size, at)
+}
+
+/// Puts an empty file system in place of the one in `file`, which is mounted at `at` and nowhere else.
+pub fn mount_anew(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
+    rustix::mount::unmount(at, UnmountFlags::NOFOLLOW).with_context(|| format!("cannot unmount {}", at.display()))?;
+    fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    make_kept(file, size, at)
+}
+
+fn make_kept(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
     let fresh = unfinished(file);
     make(&fresh, size, &[])?;
     fs::rename(&fresh, file).with_context(|| format!("cannot make {}", file.display()))?;
@@ -52,7 +64,7 @@ pub fn make_room(file: &Path, size: u64, at: &Path) -> anyhow::Result<()> {
     // Nothing in it is to survive anything, so it keeps no journal.
     make(file, size, &["-O", "^has_journal"])?;
     make_private(at)?;
-    // Device nodes in it are the sandbox's own; the container sees it through an overlay that has none.
+    // Device nodes in it are the sandbox's own; the container gets none of it but by binds, and its root by an overlay.
     mount(file, at, "loop,noatime")
 }
 

@@ -16,7 +16,7 @@ use kernel::{cgroup, conntrack, mounts, netlink::Netlink, remove};
 use settings::pool::container_address;
 
 use super::{
-    Paths, discard, ending, firewall, gc_root, last_words, link, lock,
+    Paths, devices, discard, ending, firewall, gc_root, last_words, link, lock,
     record::{self, RecordDirectory},
     service_manager,
 };
@@ -104,7 +104,8 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
         let links = scope.spawn(move || (delete_links(name, netlink), took(begun)));
         let events = scope.spawn(move || (mounts::clear(&paths.event(name)), took(begun)));
         let fence = scope.spawn(move || (leave_the_fence(paths, name), took(begun)));
-        let mut left = mounts::clear(&paths.layers(name));
+        let mut left = devices::release(&paths.layers(name));
+        left.extend(mounts::clear(&paths.layers(name)));
         // A file system of its own for each machine, on newer versions; gone already unless systemd-nspawn was killed.
         left.extend(mounts::clear(&paths.nspawn.join("unix-export").join(name.as_str())));
         let layers = took(begun);
@@ -306,7 +307,7 @@ mod tests {
         tmpfs(&paths.layers(name).join("lower"));
         rootfs::overlays(&paths.layers(name), &tree, None)
             .iter()
-            .for_each(|overlay| rootfs::mount_overlay(overlay).unwrap());
+            .for_each(|overlay| rootfs::mount_overlay(overlay, rootfs::device_files(false)).unwrap());
         rootfs::mount_events(&paths.event(name), 1000).unwrap();
         link::make(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
         link::address(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();

@@ -1,10 +1,13 @@
 //! `[class.NAME.cache.NAME]`: directories that outlive containers.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     checker::Checker,
-    file::{CACHES, CacheWritten},
+    file::{CACHES, CacheWritten, TOOLS},
     settings::Cache,
 };
 
@@ -42,7 +45,10 @@ pub(super) fn check(
         let table = key(&format!("cache.{name}"));
         let key = |field: &str| format!("{table}.{field}");
         found.name(&table, &name);
-        let at = cache.at.unwrap_or_else(|| Path::new(CACHES).join(&name));
+        let at = cache.at.unwrap_or_else(|| match cache.tool_cache {
+            true => PathBuf::from(TOOLS),
+            false => Path::new(CACHES).join(&name),
+        });
         found.absolute(&key("at"), &at);
         let taken = |other: &Path| at.starts_with(other) || other.starts_with(&at);
         found.unless(
@@ -51,7 +57,14 @@ pub(super) fn check(
             format!("{} is, lies in or holds something that a container has already", at.display()),
             "name a directory of its own, e.g. below /srv or /home",
         );
-        caches.push(Cache { name, at, size: cache.size.bytes().unwrap_or_default(), per: cache.per });
+        found.unless(
+            !cache.tool_cache || !caches.iter().any(|other| other.tool_cache),
+            key("tool_cache"),
+            "another cache of the class is its tool cache already",
+            "say so of one",
+        );
+        let size = cache.size.bytes().unwrap_or_default();
+        caches.push(Cache { name, at, size, per: cache.per, tool_cache: cache.tool_cache });
     }
     caches
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 pub use super::checker::is_name;
 use super::{
-    GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook,
+    Device, GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook,
     checker::Checker,
     class_network,
     file::{IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
@@ -92,6 +92,14 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
             "root in such a container could write to loop devices, and the class has disk, cache or docker.keep",
             "remove them, or give the class a user namespace",
         );
+        let others = settings.classes.values().find(|other| other.uses_loop_devices());
+        if let (true, Some(other)) = (class.devices.contains(&Device::Loop), others) {
+            found.push(
+                format!("class.{}.devices", class.name),
+                format!("class {} has disk, cache or docker.keep, which lie on loop devices as well", other.name),
+                "remove loop, or keep such jobs on a host of their own",
+            );
+        }
         let key = format!("class.{}.template", class.name);
         found.unless(
             settings.templates.contains_key(&class.template),

@@ -22,7 +22,7 @@ use serde::{
 };
 use smart_default::SmartDefault;
 
-use super::{Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
+use super::{Device, Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
 
 /// Labels of the class `default` unless something else is written.
 pub(super) const LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
@@ -32,6 +32,8 @@ pub(super) const POOL: &str = "192.168.100.0-192.168.199.0";
 pub(super) const IDLE_POLL: Duration = seconds(60);
 /// Where containers see caches that do not say where.
 pub(super) const CACHES: &str = "/srv/gha-cache";
+/// Where they see the runner's tool cache: where it lies on the forge's own machines, for which some tools were built.
+pub(super) const TOOLS: &str = "/opt/hostedtoolcache";
 /// The tree of a template that names neither a tree nor a system.
 pub(super) const TREE: &str = "/var/lib/machines/gha-runner";
 
@@ -353,6 +355,9 @@ pub struct ClassWritten {
     /// Containers get the host's graphics processors: device nodes (NVIDIA, DRM render nodes and cards, KFD) and the
     /// libraries of NVIDIA's driver, or `/run/opengl-driver` of NixOS; refused where the host has none.
     pub gpu: bool,
+    /// Devices that containers get beyond the usual ones: `kvm`, `fuse`, `tun`, `loop`; what each costs is in
+    /// [security.md](security.md#devices). Refused where the host has none.
+    pub devices: Vec<Device>,
     /// By name.
     #[serde(rename = "cache")]
     pub caches: BTreeMap<String, CacheWritten>,
@@ -369,8 +374,10 @@ pub struct ClassWritten {
 #[serde(deny_unknown_fields, default)]
 pub struct CacheWritten {
     /// Where containers see it.
-    #[schemars(extend("x-default" = format!("{CACHES}/NAME")))]
+    #[schemars(extend("x-default" = format!("{CACHES}/NAME, or {TOOLS} if it is the tool cache")))]
     pub at: Option<PathBuf>,
+    /// `true` = it is the runner's tool cache, where actions such as `setup-node` keep what they unpack; one of a class.
+    pub tool_cache: bool,
     /// The most it holds.
     #[default(Size::Text("10G".to_owned()))]
     // An empty file system needs some of it.

@@ -41,7 +41,7 @@ pub use class_network::{ClassNetwork, Destination, SharedNetwork};
 pub use file::{GithubApi, Http, Ids, Webhook};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    Cache, Class, Credential, CredentialKind, Docker, IDS, Intake, Limits, NIX_STORE, Network, PRIVILEGED_COST,
+    Cache, Class, Credential, CredentialKind, Device, Docker, IDS, Intake, Limits, NIX_STORE, Network, PRIVILEGED_COST,
     RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,
 };
 

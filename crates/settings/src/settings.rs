@@ -229,10 +229,26 @@ pub struct Class {
     pub network: ClassNetwork,
     pub privileged: bool,
     pub gpu: bool,
+    /// Devices beyond the usual ones; each once.
+    pub devices: Vec<Device>,
     /// Directories that outlive containers.
     pub caches: Vec<Cache>,
     /// Docker inside, if jobs of this class may use it.
     pub docker: Option<Docker>,
+}
+
+/// A device of the host that containers of a class may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// The processor's virtualisation: virtual machines that are not emulated.
+    Kvm,
+    /// File systems that a program serves.
+    Fuse,
+    /// Network links that a program serves.
+    Tun,
+    /// Block devices that are files.
+    Loop,
 }
 
 /// How a class's jobs are found.
@@ -286,6 +302,9 @@ pub struct Cache {
     pub size: u64,
     /// Whose jobs share it.
     pub per: Sharing,
+    /// It is the runner's tool cache. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub tool_cache: bool,
 }
 
 /// Who shares something within a class.

@@ -121,6 +121,7 @@ const FULL: &str = r#"
     min_idle = 1
     intake = "scale-set"
     gpu = true
+    devices = ["kvm"]
     disk = "9G"
     io_weight = 50
     [class.big.network]
@@ -220,6 +221,14 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
         ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
         ("[class.a]\nprivileged = true\ndisk = \"1G\"", "class.a.privileged", "loop devices"),
+        ("[class.a]\nprivileged = true\ndevices = [\"loop\"]", "class.a.devices", "all loop devices"),
+        ("[class.a]\ndevices = [\"loop\"]\n[class.b]\ndisk = \"1G\"", "class.a.devices", "class b has disk"),
+        ("[class.a]\ndevices = [\"sda\"]", "sda", "unknown variant"),
+        (
+            "[class.a.cache.c]\ntool_cache = true\n[class.a.cache.d]\ntool_cache = true\nat = \"/srv/d\"",
+            "class.a.cache.d.tool_cache",
+            "already",
+        ),
         ("[class.a]\ndisk = \"1M\"", "class.a.disk", "at least 32M"),
         ("[class.a]\nio_weight = 0", "class.a.io_weight", "0 is out of range"),
         ("[limits]\nmemory = \"much\"", "limits.memory", "is not a size"),

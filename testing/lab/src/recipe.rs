@@ -2,14 +2,19 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use anyhow::{Context, ensure};
+
 use crate::suite::Suite;
+
+/// The first line of every recipe in docs/templates.md.
+const DOCUMENTED_FIRST: &str = "SUITE=trixie T=/var/lib/machines/gha-runner";
 
 /// How to build one Debian tree. Changing anything in it, or in its script, gives a new tree.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipe {
     /// Names the tree's directory.
     pub name: &'static str,
-    /// Debian packages beyond the minimal base.
+    /// Debian packages beyond the minimal base; none = the script builds the tree by itself.
     pub packages: &'static [&'static str],
     /// Shell script that finishes the tree; its first argument is the tree.
     pub script: &'static str,
@@ -86,25 +91,6 @@ impl Recipe {
         suite: None,
     };
 
-    /// The template that docs/templates.md builds, but for what a test puts there itself: nothing is masked in it.
-    pub const DOCUMENTED: Self = Self {
-        name: "documented",
-        packages: &[
-            "systemd",
-            "systemd-sysv",
-            "dbus",
-            "iproute2",
-            "sudo",
-            "git",
-            "curl",
-            "ca-certificates",
-            "jq",
-            "libicu72",
-        ],
-        script: include_str!("scripts/documented-tree.sh"),
-        suite: Some(Suite::Bookworm),
-    };
-
     /// The same with Docker in it, started on first use, and what images can be made of without a registry.
     pub const DOCKER: Self = Self {
         name: "docker",
@@ -153,6 +139,19 @@ impl Recipe {
         script: concat!(include_str!("scripts/job-tree.sh"), include_str!("scripts/nix-tree.sh")),
         suite: None,
     };
+
+    /// The tree that a recipe of docs/templates.md builds, to the letter but for its first line, which says what to build
+    /// and where, and for what a test puts there itself; `name` is the recipe's there: `full` or `minimal`.
+    pub fn documented(name: &'static str, suite: Suite) -> anyhow::Result<Self> {
+        let heading = format!("### The {name} recipe\n");
+        let text = include_str!("../../../docs/templates.md");
+        let block = text.split_once(&heading).and_then(|(_, rest)| rest.split("```\n").nth(1));
+        let block = block.with_context(|| format!("docs/templates.md has no {name} recipe"))?;
+        let (first, steps) = block.split_once('\n').context("the recipe has one line")?;
+        ensure!(first == DOCUMENTED_FIRST, "the recipe begins with {first:?}");
+        let script = format!("SUITE={suite} T=$1\n{steps}\n{}", include_str!("scripts/documented-tree.sh"));
+        Ok(Self { name, packages: &[], script: script.leak(), suite: Some(suite) })
+    }
 
     /// The same of this release.
     #[must_use]

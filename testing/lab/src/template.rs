@@ -25,6 +25,9 @@ pub enum Source {
     Link(PathBuf),
 }
 
+/// The id of the job's user in every tree.
+const JOB_USER: u32 = 1001;
+
 #[derive(Debug, Clone)]
 struct Entry {
     path: PathBuf,
@@ -57,7 +60,7 @@ impl Template {
     /// Puts a file of the job user at `path`, in place of what may be there.
     #[must_use]
     pub fn job_file(self, path: impl Into<PathBuf>, source: Source, mode: u32) -> Self {
-        self.entry(path.into(), source, mode, 1000)
+        self.entry(path.into(), source, mode, JOB_USER)
     }
 
     /// Puts a unit in place that `target` wants.

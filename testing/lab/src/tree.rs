@@ -1,6 +1,7 @@
 //! Builds Debian trees.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -51,6 +52,9 @@ fn build(recipe: &Recipe, sources: &Sources, tree: &Path) -> Result<()> {
     let log = tree.with_extension("log");
     let list = tree.with_file_name(sources.file_name());
     std::fs::write(&list, &sources.text)?;
+    if recipe.packages.is_empty() {
+        return build_whole(recipe, &list, tree, &log);
+    }
     let mut bootstrap = Command::new("mmdebstrap");
     bootstrap
         .arg("--quiet")
@@ -66,21 +70,55 @@ fn build(recipe: &Recipe, sources: &Sources, tree: &Path) -> Result<()> {
         .arg(&sources.suite)
         .arg(tree)
         .arg(&list);
+    tried(&mut bootstrap, tree, &log).context("mmdebstrap could not build the tree")?;
+
+    let mut finish = Command::new("sh");
+    finish.arg("-c").arg(recipe.script).arg(recipe.name).arg(tree);
+    logged(&mut finish, &log).context("the recipe's script failed")
+}
+
+/// Runs a script that builds the tree by itself, as a person would. Its mmdebstrap takes packages from where this machine
+/// does, and what it unpacks as a release of the runner is a directory for one.
+fn build_whole(recipe: &Recipe, list: &Path, tree: &Path, log: &Path) -> Result<()> {
+    let here = list.with_file_name("workplace");
+    let programs = here.join("programs");
+    std::fs::create_dir_all(&programs)?;
+    let bootstrap = programs.join("mmdebstrap");
+    let unreleased = recipe.suite.is_some_and(|suite| !suite.is_released());
+    let validity = if unreleased { "--aptopt='Acquire::Check-Valid-Until \"false\"'" } else { "" };
+    let line = format!(
+        "#!/bin/sh\nPATH=${{PATH#*:}}\nexec mmdebstrap --quiet --dpkgopt=force-unsafe-io {validity} \"$@\" '{}'\n",
+        list.display()
+    );
+    std::fs::write(&bootstrap, line)?;
+    std::fs::set_permissions(&bootstrap, std::fs::Permissions::from_mode(0o755))?;
+    std::fs::create_dir_all(here.join("release/bin"))?;
+    let archive = "actions-runner-linux-x64-0.0.0.tar.gz";
+    let mut pack = Command::new("tar");
+    pack.current_dir(&here).args(["-C", "release", "-czf", archive, "bin"]);
+    logged(&mut pack, log)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))?;
+    let mut script = Command::new("sh");
+    script.current_dir(&here).env("PATH", path).args(["-euc", recipe.script, recipe.name]).arg(tree);
+    tried(&mut script, tree, log).context("the recipe could not build the tree")?;
+    Ok(std::fs::remove_dir_all(here)?)
+}
+
+/// Runs what builds a tree, again if it fails.
+fn tried(command: &mut Command, tree: &Path, log: &Path) -> Result<()> {
     let mut tries = 0;
-    while let Err(error) = logged(&mut bootstrap, &log) {
+    while let Err(error) = logged(command, log) {
         tries += 1;
         if tries == TRIES {
-            return Err(error.context("mmdebstrap could not build the tree"));
+            return Err(error);
         }
         if tree.exists() {
             std::fs::remove_dir_all(tree)?;
         }
         std::thread::sleep(PAUSE);
     }
-
-    let mut finish = Command::new("sh");
-    finish.arg("-c").arg(recipe.script).arg(recipe.name).arg(tree);
-    logged(&mut finish, &log).context("the recipe's script failed")
+    Ok(())
 }
 
 /// Runs `command`; when it fails, says how its output ended.

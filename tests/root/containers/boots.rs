@@ -26,7 +26,7 @@ fn boots_first_try(suite: Suite) {
     let config = HostConfig {
         job: WAITS.into(),
         host: Recipe::HOST.of(suite),
-        tree: Recipe::DOCUMENTED,
+        tree: Recipe::documented("minimal", suite).unwrap(),
         top: format!("max_concurrent = {AT_ONCE}\n"),
         ..HostConfig::default()
     };

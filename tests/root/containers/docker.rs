@@ -18,7 +18,7 @@ const IMAGE: &str = r#"
 image() {
     mkdir -p /tmp/image/bin
     cp /bin/busybox /tmp/image/bin/
-    for name in sh cat echo httpd wget sleep ls; do ln -s busybox /tmp/image/bin/$name; done
+    for name in sh cat echo httpd wget sleep ls mknod; do ln -s busybox /tmp/image/bin/$name; done
     tar -C /tmp/image -c . | docker import - box > /dev/null
 }
 "#;
@@ -52,6 +52,11 @@ fn jobs_use_docker_each_their_own_and_leave_nothing() {
             docker info --format 'driver: {{.Driver}}, mirrors: {{.RegistryConfig.Mirrors}}'
             docker run --rm box /bin/echo 'said in a container'
             docker run --rm --privileged box /bin/echo 'said in a privileged container'
+            docker run --rm --init box /bin/echo 'said beside an init'
+            echo "limits: $(ulimit -Sn) $(ulimit -Hn) $(ulimit -Hl)"
+            files=$(ulimit -Hn) locked=$(ulimit -Hl)
+            [ $locked = unlimited ] && locked=-1 || locked=$((locked * 1024))
+            docker run --rm --ulimit memlock=$locked:$locked --ulimit nofile=$files:$files box sh -c 'echo "raised to $(ulimit -n)"'
             mkdir /tmp/build
             printf 'FROM box\nRUN echo "made by a build" > /made\nCMD ["/bin/cat", "/made"]\n' > /tmp/build/Dockerfile
             docker build --quiet --tag made /tmp/build
@@ -104,10 +109,19 @@ fn jobs_use_docker_each_their_own_and_leave_nothing() {
     assert!(ended.elapsed() < Duration::from_secs(8), "the container took {:.1?} to end", ended.elapsed());
     let journal = host.journal("j0000802");
     println!("{journal}");
+    // As much as the lab's host has itself: it may be in a box that gives it less.
+    let [files, locked] = ["open files", "locked memory"]
+        .map(|what| host.lab.shell(&format!("grep 'Max {what}' /proc/1/limits | tr -s ' ' | cut -d' ' -f5")).unwrap());
+    let files = files.parse::<u64>().map_or(1_048_576, |most| most.min(1_048_576));
+    let locked = locked.parse::<u64>().map_or("unlimited".to_owned(), |most| (most >> 10).to_string());
+    let (limits, raised) = (format!("limits: {} {files} {locked}", files.min(65_536)), format!("raised to {files}"));
     for line in [
         "driver: overlay2, mirrors: [http://mirror.invalid:5000/]",
         "said in a container",
         "said in a privileged container",
+        "said beside an init",
+        &limits,
+        &raised,
         "made by a build",
         "side: 172.2",
         "bridge: 172.2",
@@ -182,6 +196,140 @@ fn kept_images_are_found_by_the_next_job_of_the_target_and_by_nobody_else() {
         .shell("rm -r /var/lib/gha-runner-stores; losetup --all | grep gha-runner-stores && exit 1 || true")
         .unwrap();
     assert_nothing_left(&host, &before);
+}
+
+#[test]
+fn only_images_are_kept_whatever_ended_the_job_before() {
+    let Some(host) = docker_host(
+        r#"
+        say "Listening for Jobs"
+        say "Running job: docker"
+        for _ in $(seq 100); do [ ! -S /run/dbus/system_bus_socket ] || break; sleep 0.05; done
+        case "$(hostname)" in
+        j0000831)
+            image
+            docker network create side > /dev/null
+            docker volume create named > /dev/null
+            docker run --detach --restart always --name service --network side --publish 8080:80 \
+                --volume named:/named --volume /anonymous box \
+                sh -c 'cat /bin/busybox /bin/busybox > /grown; echo mine > /named/file; exec httpd -f -p 80 -h /' > /dev/null
+            docker run --name ended box echo done
+            ;;
+        *)
+            echo "port: $(timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080' 2> /dev/null && echo taken || echo free)"
+            echo "found: $(docker images --quiet | wc -l) images, $(docker ps --all --quiet | wc -l) containers," \
+                "$(docker volume ls --quiet | wc -l) volumes, $(docker network ls --quiet | wc -l) networks," \
+                "$(sudo find /var/lib/docker -name grown | wc -l) files of theirs"
+            docker run --rm --pull never --volume named:/named box sh -c 'echo "said in a container: $(ls /named)"'
+            [ "$(hostname)" = j0000832 ] && head -c 205M /dev/urandom > /tmp/big \
+                && tar -C /tmp -c big | docker import - big > /dev/null
+            ;;
+        esac
+        say "Job docker completed with result: Succeeded"
+        [ "$(hostname)" != j0000831 ] || exec sleep 1000
+        "#,
+        "keep = true\nkeep_size = \"256M\"",
+    ) else {
+        return;
+    };
+    let before = host.lab.leftovers().unwrap();
+    let run = |name: &str| {
+        host.hand_over(name, 1);
+        host.start(name).unwrap_or_else(|error| panic!("{error}"));
+        host.wait_for(name, &What::JobEnded { result: JobResult::Succeeded });
+    };
+    run("j0000831");
+    host.kill("j0000831");
+    host.ending("j0000831");
+    run("j0000832");
+    assert_eq!(host.ending("j0000832").left_behind, Vec::<String>::new());
+    let journal = host.journal("j0000832");
+    for line in [
+        "port: free",
+        "found: 1 images, 0 containers, 0 volumes, 3 networks, 0 files of theirs",
+        "said in a container: ",
+    ] {
+        assert!(journal.lines().any(|found| found.trim_end().ends_with(line.trim_end())), "{line}:\n{journal}");
+    }
+    // What the second one left fills the store, so the third begins with an empty one.
+    run("j0000833");
+    host.ending("j0000833");
+    let journal = host.journal("j0000833");
+    assert!(journal.contains("is made anew: it is nearly full"), "{journal}");
+    assert!(journal.contains("found: 0 images, 0 containers, 0 volumes, 3 networks"), "{journal}");
+    host.lab.shell("rm -r /var/lib/gha-runner-stores").unwrap();
+    assert_nothing_left(&host, &before);
+}
+
+/// Binds each place read-only once more, as Docker's own helpers do, without the flags of the mount it lies on.
+const BINDS: &str = r#"
+say "Listening for Jobs"
+for place in /usr/bin /var/lib/docker /var/lib/containerd /srv/gha-cache/mine; do
+    sudo unshare --mount sh -c "mkdir -p /tmp/at && mount --bind $place /tmp/at && mount -o remount,bind,ro,dev,suid /tmp/at" \
+        && echo "bound $place;"
+done
+"#;
+
+#[test]
+fn what_docker_may_bind_has_no_mount_flag_in_its_way() {
+    for class in ["keep = true\nkeep_size = \"64M\"", ""] {
+        let docker = format!("{class}\n[class.medium.cache.mine]\nsize = \"64M\"");
+        let Some(host) = docker_host(BINDS, &docker) else { return };
+        host.hand_over("j0000841", 1);
+        host.start("j0000841").unwrap();
+        host.ending("j0000841");
+        let journal = host.journal("j0000841");
+        for place in ["/usr/bin", "/var/lib/docker", "/var/lib/containerd", "/srv/gha-cache/mine"] {
+            assert!(journal.contains(&format!("bound {place};")), "{place}:\n{journal}");
+        }
+    }
+}
+
+/// Tries nodes of the host's devices and of one that harms nobody, on the root and in Docker, with no mount flag in the
+/// way.
+const NODES: &str = r#"
+say "Listening for Jobs"
+say "Running job: nodes"
+for _ in $(seq 100); do [ ! -S /run/dbus/system_bus_socket ] || break; sleep 0.05; done
+sudo mount -o remount,bind,dev,suid / && echo "flags taken away;"
+try() {
+    sudo mknod /node-$1 $2 $3 $4 2> /dev/null && echo "made $1;"
+    sudo sh -c ": < /node-$1" 2> /dev/null && echo "opened $1;"
+}
+image
+for device in "mem c 1 1" "kmsg c 1 11" "console c 5 1" "fuse c 10 229" "tun c 10 200" "kvm c 10 232" \
+    "loop-control c 10 237" "loop0 b 7 0" "sda b 8 0" "vda b 254 0"; do
+    set -- $device
+    try $@
+    docker run --rm --privileged box sh -c "mknod /n $2 $3 $4 && : < /n" 2> /dev/null && echo "opened $1 in docker;"
+done
+try null c 1 3
+echo "tried all;"
+"#;
+
+#[test]
+fn no_device_node_of_a_jobs_own_making_opens() {
+    for privileged in [false, true] {
+        let class = format!("privileged = {privileged}\n[class.medium.docker]\nenable = true\n");
+        let job = format!("{IMAGE}{NODES}");
+        let Some(host) = Host::boot_with(&HostConfig { job, tree: Recipe::DOCKER, class, ..HostConfig::default() })
+        else {
+            return;
+        };
+        host.hand_over("j0000851", 1);
+        host.start("j0000851").unwrap();
+        host.ending("j0000851");
+        let journal = host.journal("j0000851");
+        assert!(journal.contains("tried all;"), "{journal}");
+        // One that every container has anyway may be made where there is no user namespace.
+        let (opened, made) = (journal.matches("opened ").count(), journal.contains("made null;"));
+        let harmless = journal.matches("opened null;").count();
+        assert_eq!(opened - harmless, 0, "privileged = {privileged}:\n{journal}");
+        assert!(privileged || !made, "{journal}");
+        if !privileged {
+            assert!(journal.contains("flags taken away;") && !journal.contains("made "), "{journal}");
+        }
+    }
 }
 
 /// A registry with one image, `library/hello`, in the internet of the lab. `$1`: a directory, `$2`: a program for it.

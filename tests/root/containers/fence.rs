@@ -1,7 +1,7 @@
 //! What a class says of its network, with real packets.
 
 use contract::event::What;
-use lab::{Place, Running};
+use lab::{Place, Recipe, Running, Suite};
 
 use super::host::{Host, HostConfig};
 
@@ -31,6 +31,8 @@ fn a_class_without_internet_reaches_what_it_names_and_nothing_else() {
             probe lan-other-port 192.168.50.10 81
             probe host-allowed 192.168.50.2 80
             probe host-other-port 192.168.50.2 81
+            probe published 192.168.50.2 8080
+            probe published-but-not-named 192.168.50.2 8081
             probe shared 203.0.113.10 80
             probe shared-other-port 203.0.113.10 81
             probe shared-by-another-link 192.168.50.1 80
@@ -42,7 +44,7 @@ fn a_class_without_internet_reaches_what_it_names_and_nothing_else() {
         class: r#"
             [class.medium.network]
             internet = false
-            allow = ["192.168.50.10:80,443-445", "192.168.50.2:80"]
+            allow = ["192.168.50.10:80,443-445", "192.168.50.2:80,8080"]
             shared = ["database", "astray"]
             dns = ["192.168.50.10"]
             [network.shared]
@@ -50,6 +52,11 @@ fn a_class_without_internet_reaches_what_it_names_and_nothing_else() {
             astray = { destination = "192.168.50.1", interface = "br-other" }
         "#
         .into(),
+        // As Docker on the host publishes a port: who asks for it is sent somewhere that nobody named.
+        setup: "nft add table ip published
+                nft add chain ip published prerouting '{ type nat hook prerouting priority dstnat; }'
+                nft add rule ip published prerouting ip daddr 192.168.50.2 tcp dport { 8080, 8081 } dnat to 192.168.50.10:81"
+            .into(),
         ..HostConfig::default()
     };
     let Some(host) = Host::boot_with(&config) else { return };
@@ -64,6 +71,8 @@ fn a_class_without_internet_reaches_what_it_names_and_nothing_else() {
         "probe lan-other-port: 124",
         "probe host-allowed: 0 192.168.101.2",
         "probe host-other-port: 124",
+        "probe published: 0 192.168.50.2",
+        "probe published-but-not-named: 124",
         "probe shared: 0 192.168.50.2",
         "probe shared-other-port: 124",
         "probe shared-by-another-link: 124",
@@ -132,4 +141,43 @@ fn a_pool_that_the_host_uses_already_is_refused_at_the_start_by_name() {
     host.lab.shell("ip route del 192.168.150.0/24 dev lo; systemctl restart gha-runner-firewall.service").unwrap();
     host.hand_over("j0000821", 1);
     host.start("j0000821").unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Answers whoever connects with the largest segment it will send there.
+const SEGMENT: &str = "use IO::Socket::INET; $s = IO::Socket::INET->new(Listen => 5, LocalPort => 80, ReuseAddr => 1) or die; \
+                       while ($c = $s->accept) { print $c unpack('i', getsockopt($c, 6, 2)), \"\\n\"; close $c }";
+
+#[test]
+fn packets_are_no_larger_than_the_hosts_way_out_takes() {
+    let config = HostConfig {
+        job: r#"
+            say "Listening for Jobs"
+            echo "link: $(cat /sys/class/net/gp-*/mtu)"
+            docker network create side > /dev/null
+            for network in bridge side; do
+                docker network inspect --format "$network: {{index .Options \"com.docker.network.driver.mtu\"}}" $network
+            done
+            # Somebody inside who knows no better.
+            sudo ip link set dev "$(ls /sys/class/net | grep gp-)" mtu 1500
+            echo "segment: $(timeout 2 bash -c 'exec 3<>/dev/tcp/198.51.100.7/80; head -n 1 <&3')"
+        "#
+        .into(),
+        tree: Recipe::DOCKER.of(Suite::Trixie),
+        class: "[class.medium.docker]\nenable = true\n".into(),
+        setup: "ip link set dev eth0 mtu 1400".into(),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let _server = host.lab.spawn_in(Place::Internet, &["perl", "-e", SEGMENT]).unwrap();
+    host.hand_over("j0000830", 1);
+    host.start("j0000830").unwrap();
+    host.ending("j0000830");
+    let journal = host.journal("j0000830");
+    for expected in ["link: 1400", "bridge: 1400", "side: 1400"] {
+        assert!(journal.contains(expected), "{expected}:\n{journal}");
+    }
+    let segment = journal.split("segment: ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    let segment: u32 = segment.parse().unwrap_or_else(|_| panic!("{journal}"));
+    // 1400 bytes without the headers of IP and TCP; options of TCP take a few more.
+    assert!((1300..=1360).contains(&segment), "{segment}:\n{journal}");
 }

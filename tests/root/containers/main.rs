@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod boots;
+mod devices;
 mod docker;
 mod fence;
 mod host;
 mod nix;
 mod oci;
+mod recipes;
 mod room;
 
 use std::time::{Duration, Instant};
@@ -69,7 +71,7 @@ fn a_container_runs_its_job_and_leaves_nothing() {
     assert_eq!((ending.service_result.as_str(), ending.exit_status.as_deref()), ("success", Some("0")));
     assert_eq!((ending.error.as_deref(), ending.left_behind.len()), (None, 0));
     for line in [
-        "id 1000 1000",
+        "id 1001 1001",
         "arguments run",
         "\"DisableUpdate\":true",
         "files runner 600 runner 600",

@@ -13,10 +13,11 @@ fn a_container_that_fills_its_disk_harms_itself_alone_and_leaves_nothing() {
         job: r#"
             say "Listening for Jobs"
             say "Running job: fill"
-            head -c 200M /dev/zero 2>&1 > /var/tmp/fill | sed 's/^/filled: /'
-            stat -c 'bytes: %s' /var/tmp/fill
-            rm /var/tmp/fill
-            mkdir /var/tmp/many; cd /var/tmp/many
+            # Where programs put what they do not keep: it is disk as well, not the job's memory.
+            head -c 200M /dev/zero 2>&1 > /tmp/fill | sed 's/^/filled: /'
+            stat -c 'bytes: %s' /tmp/fill
+            rm /tmp/fill
+            mkdir /tmp/many; cd /tmp/many
             for number in $(seq 100000); do : > $number || break; done 2>&1 | head -n 1 | sed 's/^.*: /files: /'
             say "Job fill completed with result: Succeeded"
         "#
@@ -125,14 +126,43 @@ fn a_job_that_floods_its_console_drives_nothing_out_of_the_hosts_journal() {
     };
     host.lab.shell("echo before the flood | systemd-cat --identifier=gha-before; journalctl --sync").unwrap();
     let before = mebibytes("????????????????????????????????");
-    host.hand_over("j0001201", 1);
-    host.start("j0001201").unwrap_or_else(|error| panic!("{error}"));
-    host.ending("j0001201");
+    host.hand_over("j0001301", 1);
+    host.start("j0001301").unwrap_or_else(|error| panic!("{error}"));
+    host.ending("j0001301");
     let (after, jobs) = (mebibytes("????????????????????????????????"), mebibytes("*.gha-runner"));
     println!("the host's journal: {before} MiB before, {after} after; that of jobs: {jobs}");
     assert!(after <= before + 16, "{before} MiB before, {after} after");
     assert!(jobs <= 1100, "{jobs} MiB");
     let kept = host.lab.shell("journalctl --no-pager --output=cat --identifier=gha-before").unwrap();
     assert!(kept.contains("before the flood"));
-    assert!(host.journal("j0001201").contains("the flood is over"));
+    assert!(host.journal("j0001301").contains("the flood is over"));
+}
+
+#[test]
+fn a_cache_may_be_where_the_runner_keeps_tools_and_the_next_job_finds_them() {
+    let config = HostConfig {
+        job: r#"
+            say "Listening for Jobs"
+            say "Running job: tools"
+            # As the runner does before a job.
+            . /opt/actions-runner/.env
+            echo "tools: $AGENT_TOOLSDIRECTORY, $(cat $AGENT_TOOLSDIRECTORY/node/20.0.0/x64.complete 2>&1)"
+            mkdir -p $AGENT_TOOLSDIRECTORY/node/20.0.0; echo "by $(hostname)" > $AGENT_TOOLSDIRECTORY/node/20.0.0/x64.complete
+            say "Job tools completed with result: Succeeded"
+        "#
+        .into(),
+        class: "[class.medium.cache.tools]\ntool_cache = true\nsize = \"64M\"\nper = \"class\"".into(),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    for (name, target, found) in
+        [("j0001201", "octo-org/hello", "No such file"), ("j0001202", "octo-org/other", "by j0001201")]
+    {
+        host.hand_over_for(target, name, 1);
+        host.start(name).unwrap_or_else(|error| panic!("{error}"));
+        host.ending(name);
+        let journal = host.journal(name);
+        let line = journal.lines().find(|line| line.contains("tools: /opt/hostedtoolcache, ")).unwrap_or_default();
+        assert!(line.contains(found), "{name}: {journal}");
+    }
 }

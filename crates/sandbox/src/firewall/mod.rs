@@ -6,8 +6,10 @@
 //! ```text
 //! prerouting   IPv6, or a source address that is not the container's own: dropped
 //! input        to the host itself: dropped, replies and what the class allows aside
-//! forward      to another container: dropped; to a container from anywhere, if new: dropped
-//!              the class's chain: its resolvers and what it allows accepted, other resolvers dropped
+//! forward      connections begin with segments no larger than their way takes
+//!              to another container: dropped; to a container from anywhere, if new: dropped
+//!              the class's chain: its resolvers and what it allows accepted, by the address that the container
+//!              asked for; other resolvers dropped
 //!              to private, shared, link-local, loopback and multicast addresses: dropped
 //!              to the internet: left to the other tables, or dropped if the class has none
 //! postrouting  too many connections of one container: dropped; the rest leaves with the host's address

@@ -32,6 +32,8 @@ const DENIED: &str = "forbidden";
 pub const CLASS_CHAIN: &str = "class_";
 /// Plain DNS, and DNS over TLS.
 const DNS_PORTS: [(u16, u16); 2] = [(53, 53), (853, 853)];
+/// Those that have ports.
+const PROTOCOLS: [&str; 2] = ["tcp", "udp"];
 /// Most elements of the set the kernel keeps by itself: more links than a pool has subnets.
 const MOST_LINKS: u32 = 32_768;
 
@@ -72,6 +74,8 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
         rule("input", "few connections", &[from(), state(&["new"]), few(), drop()]),
         rule("input", "what the class allows", &[by_class()]),
         rule("input", "not the host", &[from(), drop()]),
+        rule("forward", "as large as the way takes", &[from(), begins(), fits()]),
+        rule("forward", "as large as the way back takes", &[to(), begins(), fits()]),
         rule("forward", "replies to containers", &[to(), state(&["established", "related"]), accept()]),
         rule("forward", "not to containers", &[to(), drop()]),
         rule("forward", "replies of containers", &[from(), state(&["established", "related"]), accept()]),
@@ -105,21 +109,28 @@ pub fn class_objects(class: &Class, settings: &Settings) -> Vec<Value> {
         servers.sort_unstable();
         servers.dedup();
         let servers = one_or_set(servers.iter().map(|server| json!(server.to_string())).collect());
-        let mut allow = vec![is(payload("ip", "daddr"), servers)];
-        allow.extend(ports(&DNS_PORTS));
-        allow.push(accept());
-        rules.push(rule(&chain, "resolvers", &allow));
+        rules.extend(
+            addressed_to(servers, &DNS_PORTS)
+                .into_iter()
+                .map(|to| rule(&chain, "resolvers", &[to, vec![accept()]].concat())),
+        );
     }
     for destination in &reach.allow {
-        rules.push(rule(&chain, "allowed", &[goes_to(destination), vec![accept()]].concat()));
+        rules
+            .extend(reached(destination).into_iter().map(|to| rule(&chain, "allowed", &[to, vec![accept()]].concat())));
     }
     for shared in reach.shared.iter().filter_map(|name| settings.network.shared.get(name)) {
-        let link = shared.interface.as_ref().map(|link| is(meta("oifname"), link.as_str()));
-        let expression: Vec<Value> = link.into_iter().chain(goes_to(&shared.destination)).chain([accept()]).collect();
-        rules.push(rule(&chain, "shared", &expression));
+        let link: Vec<Value> = shared.interface.iter().map(|link| is(meta("oifname"), link.as_str())).collect();
+        let rule = |to| rule(&chain, "shared", &[link.clone(), to, vec![accept()]].concat());
+        rules.extend(reached(&shared.destination).into_iter().map(rule));
     }
     if !reach.dns.is_empty() {
-        rules.push(rule(&chain, "no other resolvers", &[ports(&DNS_PORTS), vec![drop()]].concat()));
+        let dns = [
+            is(meta("l4proto"), json!({"set": PROTOCOLS})),
+            is(payload("th", "dport"), one_or_set(DNS_PORTS.iter().map(range).collect())),
+            drop(),
+        ];
+        rules.push(rule(&chain, "no other resolvers", &dns));
     }
     if !reach.internet {
         rules.push(rule(&chain, "nothing else", &[drop()]));
@@ -144,21 +155,27 @@ fn forbidden(more: &[Ipv4Network]) -> Vec<Value> {
     networks.into_iter().map(address).collect()
 }
 
-fn goes_to(destination: &Destination) -> Vec<Value> {
-    let mut expression = vec![is(payload("ip", "daddr"), address(destination.network))];
-    if !destination.ports.is_empty() {
-        expression.extend(ports(&destination.ports));
+/// What the container addressed, whatever the host makes of it: Docker publishes a port by giving such packets another
+/// address before they are judged, and the settings name the one that jobs are told. One expression for each protocol and
+/// range of ports: some versions of nft cannot list a set of ports that were asked for.
+fn addressed_to(address: Value, ports: &[(u16, u16)]) -> Vec<Vec<Value>> {
+    let address = is(original("ip daddr"), address);
+    if ports.is_empty() {
+        return vec![vec![address]];
     }
-    expression
+    let each = PROTOCOLS.iter().flat_map(|protocol| ports.iter().map(move |ports| (*protocol, ports)));
+    each.map(|(protocol, ports)| {
+        vec![address.clone(), is(meta("l4proto"), protocol), is(original("proto-dst"), range(ports))]
+    })
+    .collect()
 }
 
-/// TCP or UDP to one of these ports.
-fn ports(ranges: &[(u16, u16)]) -> Vec<Value> {
-    let range = |(first, last): &(u16, u16)| if first == last { json!(first) } else { json!({"range": [first, last]}) };
-    vec![
-        is(meta("l4proto"), json!({"set": ["tcp", "udp"]})),
-        is(payload("th", "dport"), one_or_set(ranges.iter().map(range).collect())),
-    ]
+fn reached(destination: &Destination) -> Vec<Vec<Value>> {
+    addressed_to(address(destination.network), &destination.ports)
+}
+
+fn range((first, last): &(u16, u16)) -> Value {
+    if first == last { json!(first) } else { json!({"range": [first, last]}) }
 }
 
 /// nft lists a set of one as that one, and a network of one address as that address.
@@ -201,6 +218,21 @@ fn to() -> Value {
 fn state(states: &[&str]) -> Value {
     let states = if let [one] = states { json!(one) } else { json!(states) };
     json!({"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": states}})
+}
+
+/// The first packet of a TCP connection, or of its other direction.
+fn begins() -> Value {
+    json!({"match": {"op": "in", "left": payload("tcp", "flags"), "right": "syn"}})
+}
+
+/// Lowers the size of segments that it asks for to what the route takes: not every way reports what it does not take.
+fn fits() -> Value {
+    json!({"mangle": {"key": {"tcp option": {"name": "maxseg", "field": "size"}}, "value": {"rt": {"key": "mtu"}}}})
+}
+
+/// Of the connection as the one who began it addressed it.
+fn original(key: &str) -> Value {
+    json!({"ct": {"key": key, "dir": "original"}})
 }
 
 fn meta(key: &str) -> Value {

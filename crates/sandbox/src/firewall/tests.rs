@@ -68,6 +68,23 @@ fn the_table_that_is_read_is_the_table_that_was_written_whatever_the_settings() 
     });
 }
 
+/// Docker on the host gives packets for a port that it publishes another address before the fence sees them.
+#[test]
+fn a_destination_is_judged_by_the_address_that_the_container_asked_for() {
+    let settings = settings(CONFIG);
+    let rules = chain_of(&settings.classes["closed"], &settings);
+    let to = |rule: &Value| rule.pointer("/rule/comment").and_then(Value::as_str).map(str::to_owned);
+    for rule in rules.iter().filter(|rule| matches!(to(rule).as_deref(), Some("allowed" | "shared"))) {
+        let text = rule.to_string();
+        assert!(text.contains(r#"{"ct":{"dir":"original","key":"ip daddr"}}"#), "{text}");
+        assert!(!text.contains("dport") && !text.contains(r#""field":"daddr""#), "{text}");
+    }
+    // And the neighbourhood by where packets go.
+    let all = table::objects(&settings);
+    let kept = all.iter().find(|rule| to(rule).as_deref() == Some("not the neighbourhood")).unwrap().to_string();
+    assert!(kept.contains(r#""field":"daddr""#) && !kept.contains("original"), "{kept}");
+}
+
 #[test]
 fn a_table_that_was_tampered_with_admits_nobody() {
     alone(|| {
@@ -178,7 +195,7 @@ fn a_pool_that_something_else_uses_is_refused_and_our_own_links_are_not_somethin
         let netlink = Netlink::open().unwrap();
         let mac = |last| [2, 0x67, 0, 0, 0, last];
         for (host, guest, address) in [("gj-j1234567", "gp-j1234567", 100), ("br-lan", "peer", 120)] {
-            netlink.add_pair(host, mac(address), guest, mac(address + 1)).unwrap();
+            netlink.add_pair(host, mac(address), guest, mac(address + 1), 1500).unwrap();
             netlink.add_address(host, Ipv4Addr::new(192, 168, address, 1).into()).unwrap();
             netlink.set_up(host).unwrap();
             let loaded = load(&settings, Path::new("/nonexistent"));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     super::{
-        Class, Network, Root, Template, cache, class_network, docker,
+        Class, Device, Network, Root, Template, cache, class_network, docker,
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
         is_store_path,
     },
@@ -112,6 +112,7 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
             };
             let labels = labels.unwrap_or_else(|| LABELS.map(str::to_owned).to_vec());
             found.labels(&key("labels"), &labels);
+            let devices = devices(found, &key("devices"), class.devices, class.privileged);
             let class = Class {
                 labels,
                 template: class.template,
@@ -122,6 +123,7 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
                 disk: class.disk.as_ref().and_then(Size::bytes),
                 caches: cache::check(found, &key, class.caches),
                 gpu: class.gpu,
+                devices,
                 timeout: class.timeout.unwrap_or(written.job_timeout),
                 max_concurrent: class.max_concurrent.unwrap_or(written.max_concurrent),
                 min_idle: class.min_idle,
@@ -134,6 +136,18 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
             (name, class)
         })
         .collect()
+}
+
+fn devices(found: &mut Checker, key: &str, mut devices: Vec<Device>, privileged: bool) -> Vec<Device> {
+    devices.sort_unstable();
+    devices.dedup();
+    found.unless(
+        !(privileged && devices.contains(&Device::Loop)),
+        key,
+        "root in a privileged container could make nodes of all loop devices of the host",
+        "remove loop, or give the class a user namespace",
+    );
+    devices
 }
 
 fn is_user(user: &str) -> bool {

@@ -5,8 +5,8 @@ set -eu
 tree=$1
 units="$tree/etc/systemd/system"
 
-chroot "$tree" useradd --uid 1000 --user-group --create-home --shell /bin/bash runner
-install -d -m 755 -o 1000 -g 1000 "$tree/opt/actions-runner" "$tree/opt/actions-runner/bin"
+chroot "$tree" useradd --uid 1001 --user-group --create-home --shell /bin/bash runner
+install -d -m 755 -o 1001 -g 1001 "$tree/opt/actions-runner" "$tree/opt/actions-runner/bin"
 printf 'runner ALL=(ALL) NOPASSWD: ALL\n' >"$tree/etc/sudoers.d/runner"
 chmod 440 "$tree/etc/sudoers.d/runner"
 
