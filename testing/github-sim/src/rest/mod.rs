@@ -8,6 +8,7 @@ mod finish;
 mod jobs;
 mod limits;
 mod permission;
+mod profile;
 mod query;
 mod route;
 mod runners;
@@ -84,7 +85,6 @@ impl Ask<'_> {
         }
         serde_json::from_slice(self.body).map_err(|_| Answer::error(400, "Problems parsing JSON"))
     }
-}
 
     /// What it is counted against.
     fn resource(&self) -> Resource {
@@ -93,6 +93,7 @@ impl Ask<'_> {
             _ => Resource::Core,
         }
     }
+}
 
 pub(crate) fn serve(world: &mut World, now: Duration, request: &Request<Vec<u8>>) -> Reply {
     let path = request.uri().path();
@@ -207,11 +208,16 @@ pub(crate) fn render_job_event(world: &World, job: &Job) -> Option<Value> {
     let (run, repo) = (world.run(job.run)?, world.repo(job.repo)?);
     let mut body = json!({
         "workflow_job": jobs::render(world, api, run, job),
-        "repository": runs::render_repo(api, repo),
-        "sender": runs::actor(&repo.owner),
+        "repository": profile::repository(api, repo),
+        "sender": profile::user(api, &repo.owner),
     });
+    // Null now and then where it is asked for, and never in a delivery.
+    if body["workflow_job"]["html_url"].is_null() {
+        body["workflow_job"]["html_url"] =
+            json!(format!("{api}/{}/actions/runs/{}/job/{}", repo.full_name(), job.run, job.id));
+    }
     if let Some(login) = world.organization(&repo.owner) {
-        body["organization"] = json!({ "login": login, "id": 1, "url": format!("{api}/orgs/{login}") });
+        body["organization"] = profile::organization(api, &login);
     }
     Some(body)
 }
