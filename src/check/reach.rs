@@ -89,8 +89,8 @@ pub fn resolvers(settings: &Settings, answers: impl Fn(Ipv4Addr, &str) -> bool +
             let shown = dns.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
             findings.push(Finding::warning(
                 format!("class.{}.network.dns", class.name),
-                format!("no resolver answers ({shown}): runners of the class cannot find {name}, nor jobs any other name"),
-                "name resolvers that this network lets through, in network.dns for all classes; [] = the template's own",
+                format!("no resolver answers ({shown}): runners cannot find {name}, nor jobs any other name"),
+                "name resolvers that this network lets through, or in network.dns; [] = the template's own",
             ));
         }
     }
@@ -110,8 +110,8 @@ pub fn look_up(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
     Ok((host, port).to_socket_addrs()?.map(|at| at.ip()).collect())
 }
 
-/// Whether a resolver answers when asked for a name, whatever it says. Containers leave with the host's address, so what
-/// answers the host answers them.
+/// Whether a resolver answers when asked for a name, whatever it says. Containers leave with the host's address, so
+/// what answers the host answers them.
 pub fn answers(server: Ipv4Addr, name: &str) -> bool {
     asked((server, DNS_PORT).into(), name).unwrap_or(false)
 }
