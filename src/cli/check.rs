@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
-    check::{Finding, Severity, forge, host, labels, runner, selection, worst},
+    check::{Finding, Severity, forge, host, labels, reach, runner, selection, worst},
     open_forge::open_forge,
     units,
 };
@@ -68,6 +68,8 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
         Err(problems) => findings.extend(refused(&problems)),
     }
     findings.extend(host::limits(Path::new("/"), settings));
+    findings.extend(reach::forge(settings, reach::look_up));
+    findings.extend(reach::resolvers(settings, reach::answers));
     block_on(async {
         let usable = usable(settings, &mut findings);
         if usable.targets.is_empty() {

@@ -1,5 +1,5 @@
-//! Where readers show no token, only who asks this host by one of its own names is answered. A page from elsewhere, in a
-//! browser on this host, can have its name lead here (DNS rebinding), and would read what it is answered; but the
+//! Where readers show no token, only who asks this host by one of its own names is answered. A page from elsewhere, in
+//! a browser on this host, can have its name lead here (DNS rebinding), and would read what it is answered; but the
 //! browser still says the page's name.
 
 use axum::{
@@ -24,8 +24,8 @@ pub(super) async fn check(request: Request, next: Next) -> Response {
     }
 }
 
-/// The host that is asked; an address that is written out counts before the header (RFC 9112, section 3.2.2). Empty if it
-/// is none.
+/// The host that is asked; an address that is written out counts before the header (RFC 9112, section 3.2.2). Empty if
+/// it is none.
 fn asked(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     if let Some(host) = uri.host() {
         return Some(host.to_owned());

@@ -32,6 +32,8 @@ use super::{
     record::{self, RecordDirectory},
 };
 
+pub use self::table::denies;
+
 /// The table's name; its family is `inet`.
 pub const TABLE: &str = "gha_runner";
 /// Set of links with the address that may come from each.

@@ -138,6 +138,12 @@ pub fn class_objects(class: &Class, settings: &Settings) -> Vec<Value> {
     rules
 }
 
+/// Containers whose class does not name this address are kept from it.
+pub fn denies(network: &Network, address: Ipv4Addr) -> bool {
+    let common = FORBIDDEN.iter().filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok());
+    common.chain(network.deny.iter().copied()).any(|denied| denied.contains(address))
+}
+
 fn forbidden(more: &[Ipv4Network]) -> Vec<Value> {
     let common = FORBIDDEN.iter().filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok());
     let mut networks: Vec<Ipv4Network> = common.collect();

@@ -2,9 +2,9 @@
 
 use super::Ask;
 use super::answer::Answer;
+use super::profile;
 use super::route::Place;
 use crate::world::{AccountKind, World};
-use serde_json::{Value, json};
 
 /// `/orgs/{org}` and `/users/{user}`; the first knows no users.
 pub(super) fn get(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
@@ -17,7 +17,7 @@ pub(super) fn get(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     if only_orgs && kind == AccountKind::User {
         return Err(Answer::not_found());
     }
-    Ok(Answer::ok(render(ask, &login, kind)))
+    Ok(Answer::ok(profile::account_in_full(&ask.api, &login, kind == AccountKind::Organization)))
 }
 
 /// `/user`: whose the token is.
@@ -27,22 +27,5 @@ pub(super) fn own(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
         "" => "monalisa",
         login => login,
     };
-    Ok(Answer::ok(render(ask, login, AccountKind::User)))
-}
-
-fn render(ask: &Ask<'_>, login: &str, kind: AccountKind) -> Value {
-    let (kind, at) = match kind {
-        AccountKind::Organization => ("Organization", "orgs"),
-        AccountKind::User => ("User", "users"),
-    };
-    json!({
-        "login": login,
-        "id": 1,
-        "node_id": "A_1",
-        "type": kind,
-        "url": format!("{}/{at}/{login}", ask.api),
-        "html_url": format!("{}/{login}", ask.api),
-        "repos_url": format!("{}/{at}/{login}/repos", ask.api),
-        "site_admin": false,
-    })
+    Ok(Answer::ok(profile::with_private(profile::account_in_full(&ask.api, login, false))))
 }

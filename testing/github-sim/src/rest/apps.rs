@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::route::Place;
-use super::{Ask, find_repo, runs};
+use super::{Ask, find_repo, profile};
 use crate::{
     stamp::rfc3339,
     world::{InstallationError, InstallationSpec, Permissions, RepoId, TOKEN_LIFE, World},
@@ -97,7 +97,7 @@ pub(super) fn mint_token(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Ans
     });
     if selected {
         let repos = world.repos().filter(|repo| spec.grant.covers(repo));
-        answer["repositories"] = repos.map(|repo| runs::render_repo(&ask.api, repo)).collect();
+        answer["repositories"] = repos.map(|repo| profile::repository(&ask.api, repo)).collect();
     }
     Ok(Answer::with(201, answer))
 }
@@ -122,13 +122,20 @@ fn render(world: &World, ask: &Ask<'_>, id: u64, spec: &InstallationSpec) -> Val
     json!({
         "id": id,
         "app_id": 1,
-        "account": { "login": spec.owner, "id": 1, "type": kind },
+        "app_slug": "runners",
+        "account": profile::account(&ask.api, &spec.owner, kind),
+        "target_id": 1,
         "target_type": kind,
         "repository_selection": if spec.repositories.is_some() { "selected" } else { "all" },
         "access_tokens_url": format!("{}/app/installations/{id}/access_tokens", ask.api),
         "repositories_url": format!("{}/installation/repositories", ask.api),
         "permissions": spec.permissions,
         "events": ["workflow_job"],
+        "single_file_name": null,
+        "html_url": format!("{}/settings/installations/{id}", ask.api),
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+        "suspended_by": null,
         "suspended_at": spec.suspended.then(|| rfc3339(ask.now)),
     })
 }

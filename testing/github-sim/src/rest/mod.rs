@@ -8,6 +8,7 @@ mod finish;
 mod jobs;
 mod limits;
 mod permission;
+mod profile;
 mod query;
 mod route;
 mod runners;
@@ -207,11 +208,16 @@ pub(crate) fn render_job_event(world: &World, job: &Job) -> Option<Value> {
     let (run, repo) = (world.run(job.run)?, world.repo(job.repo)?);
     let mut body = json!({
         "workflow_job": jobs::render(world, api, run, job),
-        "repository": runs::render_repo(api, repo),
-        "sender": runs::actor(&repo.owner),
+        "repository": profile::repository(api, repo),
+        "sender": profile::user(api, &repo.owner),
     });
+    // Null now and then where it is asked for, and never in a delivery.
+    if body["workflow_job"]["html_url"].is_null() {
+        body["workflow_job"]["html_url"] =
+            json!(format!("{api}/{}/actions/runs/{}/job/{}", repo.full_name(), job.run, job.id));
+    }
     if let Some(login) = world.organization(&repo.owner) {
-        body["organization"] = json!({ "login": login, "id": 1, "url": format!("{api}/orgs/{login}") });
+        body["organization"] = profile::organization(api, &login);
     }
     Some(body)
 }

@@ -151,11 +151,12 @@ pub(super) fn labels(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer>
 pub(super) fn groups(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     let scope = scope(world, ask)?;
     let groups = world.runner_groups(&scope);
-    Ok(ask.query.cut(&ask.address, Some("runner_groups"), groups, |group| render_group(&group)))
+    Ok(ask.query.cut(&ask.address, Some("runner_groups"), groups, |group| render_group(&scope, &ask.address, &group)))
 }
 
-fn render_group(group: &RunnerGroup) -> Value {
-    json!({
+fn render_group(scope: &Scope, groups: &str, group: &RunnerGroup) -> Value {
+    let own = format!("{groups}/{}", group.id);
+    let mut value = json!({
         "id": group.id,
         "name": group.name,
         "visibility": match group.visibility {
@@ -164,10 +165,17 @@ fn render_group(group: &RunnerGroup) -> Value {
         },
         "default": group.id == DEFAULT_GROUP,
         "allows_public_repositories": group.allows_public_repositories,
-        "inherited": false,
+        "runners_url": format!("{own}/runners"),
         "restricted_to_workflows": false,
         "selected_workflows": [],
-    })
+    });
+    if matches!(scope, Scope::Enterprise(_)) {
+        value["selected_organizations_url"] = json!(format!("{own}/organizations"));
+    } else {
+        value["selected_repositories_url"] = json!(format!("{own}/repositories"));
+        value["inherited"] = json!(false);
+    }
+    value
 }
 
 fn render_labels(labels: &[String]) -> Vec<Value> {

@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::query::created_matches;
 use super::route::{Call, Place};
 use super::unchanged::MadeFrom;
-use super::{Ask, find_repo, runners};
+use super::{Ask, find_repo, profile, runners};
 use crate::{
     stamp::rfc3339,
     world::{Access, ControlError, JobId, JobStatus, Repo, Run, RunId, World},
@@ -17,7 +17,7 @@ const MAX_FILTERED: usize = 1_000;
 pub(super) fn get_repo(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer> {
     let id = find_repo(world, ask)?;
     let repo = world.repo(id).ok_or_else(Answer::not_found)?;
-    Ok(Answer::ok(render_for(world, ask, repo)))
+    Ok(Answer::ok(profile::in_full(render_for(world, ask, repo))))
 }
 
 /// Whether a repository has Actions at all.
@@ -25,8 +25,8 @@ pub(super) fn actions_permissions(world: &mut World, ask: &Ask<'_>) -> Result<An
     let id = find_repo(world, ask)?;
     let repo = world.repo(id).ok_or_else(Answer::not_found)?;
     Ok(Answer::ok(match repo.settings.actions_enabled {
-        true => json!({ "enabled": true, "allowed_actions": "all" }),
-        false => json!({ "enabled": false }),
+        true => json!({ "enabled": true, "allowed_actions": "all", "sha_pinning_required": false }),
+        false => json!({ "enabled": false, "sha_pinning_required": false }),
     }))
 }
 
@@ -63,7 +63,7 @@ pub(super) fn list_repos(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Ans
 
 /// A repository with what the caller may do there.
 fn render_for(world: &World, ask: &Ask<'_>, repo: &Repo) -> Value {
-    let mut value = render_repo(&ask.api, repo);
+    let mut value = profile::repository(&ask.api, repo);
     let grant = world.token(&ask.account).map(|known| &known.grant);
     let covered = grant.is_none_or(|grant| grant.covers(repo));
     let may = |permission: &str| {
@@ -135,36 +135,6 @@ pub(super) fn control(world: &mut World, ask: &Ask<'_>) -> Result<Answer, Answer
     Ok(Answer::with(status.map_err(refuse)?, json!({})))
 }
 
-pub(super) fn render_repo(api: &str, repo: &Repo) -> Value {
-    let (full_name, settings) = (repo.full_name(), &repo.settings);
-    json!({
-        "id": repo.id,
-        "node_id": format!("R_{}", repo.id),
-        "name": repo.name,
-        "full_name": full_name,
-        "private": repo.private,
-        "visibility": match (settings.internal, repo.private) {
-            (true, _) => "internal",
-            (false, true) => "private",
-            (false, false) => "public",
-        },
-        "fork": settings.fork,
-        "archived": settings.archived,
-        "disabled": settings.disabled,
-        "topics": settings.topics,
-        "pushed_at": settings.pushed_at.map(rfc3339),
-        "default_branch": "main",
-        "description": null,
-        "url": format!("{api}/repos/{full_name}"),
-        "html_url": format!("{api}/{full_name}"),
-        "owner": actor(&repo.owner),
-    })
-}
-
-pub(super) fn actor(login: &str) -> Value {
-    json!({ "login": login, "id": 1, "node_id": "U_1", "type": "User", "site_admin": false })
-}
-
 /// Some fields may be null, and on a few runs they are, always the same ones.
 fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
     let full_name = repo.full_name();
@@ -177,24 +147,15 @@ fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
         JobStatus::Unborn => JobStatus::Queued,
         status => status,
     };
+    let own = profile::mentioned(&ask.api, repo, repo.id.0, &full_name, repo.settings.fork, repo.private);
     let head_repository = match run.spec.from_fork {
-        true => json!({
-            "id": run.spec.head_repo_id(repo.id),
-            "name": repo.name,
-            "full_name": format!("somebody-else/{}", repo.name),
-            "owner": actor("somebody-else"),
-            "fork": true,
-            "private": false,
-        }),
-        false => json!({
-            "id": repo.id,
-            "name": repo.name,
-            "full_name": full_name,
-            "owner": actor(&repo.owner),
-            "fork": repo.settings.fork,
-            "private": repo.private,
-        }),
+        true => {
+            let copy = format!("somebody-else/{}", repo.name);
+            profile::mentioned(&ask.api, repo, run.spec.head_repo_id(repo.id), &copy, true, false)
+        }
+        false => own.clone(),
     };
+    let actor = profile::user(&ask.api, &repo.owner);
     let previous = (run.attempt > 1).then(|| format!("{url}/attempts/{}", run.attempt - 1));
     json!({
         "id": run.id,
@@ -218,8 +179,8 @@ fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
         "created_at": rfc3339(run.created_at),
         "updated_at": rfc3339(run.updated_at),
         "run_started_at": rfc3339(run.started_at),
-        "actor": actor(&repo.owner),
-        "triggering_actor": actor(&repo.owner),
+        "actor": actor,
+        "triggering_actor": actor,
         "jobs_url": format!("{url}/jobs"),
         "logs_url": format!("{url}/logs"),
         "check_suite_url": format!("{}/repos/{full_name}/check-suites/{}", ask.api, run.id.0 + 1),
@@ -228,15 +189,21 @@ fn render(ask: &Ask<'_>, repo: &Repo, run: &Run) -> Value {
         "rerun_url": format!("{url}/rerun"),
         "previous_attempt_url": previous,
         "workflow_url": format!("{}/repos/{full_name}/actions/workflows/11", ask.api),
-        "head_commit": now_and_then(5, json!({ "id": run.head_sha, "message": "change" })),
-        "repository": {
-            "id": repo.id,
-            "name": repo.name,
-            "full_name": full_name,
-            "owner": actor(&repo.owner),
-            "private": repo.private,
-            "fork": repo.settings.fork,
-        },
+        "head_commit": now_and_then(5, head_commit(run)),
+        "repository": own,
         "head_repository": head_repository,
+    })
+}
+
+fn head_commit(run: &Run) -> Value {
+    let by = json!({ "name": "Mona Lisa", "email": "mona@example.invalid" });
+    json!({
+        "id": run.head_sha,
+        "tree_id": run.head_sha,
+        "message": "change",
+        // In the time zone of whoever made it.
+        "timestamp": rfc3339(run.created_at).replace('Z', "+00:00"),
+        "author": by,
+        "committer": by,
     })
 }
