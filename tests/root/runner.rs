@@ -270,12 +270,7 @@ fn what_a_runner_does_in_its_job_is_told_as_what_it_was() {
 fn a_runner_that_ends_without_a_job_is_told_as_what_it_was_and_the_next_one_serves_the_job() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
     for (what, cause, exit, reason) in [
-        (
-            RunnerWhat::SessionForbidden,
-            Cause::RunnerFailed,
-            "16",
-            Some("Failed to create session. Error: Forbidden"),
-        ),
+        (RunnerWhat::SessionForbidden, Cause::RunnerFailed, "16", Some("Failed to create session. Error: Forbidden")),
         (
             RunnerWhat::SessionInvalid,
             Cause::RunnerFailed,
@@ -322,7 +317,7 @@ fn a_runner_that_gives_up_in_words_nobody_knows_is_told_by_its_last_line() {
         return;
     };
     let (_, job) = queue(&stage, "never", &["true"]);
-    let failed = |status: &Status| status.finished.first().is_some();
+    let failed = |status: &Status| !status.finished.is_empty();
     let status = stage.wait_for("the end of a container", MINUTE, failed).unwrap();
     let ended = &status.finished[0];
     assert_told(&stage, ended, Cause::RunnerFailed, None);
@@ -334,7 +329,11 @@ fn a_runner_that_gives_up_in_words_nobody_knows_is_told_by_its_last_line() {
 fn a_runner_whose_error_may_pass_is_started_again_in_its_container_three_times() {
     // As GitHub's own script does it; the third time it runs its job.
     let again = "n=$(cat ~/n 2>/dev/null || echo 0); echo $((n + 1)) > ~/n";
-    let Some(stage) = with_runner(&format!("{again}; [ $n -lt 2 ] && exit 2; exec /opt/actions-runner/bin/stand-in \"$@\"")) else { return };
+    let Some(stage) =
+        with_runner(&format!("{again}; [ $n -lt 2 ] && exit 2; exec /opt/actions-runner/bin/stand-in \"$@\""))
+    else {
+        return;
+    };
     let (_, job) = queue(&stage, "patient", &["true"]);
     let ended = stage.wait_finished(job, MINUTE).unwrap();
     assert_told(&stage, &ended, Cause::Succeeded, Some("success"));

