@@ -158,7 +158,7 @@ in
       # --- Nix: the store is an overlay over the host's; the database begins empty and is filled on first use
       nix.enable = mkDefault true;
       nix.channel.enable = mkDefault false;
-      # None that the mount does not have: Docker could not bind what is in it (docs/nspawn.md, Locked mount flags).
+      # None that the mount does not have: Docker could not bind what is in it (docs/nspawn.md#locked-mount-flags).
       boot.nixStoreMountOpts = mkForce [ ];
       systemd.services.nix-daemon = lib.mkIf config.nix.enable {
         preStart = ''

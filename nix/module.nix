@@ -314,8 +314,8 @@ in
         "xt_tcpudp"
       ]
       # Docker inside makes bridges and judges what passes them. With the second module the host's own bridges, those of
-      # virtual machines for example, are judged by the host's rules for forwarding as well (docs/nixos.md, Beside other
-      # things on the host).
+      # virtual machines for example, are judged by the host's rules for forwarding as well
+      # (docs/nixos.md#beside-other-things-on-the-host).
       ++ lib.optionals hasDocker [
         "bridge"
         "br_netfilter"

@@ -1,4 +1,4 @@
-//! Devices of the host that a class asks for by name; what each costs is in docs/security.md, Devices.
+//! Devices of the host that a class asks for by name; what each costs: docs/security.md#devices.
 //!
 //! ```text
 //! <roots>/<name>/devices/kvm         /dev/kvm

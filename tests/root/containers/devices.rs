@@ -15,7 +15,7 @@ sudo ip tuntap add mode tun name t0 && echo "tun: $(ls -d /sys/class/net/t0 | wc
 truncate --size 1M /var/tmp/disk
 loop=$(ls /dev/loop[0-9]* | head -n 1)
 sudo losetup $loop /var/tmp/disk && echo "loop: $loop;" \
-    && echo mine | sudo dd of=$loop status=none && sudo head -c 4 /var/tmp/disk
+    && echo mine | sudo dd of=$loop status=none && sudo head -c 5 /var/tmp/disk
 # Until the host stops it, with the loop device attached.
 say "Running job: devices"
 exec sleep 1000

@@ -12,9 +12,11 @@ use crate::{
 /// An image of what the tree has, without a registry.
 const IMAGE: &str = r#"
 image() {
-    tar -C / --dereference -c bin/sh bin/cat bin/echo bin/sleep bin/id bin/touch lib64/ld-linux-x86-64.so.2 \
-        $(ldd /bin/sh /bin/cat /bin/echo /bin/sleep /bin/id /bin/touch | grep -o '/lib[^ ]*' | sort -u | sed 's|^/||' |
-            grep -v lib64/ld-linux) | docker import - box > /dev/null
+    for file in sh cat echo sleep id touch; do
+        install -D /bin/$file /tmp/box/bin/$file
+        for library in $(ldd /bin/$file | grep -o '/lib[^ ]*'); do install -D $library /tmp/box$library; done
+    done
+    tar -C /tmp/box -c . | docker import - box > /dev/null
 }
 "#;
 
