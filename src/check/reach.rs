@@ -101,7 +101,7 @@ pub fn resolvers(settings: &Settings, answers: impl Fn(Ipv4Addr, &str) -> bool +
 fn any_answers(dns: &[Ipv4Addr], name: &str, answers: &(impl Fn(Ipv4Addr, &str) -> bool + Sync)) -> bool {
     thread::scope(|scope| {
         let asked: Vec<_> = dns.iter().map(|server| scope.spawn(move || answers(*server, name))).collect();
-        asked.into_iter().fold(false, |any, asked| asked.join().unwrap_or(false) || any)
+        asked.into_iter().any(|asked| asked.join().unwrap_or(false))
     })
 }
 

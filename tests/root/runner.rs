@@ -20,7 +20,7 @@ use github_sim::{
     control::ControlCommand,
     world::{Conclusion, JobId, JobSpec, RunId, RunSpec, RunnerFault, RunnerWhat},
 };
-use lab::{Place, Recipe};
+use lab::{Place, Recipe, Suite};
 use serde_json::Value;
 use stage::{REPO, SERVICE, Stage, StageConfig, unit};
 
@@ -32,7 +32,10 @@ const GIVES_UP: Duration = Duration::from_secs(12);
 /// A stage with the given release of GitHub's runner, or with the stand-in.
 fn stage() -> Option<Stage> {
     let runner = env::var_os("GHA_LAB_RUNNER").map(PathBuf::from);
-    let tree = if runner.is_some() { Recipe::DOCUMENTED } else { Recipe::JOB };
+    let tree = match runner {
+        Some(_) => Recipe::documented("minimal", Suite::Bookworm).unwrap(),
+        None => Recipe::JOB,
+    };
     let stage = Stage::boot(&StageConfig { runner, tree, ..StageConfig::default() }).unwrap()?;
     if let Some(version) = stage.status().unwrap().classes[0].runner_version.clone() {
         println!("the runner is {version}");

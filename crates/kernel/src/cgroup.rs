@@ -74,8 +74,8 @@ mod tests {
     #[test]
     fn a_command_beside_the_main_process_belongs_to_the_same_unit() {
         let expected = Path::new("gha.slice/u.service");
-        assert_eq!(unit_of("1:name=systemd:/x\n0::/gha.slice/u.service/.control\n").unwrap(), expected);
-        assert_eq!(unit_of("0::/gha.slice/u.service\n").unwrap(), expected);
+        assert_eq!(unit_of("1:name=systemd:/x\n0::/gha.slice/u.service/.control\n").as_deref(), Some(expected));
+        assert_eq!(unit_of("0::/gha.slice/u.service\n").as_deref(), Some(expected));
         assert_eq!(unit_of("1:name=systemd:/x\n"), None);
     }
 

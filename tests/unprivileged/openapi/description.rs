@@ -1,7 +1,11 @@
 //! What GitHub publishes of itself: the description of its REST API, that of its webhooks, and examples of deliveries,
 //! as `tests/setup.sh` fetched them.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    env, fs,
+    path::PathBuf,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -112,11 +116,9 @@ pub fn alone(document: &Value, schema: &Value) -> Value {
     let (mut known, mut wanted) = (BTreeMap::new(), Vec::new());
     let whole = converted(schema, &mut wanted);
     while let Some(place) = wanted.pop() {
-        if !known.contains_key(&place) {
-            let named = document.pointer(place.trim_start_matches('#')).unwrap_or(&Value::Null);
-            let named = converted(named, &mut wanted);
-            known.insert(place, named);
-        }
+        let Entry::Vacant(unknown) = known.entry(place) else { continue };
+        let named = document.pointer(unknown.key().trim_start_matches('#')).unwrap_or(&Value::Null);
+        unknown.insert(converted(named, &mut wanted));
     }
     let known: Map<String, Value> = known.into_iter().map(|(place, schema)| (name(&place), schema)).collect();
     json!({ "$schema": "https://json-schema.org/draft/2020-12/schema", "allOf": [whole], "$defs": known })
