@@ -65,7 +65,8 @@ impl FromStr for Destination {
             Some((network, ports)) => (network, Some(ports)),
             None => (text, None),
         };
-        let network: Ipv4Network = network.parse().map_err(|_| format!("{network:?} is no IPv4 address or network"))?;
+        let network: Ipv4Network =
+            network.parse().map_err(|_| format!("{network:?} is not an IPv4 address or network"))?;
         if network.ip() != network.network() {
             return Err(format!("{network} has bits set beyond its prefix"));
         }
@@ -184,9 +185,9 @@ mod tests {
             ("::1", "no IPv4 address"),
             ("10.0.0.1/8", "beyond its prefix"),
             ("0.0.0.0/0", "everything"),
-            ("10.0.0.1:0", "no port"),
-            ("10.0.0.1:http", "no port"),
-            ("10.0.0.1:", "no port"),
+            ("10.0.0.1:0", "invalid port"),
+            ("10.0.0.1:http", "invalid port"),
+            ("10.0.0.1:", "invalid port"),
             ("10.0.0.1:90-80", "backwards"),
             ("10.0.0.1:80-90,85", "the range before"),
             ("10.0.0.1:80,81", "the range before"),

@@ -33,7 +33,7 @@ pub const CLASS_CHAIN: &str = "class_";
 /// Plain DNS, and DNS over TLS.
 const DNS_PORTS: [(u16, u16); 2] = [(53, 53), (853, 853)];
 /// Those that have ports.
-const PROTOCOLS: [&str; 2] = ["tcp", "udp"];
+const WITH_PORTS: [&str; 2] = ["tcp", "udp"];
 /// Most elements of the set the kernel keeps by itself: more links than a pool has subnets.
 const MOST_LINKS: u32 = 32_768;
 
@@ -126,7 +126,7 @@ pub fn class_objects(class: &Class, settings: &Settings) -> Vec<Value> {
     }
     if !reach.dns.is_empty() {
         let dns = [
-            is(meta("l4proto"), json!({"set": PROTOCOLS})),
+            is(meta("l4proto"), json!({"set": WITH_PORTS})),
             is(payload("th", "dport"), one_or_set(DNS_PORTS.iter().map(range).collect())),
             drop(),
         ];
@@ -169,7 +169,7 @@ fn addressed_to(address: Value, ports: &[(u16, u16)]) -> Vec<Vec<Value>> {
     if ports.is_empty() {
         return vec![vec![address]];
     }
-    let each = PROTOCOLS.iter().flat_map(|protocol| ports.iter().map(move |ports| (*protocol, ports)));
+    let each = WITH_PORTS.iter().flat_map(|protocol| ports.iter().map(move |ports| (*protocol, ports)));
     each.map(|(protocol, ports)| {
         vec![address.clone(), is(meta("l4proto"), protocol), is(original("proto-dst"), range(ports))]
     })

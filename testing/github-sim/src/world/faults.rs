@@ -30,7 +30,7 @@
 //! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
 //! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
-//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`], and the rest of [`RunnerWhat`] |
+//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`], [`RunnerWhat::RegistrationGone`], [`RunnerWhat::SessionBroken`], [`RunnerWhat::RegistrationLost`], [`RunnerWhat::Deprovisioned`], [`RunnerWhat::RefreshConfig`], [`RunnerWhat::AcknowledgeRefused`], [`RunnerWhat::AcquireRefused`], [`RunnerWhat::RenewalBroken`], [`RunnerWhat::JobForgotten`], [`RunnerWhat::TooOldInJob`] |
 //!
 //! Which test throws each of them at the controller: `tests/README.md`.
 

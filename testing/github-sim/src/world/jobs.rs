@@ -222,7 +222,7 @@ pub(crate) struct Job {
     pub(super) offer: Option<(RunnerId, Duration)>,
     pub(super) cancel_requested: bool,
     /// Its runner was told so.
-    pub(super) cancel_told: bool,
+    pub(super) cancel_told: Option<Duration>,
     /// Its runner renewed it at least once.
     pub(super) renewed: bool,
     /// A runner that could not have it, and until when it is not offered to that one.
@@ -274,7 +274,7 @@ impl Job {
             taken_by: None,
             offer: None,
             cancel_requested: false,
-            cancel_told: false,
+            cancel_told: None,
             renewed: false,
             not_for: None,
             due: None,

@@ -38,6 +38,9 @@ pub(crate) struct Completion {
     pub(crate) annotations: Vec<String>,
 }
 
+/// A runner that was sent the cancellation of its job has taken it in after so long, on however busy a machine.
+const HEARD_AFTER: Duration = Duration::from_millis(500);
+
 impl World {
     /// What runners and scale sets call a job.
     pub(crate) fn job_uuid(&mut self, id: JobId) -> String {
@@ -78,8 +81,8 @@ impl World {
         let uuid = self.job_uuid(id);
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(None) };
         let has_begun = job.steps.iter().any(|step| step.started_at.is_some());
-        if job.cancel_requested && !job.cancel_told {
-            job.cancel_told = true;
+        if job.cancel_requested && job.cancel_told.is_none() {
+            job.cancel_told = Some(now);
             return Ok(Some(Told::Cancel(uuid)));
         }
         if has_begun && self.faults.take_runner(&name, RunnerWhat::TooOldInJob) {
@@ -152,7 +155,7 @@ impl World {
         let job = self.held_job(now, runner, id)?;
         let name = job.taken_by.as_ref().map(|by| by.name.clone()).unwrap_or_default();
         let (is_renewed, has_begun) = (job.renewed, job.started_at.is_some());
-        let has_to_hear = job.cancel_requested && !job.cancel_told;
+        let has_to_hear = job.cancel_requested && job.cancel_told.is_none_or(|at| now < at + HEARD_AFTER);
         if !is_renewed {
             if has_to_hear {
                 return Ok(None);

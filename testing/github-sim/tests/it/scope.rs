@@ -205,7 +205,10 @@ fn an_archived_a_blocked_and_a_repository_without_actions_refuse_each_in_its_way
     assert_eq!(hub.post(MINT, mint_body()).status, 403);
     set(&mut hub, RepoSettings { actions_enabled: false, ..RepoSettings::default() });
     assert_eq!(hub.get("/repos/o/r").status, 200);
-    assert_eq!(hub.get("/repos/o/r/actions/permissions").body, json!({ "enabled": false }));
+    assert_eq!(
+        hub.get("/repos/o/r/actions/permissions").body,
+        json!({ "enabled": false, "sha_pinning_required": false })
+    );
     assert_eq!(hub.get("/repos/o/r/actions/runs").status, 403);
     set(&mut hub, RepoSettings { disabled: true, ..RepoSettings::default() });
     assert_eq!(hub.get("/repos/o/r").status, 403);
