@@ -75,6 +75,10 @@ pub(super) fn main(command: SandboxCommand) -> ExitCode {
         SandboxCommand::Prepare { container, fail_after } => prepare(&container, fail_after),
         SandboxCommand::Run { container } => Err(nspawn::run(&Paths::default(), &container.name)),
         SandboxCommand::Teardown { container } => {
+            // Without it the mounts stay, which it reports.
+            if let Err(error) = sandbox::join_host() {
+                eprintln!("teardown of {}: cannot join the host's mounts: {error}", container.name);
+            }
             let clean = teardown::teardown(&Paths::default(), &container.class, &container.name);
             return if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
@@ -94,6 +98,7 @@ pub(super) fn main(command: SandboxCommand) -> ExitCode {
 }
 
 fn prepare(container: &Container, fail_after: Option<Step>) -> anyhow::Result<()> {
+    sandbox::join_host().context("cannot join the host's mounts")?;
     prepare::prepare(prepare::Request {
         paths: &Paths::default(),
         settings: &container.settings,

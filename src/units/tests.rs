@@ -95,9 +95,9 @@ fn a_container_unit_keeps_its_promises() {
     has(
         &medium,
         &[
-            "ExecStartPre=+/usr/bin/gha-runner-controller sandbox prepare --settings \
+            "ExecStartPre=/usr/bin/gha-runner-controller sandbox prepare --settings \
              /etc/gha-runner-controller/settings.json --class medium %i",
-            "ExecStopPost=+/usr/bin/gha-runner-controller sandbox teardown --settings \
+            "ExecStopPost=/usr/bin/gha-runner-controller sandbox teardown --settings \
              /etc/gha-runner-controller/settings.json --class medium %i",
             "CPUQuota=150%",
             "MemoryMax=4294967296",

@@ -69,7 +69,7 @@ fn whatever_step_of_a_boot_fails_it_is_told_the_class_pauses_and_nothing_is_left
     for step in Step::ALL {
         println!("{}", step.name());
         let drop_in = format!(
-            "[Service]\nExecStartPre=\nExecStartPre=+{PROGRAM} sandbox prepare --settings {SETTINGS_PATH} --class small \
+            "[Service]\nExecStartPre=\nExecStartPre={PROGRAM} sandbox prepare --settings {SETTINGS_PATH} --class small \
              --fail-after {} %i\n",
             step.name()
         );

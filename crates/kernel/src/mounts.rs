@@ -3,16 +3,30 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::unix::ffi::OsStringExt,
+    os::{fd::AsFd, unix::ffi::OsStringExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::{io::Errno, mount::UnmountFlags};
+use rustix::{
+    io::Errno,
+    mount::UnmountFlags,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 /// How often a busy mount is tried before it is detached.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// Moves this process, which must have one thread, into the mount namespace of process 1, if it has another. systemd gives
+/// each command of a unit with a journal namespace one of its own, in which nothing can be mounted for the next command.
+pub fn join_host() -> io::Result<()> {
+    if fs::read_link("/proc/self/ns/mnt")? == fs::read_link("/proc/1/ns/mnt")? {
+        return Ok(());
+    }
+    let host = fs::File::open("/proc/1/ns/mnt")?;
+    Ok(move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Mount))?)
+}
 
 /// The mount points at and below `directory`, in the order they were mounted (proc_pid_mountinfo(5)).
 pub fn below(directory: &Path) -> io::Result<Vec<PathBuf>> {

@@ -48,5 +48,6 @@ pub mod tree;
 pub mod udev;
 pub mod user_namespace;
 
+pub use kernel::mounts::join_host;
 pub use paths::Paths;
 pub use plan::ContainerPlan;

@@ -166,7 +166,7 @@ impl Host {
             format!("rm -r {directory}")
         } else {
             format!(
-                "mkdir -p {directory}; printf '[Service]\\nExecStartPre=\\nExecStartPre=+{PROGRAM} sandbox prepare \
+                "mkdir -p {directory}; printf '[Service]\\nExecStartPre=\\nExecStartPre={PROGRAM} sandbox prepare \
                  --settings {} --class {CLASS} --fail-after {step} %%i\\n' > {directory}/fail.conf",
                 units::SETTINGS_PATH
             )
