@@ -21,6 +21,8 @@ use super::{
     service_manager,
 };
 
+/// Left behind, as long as nobody says otherwise.
+const UNFINISHED: &str = "teardown did not come to its end";
 /// Directories of systemd-nspawn with one for each machine, which stay when it is killed.
 const NSPAWNS: [&str; 2] = ["propagate", "unix-export"];
 
@@ -43,7 +45,7 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
         cpu_us: accounted("cpu.stat").as_deref().and_then(cgroup::cpu_us),
         ended_at_ms: 0,
         teardown_us: 0,
-        left_behind: vec!["teardown did not come to its end".to_owned()],
+        left_behind: vec![UNFINISHED.to_owned()],
     };
     // Should this process be killed half-way, how the container ended is known all the same.
     let write = |ending: &mut Ending, left: Vec<String>| {
@@ -67,7 +69,10 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
     let netlink = Netlink::open().inspect_err(|error| eprintln!("teardown of {name}: {error}")).ok();
     let mut left = remove(paths, name, netlink.as_ref());
     // Name, subnet and ids are free now; the files may take a while.
-    let files = left.iter().cloned().chain(discard::waits(&paths.roots, name).then(|| "its files".to_owned()));
+    let files = left
+        .iter()
+        .cloned()
+        .chain(discard::waits(&paths.roots, name).then(|| format!("{UNFINISHED}: its files are there")));
     write(&mut ending, files.collect());
     left.extend(remove_discarded(paths));
     for problem in &left {
