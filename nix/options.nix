@@ -29,7 +29,9 @@ let
       "${what}. Read by systemd as root when the controller starts, so it may belong to root alone; a path of sops-nix, agenix or a plain file, never one in the Nix store."
       (example "/run/secrets/github-token");
   duration = types.strMatching "([0-9]+ *[a-z]+ *)+";
-  size = types.either types.ints.positive (types.strMatching "[0-9]+ *([KMGTkmgt]?i?[Bb]|[KMGTkmgt])?");
+  size = types.either types.ints.positive (
+    types.strMatching "[0-9]+ *([KMGTkmgt]?i?[Bb]|[KMGTkmgt])?"
+  );
   # A table of keys, and tables people name.
   table = options: types.submodule { inherit options; };
   tables = options: types.attrsOf (table options);
