@@ -184,19 +184,15 @@ fn a_runner_that_gives_up_says_why_in_the_journal_and_its_job_is_served_by_the_n
 #[test]
 fn a_job_that_ends_before_it_begins_is_no_idle_container() {
     let Some(stage) = Stage::boot(&StageConfig::default()).unwrap() else { return };
-    for (what, cause) in
-        [(RunnerWhat::CancelledAtOnce, Cause::JobCancelled), (RunnerWhat::RenewalFails, Cause::Unknown)]
-    {
+    for what in [RunnerWhat::CancelledAtOnce, RunnerWhat::RenewalFails] {
         stage.hub.inject_runner(RunnerFault::once(what)).unwrap();
         let (_, job) = stage.queue_small("ends at once", "echo never").unwrap();
         let ended = stage.wait_finished(job, MINUTE).unwrap();
-        assert_eq!((ended.cause, ended.exit_status.as_deref()), (cause, Some("19")), "{ended:#?}");
+        // Nobody says how: the runner reports nothing to the forge either, which waits for the lease to run out.
+        assert_eq!((ended.cause, ended.exit_status.as_deref()), (Cause::Unknown, Some("19")), "{ended:#?}");
         let said = stage.lab.journal(SERVICE).unwrap();
         assert!(said.contains("ended without a word on how it went"), "{what:?}: {said}");
-        if what == RunnerWhat::RenewalFails {
-            // The forge waits for it a quarter of an hour.
-            stage.hub.call::<()>(&ControlCommand::FinishJob { job, conclusion: Conclusion::Cancelled }).unwrap();
-        }
+        stage.hub.call::<()>(&ControlCommand::FinishJob { job, conclusion: Conclusion::Cancelled }).unwrap();
     }
     assert_eq!(stage.health().unwrap().0, 200);
     stage.wait_until_clean(3 * MINUTE).unwrap();
