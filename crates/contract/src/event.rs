@@ -83,6 +83,13 @@ pub enum JobResult {
     Abandoned,
 }
 
+impl JobResult {
+    /// The job did what it was to do.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Succeeded | Self::SucceededWithIssues)
+    }
+}
+
 /// Trouble the guest recognises in the runner's output or in its own set-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

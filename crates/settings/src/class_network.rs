@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn what_is_no_destination_says_why() {
         for (text, why) in [
-            ("db.example", "no IPv4 address"),
-            ("::1", "no IPv4 address"),
+            ("db.example", "not an IPv4 address"),
+            ("::1", "not an IPv4 address"),
             ("10.0.0.1/8", "beyond its prefix"),
             ("0.0.0.0/0", "everything"),
             ("10.0.0.1:0", "invalid port"),

@@ -266,7 +266,7 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[ids]\nfirst = 1879048192", "ids.first", "no ids for containers"),
         ("[network]\ndeny = [\"0.0.0.0/0\"]", "network.deny", "is everything"),
         ("[network]\nconnections = 1", "network.connections", "out of range"),
-        ("[network.shared.db]\ndestination = \"db\"", "network.shared.db.destination", "no IPv4 address"),
+        ("[network.shared.db]\ndestination = \"db\"", "network.shared.db.destination", "not an IPv4 address"),
         ("[network.shared.db]\ndestination = \"10.0.0.1\"\ninterface = \"a b\"", "db.interface", "invalid link name"),
         ("[class.a.network]\nallow = [\"10.0.0.1:x\"]", "class.a.network.allow", "invalid port"),
         ("[class.a.network]\nshared = [\"db\"]", "class.a.network.shared", "no shared network"),

@@ -172,9 +172,14 @@ impl Container {
         // Perhaps nobody here saw it stop. The status alone a job can forge.
         self.stopped |= ending.asked_to_stop && exit == Some(GuestExit::Stopped);
         self.stopped |= ending.was_killed() && job_goes_on;
-        // A guest ends in good order after a job that succeeded, and names any other reason.
-        let is_guests = exit.is_some_and(|exit| !matches!(exit, GuestExit::Succeeded | GuestExit::Stopped));
-        if job_goes_on && ending.is_from_inside() && !is_guests && !self.stopped {
+        // A guest's status goes with what it said. Without a word on the result, nobody here may have listened.
+        let has_failed = self.result.is_some_and(|result| !result.is_success());
+        let is_guests = match exit {
+            None | Some(GuestExit::Stopped) => false,
+            Some(GuestExit::Succeeded) => !has_failed,
+            Some(_) => true,
+        };
+        if self.had_job() && ending.is_from_inside() && !is_guests && !self.stopped {
             let status = ending.exit_status.as_deref().unwrap_or("none");
             self.reason =
                 Some(format!("something inside ended the container under its job, with exit status {status}"));
