@@ -74,8 +74,10 @@ fn assert_told(stage: &Stage, ended: &Finished, cause: Cause, conclusion: Option
         // It is on disk a moment after it is in the status.
         let history = command(stage, &["history", "--json", "--container", &ended.name]);
         let history: Value = serde_json::from_str(&history).unwrap();
-        if let Some(entry) = history["entries"].get(0) {
-            break entry.clone();
+        // A container of the same job has the same name; each registration has one of its own.
+        let entries = history["entries"].as_array().cloned().unwrap_or_default();
+        if let Some(entry) = entries.into_iter().find(|entry| entry["runner_name"] == ended.runner_name.as_str()) {
+            break entry;
         }
         assert!(Instant::now() < deadline, "no entry of {}", ended.name);
         std::thread::sleep(Duration::from_millis(100));
@@ -314,9 +316,9 @@ fn with_runner(script: &str) -> Option<Stage> {
 
 #[test]
 fn a_runner_that_gives_up_in_words_nobody_knows_is_told_by_its_last_line() {
-    let Some(stage) =
-        with_runner("echo '√ Connected to GitHub'; echo 'Unhandled exception. The disk is on fire.' >&2; echo; exit 1")
-    else {
+    let Some(stage) = with_runner(
+        "echo '√ Connected to GitHub'; sleep 0.3; echo 'Unhandled exception. The disk is on fire.' >&2; exit 1",
+    ) else {
         return;
     };
     let (_, job) = queue(&stage, "never", &["true"]);
