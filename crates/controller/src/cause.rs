@@ -202,7 +202,7 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
     }
     // The job may have ended over it before systemd could say so. One that got over it, and succeeded, did not.
     let succeeded = matches!(evidence.conclusion, Some("success" | "neutral"))
-        || matches!(evidence.result, Some(JobResult::Succeeded | JobResult::SucceededWithIssues));
+        || evidence.result.is_some_and(JobResult::is_success);
     if ending.and_then(|ending| ending.oom_kills).is_some_and(|kills| kills > 0) && !succeeded {
         return Cause::OutOfMemory;
     }
@@ -218,7 +218,7 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         None => {}
     }
     match evidence.result {
-        Some(JobResult::Succeeded | JobResult::SucceededWithIssues) => return Cause::Succeeded,
+        Some(result) if result.is_success() => return Cause::Succeeded,
         Some(JobResult::Failed | JobResult::Skipped) if !evidence.refused_inside() => return Cause::JobFailed,
         Some(JobResult::Abandoned) => return Cause::LostAtTheForge,
         Some(JobResult::Canceled) if !evidence.was_refused_in_its_job() => return Cause::JobCancelled,

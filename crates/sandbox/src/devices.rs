@@ -102,7 +102,7 @@ pub fn make(layers: &Path, plan: &ContainerPlan) -> anyhow::Result<()> {
             Some(number) => (FileType::BlockDevice, makedev(LOOP_MAJOR, number)),
             None => {
                 let found = fs::metadata(&inside).with_context(|| format!("cannot find {}", inside.display()))?;
-                ensure!(found.file_type().is_char_device(), "{} is no character device", inside.display());
+                ensure!(found.file_type().is_char_device(), "{} is not a character device", inside.display());
                 (FileType::CharacterDevice, found.rdev())
             }
         };
