@@ -131,14 +131,14 @@ impl House {
         found
     }
 
-    /// Everything that any stand-in, the host's mount table or a table of neighbours knows.
+    /// Everything that any stand-in or the host's mount table knows, or a table of neighbours ever held.
     fn heard(&self) -> String {
-        let places = Place::ALL.iter().copied().filter(|place| *place != Place::Host);
-        let logs = places.clone().map(|place| fs::read_to_string(self.log_of(place)).unwrap_or_default());
-        let neighbours = Place::ALL.iter().copied().map(|place| self.lab.exec(place, &["ip", "neigh"]).unwrap().text());
+        let places = Place::ALL.iter().copied();
+        let logs = places.flat_map(|place| [self.log_of(place), self.neighbours_of(place)]);
+        let logs = logs.map(|log| fs::read_to_string(log).unwrap_or_default());
         let host =
             format!("cat {HEARD} /proc/1/mountinfo /var/lib/gha-runner-sandbox/{}/root/var/heard", targets::NEIGHBOUR);
-        logs.chain(neighbours).chain([self.lab.shell(&host).unwrap()]).collect()
+        logs.chain([self.lab.shell(&host).unwrap()]).collect()
     }
 
     /// The neighbouring job runs, is still heard and still served, and so is the host.
@@ -161,6 +161,11 @@ impl House {
 
     fn log_of(&self, place: Place) -> std::path::PathBuf {
         self.lab.shared().join(format!("{place}.heard"))
+    }
+
+    /// What the lab's own programs there print.
+    fn neighbours_of(&self, place: Place) -> std::path::PathBuf {
+        self.lab.shared().join(format!("{place}.log"))
     }
 
     fn hand_over(&self, class: &str, name: &str, subnet: u32) {
@@ -243,8 +248,12 @@ fn stand_ins(lab: &Lab) -> Vec<Running> {
         let log = shared.join(format!("{place}.heard")).display().to_string();
         lab.spawn_in(place, &[probe().to_str().unwrap(), "serve", &log]).unwrap()
     };
-    let elsewhere = Place::ALL.iter().copied().filter(|place| *place != Place::Host).map(serve);
-    elsewhere.chain([lab.spawn_in(Place::Host, &[INSIDE, "host", HEARD]).unwrap()]).collect()
+    // An entry of such a table is gone after a minute, and the probes take longer.
+    let watch = |place: Place| lab.spawn_in(place, &["ip", "monitor", "neigh"]).unwrap();
+    let places = Place::ALL.iter().copied();
+    let elsewhere = places.clone().filter(|place| *place != Place::Host).map(serve);
+    let host = lab.spawn_in(Place::Host, &[INSIDE, "host", HEARD]).unwrap();
+    elsewhere.chain(places.map(watch)).chain([host]).collect()
 }
 
 fn plant(lab: &Lab) {
