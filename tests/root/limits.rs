@@ -54,6 +54,15 @@ j0000009)
     sudo prlimit --pid $$ --core=unlimited 2>&1 | sed 's/^/raise: /'; ulimit -c unlimited 2>&1 | sed 's/^/raise: /'
     echo "cores of at most: $(ulimit -H -c) blocks"
     TOLD=swordfish bash -c 'kill -SEGV $$'; echo "killed: $?";;
+# What all containers share with the host: control groups, and instances of inotify.
+j0000010)
+    sudo bash -c 'cd /sys/fs/cgroup; for n in $(seq 1500); do mkdir d 2> /dev/null && cd d || break; done; echo "deep: $n "
+        cd /sys/fs/cgroup; for n in $(seq 20000); do mkdir g$n 2> /dev/null || break; done; echo "groups: $n "'
+    perl -e 'my $n = 0; $n++ while $n < 100000 and syscall(294, 0) >= 0; print "inotify: $n \n"';;
+# More than its memory, kept where programs put what they do not keep; and more than a journal should have to take.
+j0000011)
+    head -c 300M /dev/zero > /tmp/fill; stat -c 'bytes: %s ' /tmp/fill; rm /tmp/fill
+    timeout 10 bash -c 'base64 --wrap=0 /dev/urandom | sudo tee /dev/console > /dev/null'; echo;;
 j0000008) head -c 80M /dev/zero | tail -c 80M | wc -c;;
 esac
 say "Job limits completed with result: Succeeded"
@@ -93,6 +102,12 @@ TOLD=sturgeon bash -c 'kill -SEGV $$' || true
 keep() { journalctl --namespace='*' --no-pager --unit "$(unit "$1" "$2")" > "results/$2.journal"; cp "/run/gha-runner-endings/$2.json" results/; }
 both() { start "$1" "$2"; start "$3" "$4"; await "$1" "$2"; await "$3" "$4"; keep "$1" "$2"; keep "$3" "$4"; }
 one() { start "$1" "$2"; await "$1" "$2"; keep "$1" "$2"; }
+journal() { du --summarize --block-size=1M --total /run/log/journal/$1 /var/log/journal/$1 2> /dev/null | tail -n 1 | cut -f 1; }
+journal '*[0-9a-f]' > results/journal-before
+one free j0000010
+one memory j0000011
+journalctl --sync
+journal '*[0-9a-f]' > results/journal-after
 both memory j0000001 tasks j0000002
 one memory j0000008
 one free j0000009
@@ -126,6 +141,8 @@ fn the_kernel_keeps_every_limit_and_the_ending_tells_which() {
         (7, "free"),
         (8, "memory"),
         (9, "free"),
+        (10, "free"),
+        (11, "memory"),
     ] {
         files.extend(hand_over(number, class));
     }
@@ -142,6 +159,20 @@ fn the_kernel_keeps_every_limit_and_the_ending_tells_which() {
         let word = journal.split(what).nth(1).and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
         word.and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no {what:?} in {journal}"))
     };
+    // Control groups: bounded, and none is left. The containers after it have booted.
+    let (deep, groups) = (said(10, "deep: "), said(10, "groups: "));
+    println!("control groups: {deep} deep, {groups} in all; {} instances of inotify", said(10, "inotify: "));
+    assert!(deep <= 32 && groups <= 4096, "{}", journal(10));
+    assert_eq!((ending(10).service_result.as_str(), ending(10).left_behind.len()), ("success", 0));
+    // What lies in /tmp is disk, and a flood of lines is not the host's journal's.
+    let kept = ending(11);
+    assert_eq!((kept.service_result.as_str(), kept.oom_kills), ("success", Some(0)), "{}", journal(11));
+    assert_eq!(said(11, "bytes: "), 300 * MIB);
+    let mebibytes =
+        |when: &str| report.read(&format!("results/journal-{when}")).unwrap().trim().parse::<u64>().unwrap();
+    let (before, after) = (mebibytes("before"), mebibytes("after"));
+    println!("the host's journal: {before} MiB before the flood, {after} MiB after");
+    assert!(after <= before + 16, "{before} MiB before, {after} after");
     // Memory: the cause is known, and how much it was.
     let memory = ending(1);
     assert_eq!(memory.service_result, "oom-kill", "{}", journal(1));

@@ -40,17 +40,20 @@ pub fn waits(parent: &Path, name: &ContainerName) -> bool {
     entries(parent).is_ok_and(|entries| entries.iter().any(|entry| owner(entry).as_ref() == Some(name)))
 }
 
-/// Removes what was set aside, but for what somebody else is removing; the containers of which nothing is left, and what
-/// could not be removed, one line each.
-pub fn remove_all(parent: &Path) -> (Vec<ContainerName>, Vec<String>) {
+/// Removes what was set aside: `own` first, and waits where somebody else is removing it; then what of others nobody is
+/// removing. Returns the containers of which nothing is left, and what could not be removed, one line each.
+pub fn remove_all(parent: &Path, own: Option<&ContainerName>) -> (Vec<ContainerName>, Vec<String>) {
     let (mut gone, mut left) = (Vec::new(), Vec::new());
-    let entries = match entries(parent) {
+    let mut entries = match entries(parent) {
         Ok(entries) => entries,
         Err(error) => return (gone, vec![format!("cannot list {}: {error}", parent.display())]),
     };
+    let is_own = |entry: &String| own.is_some() && owner(entry).as_ref() == own;
+    entries.sort_by_key(|entry| !is_own(entry));
     for entry in entries {
         let path = parent.join(&entry);
-        let result = match lock(&path) {
+        let how = if is_own(&entry) { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
+        let result = match lock(&path, how) {
             Ok(Some(_lock)) => remove::tree(parent, entry.as_ref()),
             Ok(None) => continue,
             Err(error) => Err(error),
@@ -65,13 +68,13 @@ pub fn remove_all(parent: &Path) -> (Vec<ContainerName>, Vec<String>) {
 }
 
 /// Held until dropped; `None` if somebody else holds it, or the directory is gone.
-fn lock(path: &Path) -> io::Result<Option<OwnedFd>> {
+fn lock(path: &Path, how: FlockOperation) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match rustix::fs::open(path, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
         result => result?,
     };
-    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+    match rustix::fs::flock(&directory, how) {
         Err(Errno::WOULDBLOCK) => Ok(None),
         result => Ok(result.map(|()| Some(directory))?),
     }
@@ -97,6 +100,8 @@ fn owner(entry: &str) -> Option<ContainerName> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -110,11 +115,18 @@ mod tests {
         }
         set_aside(home.path(), &name).unwrap();
         let aside = home.path().join(".discarded-j1234567-0");
-        let removing = lock(&aside).unwrap();
-        assert_eq!(remove_all(home.path()), (vec![], vec![]), "somebody else removes one of the two");
+        let removing = lock(&aside, FlockOperation::LockExclusive).unwrap().unwrap();
+        assert_eq!(remove_all(home.path(), None), (vec![], vec![]), "somebody else removes one of the two");
         assert!(aside.exists() && !home.path().join(".discarded-j1234567-1").exists());
-        drop(removing);
-        assert_eq!(remove_all(home.path()), (vec![name.clone()], vec![]));
+        let ends = std::thread::scope(|scope| {
+            let own = scope.spawn(|| remove_all(home.path(), Some(&name)));
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!own.is_finished(), "its own files are still being removed");
+            remove::tree(home.path(), ".discarded-j1234567-0".as_ref()).unwrap();
+            drop(removing);
+            own.join().unwrap()
+        });
+        assert_eq!(ends, (vec![name.clone()], vec![]));
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
         set_aside(Path::new("/nonexistent"), &name).unwrap();
     }

@@ -11,6 +11,7 @@ use settings::{IDS, Root};
 
 use super::{
     ContainerPlan, Paths, caches, devices, docker, gpu, link, machine_id, privileges, record, record::RecordDirectory,
+    service_manager,
 };
 
 /// The program, searched in `$PATH`.
@@ -31,8 +32,14 @@ pub const USUAL_FILES: u64 = 1024;
 /// Likewise for memory that is never swapped out, in bytes, which the container's limit of memory bounds.
 pub const USUAL_LOCKED: u64 = 8 << 20;
 
-/// The program and its arguments. Everything in it may be read by every user of the host.
-pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128) -> Vec<OsString> {
+/// What sockets in a container may be of: what nspawn allowed before it had an opinion, less what the unit refuses.
+const FAMILIES: &str = "--restrict-address-families=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET";
+/// The first systemd whose nspawn has that option. It announces that it will allow fewer families by default.
+const HAS_FAMILIES: u32 = 261;
+
+/// The program and its arguments. Everything in it may be read by every user of the host. `systemd` is the host's
+/// version, 0 if unknown.
+pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128, systemd: u32) -> Vec<OsString> {
     let record = RecordDirectory::at(paths.record(&plan.name));
     let option = |name: &str, value: &Path| {
         let mut option = OsString::from(format!("--{name}="));
@@ -56,6 +63,7 @@ pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128) -> Vec<OsSt
     });
     line.push(format!("--network-interface={}", link::guest_end(&plan.name)).into());
     line.extend(privileges::options(plan.docker.is_some(), plan.privileged));
+    line.extend((systemd >= HAS_FAMILIES).then(|| FAMILIES.into()));
     line.push(format!("--rlimit=NOFILE={USUAL_FILES}:{MOST_FILES}").into());
     line.push(format!("--rlimit=MEMLOCK={USUAL_LOCKED}:infinity").into());
     let layers = paths.layers(&plan.name);
@@ -134,7 +142,10 @@ pub fn run(paths: &Paths, name: &ContainerName) -> anyhow::Error {
 
 fn become_container(paths: &Paths, record: &RecordDirectory) -> anyhow::Result<std::convert::Infallible> {
     let plan = record.plan()?;
-    let line = command_line(&plan, paths, machine_id::random().context("cannot make a random machine id")?);
+    let uuid = machine_id::random().context("cannot make a random machine id")?;
+    let systemd = service_manager::ask_once(async |manager| manager.version().await)
+        .inspect_err(|error| eprintln!("run: the version of systemd is unknown: {error:#}"));
+    let line = command_line(&plan, paths, uuid, systemd.ok().flatten().unwrap_or_default());
     record.put_step(record::RUN)?;
     let kept = |key: &str| KEPT_ENVIRONMENT.contains(&key) || key.starts_with(KEPT_PREFIX);
     let environment = env::vars_os().filter(|(key, _)| key.to_str().is_some_and(kept));
@@ -175,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_command_line_says_what_the_design_promises() {
-        let line = command_line(&plan(), &Paths::default(), 7);
+        let line = command_line(&plan(), &Paths::default(), 7, 257);
         for expected in [
             "--directory=/var/lib/gha-runner-sandbox/j1234567/root",
             "--machine=j1234567",
@@ -202,8 +213,8 @@ mod tests {
     #[test]
     fn a_class_without_docker_gets_nothing_that_only_docker_needs() {
         let docker = Docker { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), keep: None };
-        let with = command_line(&ContainerPlan { docker: Some(docker), ..plan() }, &Paths::default(), 7);
-        let without = command_line(&plan(), &Paths::default(), 7);
+        let with = command_line(&ContainerPlan { docker: Some(docker), ..plan() }, &Paths::default(), 7, 257);
+        let without = command_line(&plan(), &Paths::default(), 7, 257);
         for option in [
             "--capability=all",
             "--system-call-filter=@keyring",
@@ -218,10 +229,19 @@ mod tests {
     fn a_nixos_system_is_started_by_its_own_init() {
         let closure = "/nix/store/abc-nixos-system-job".into();
         let plan = ContainerPlan { root: Root::System { closure, runner_dir: None }, ..plan() };
-        let line = command_line(&plan, &Paths::default(), 7);
+        let line = command_line(&plan, &Paths::default(), 7, 257);
         let end = ["--kill-signal=SIGRTMIN+3", "--", "/nix/store/abc-nixos-system-job/init", "--show-status=no"];
         assert!(line.ends_with(&end.map(OsString::from)), "{line:?}");
         assert!(!line.iter().any(|argument| argument == "--boot"), "{line:?}");
+    }
+
+    #[test]
+    fn a_newer_nspawn_is_asked_for_the_families_that_a_container_needs() {
+        let families = |systemd| {
+            let line = command_line(&plan(), &Paths::default(), 7, systemd);
+            line.iter().filter(|argument| *argument == FAMILIES).count()
+        };
+        assert_eq!([0, 260, 261, 300].map(families), [0, 0, 1, 1]);
     }
 
     #[test]
@@ -234,7 +254,7 @@ mod tests {
         let settings: GuestSettings = plan().guest();
         record.put_credentials(&settings, &Grant::GithubJit { encoded_jit_config: secret.into() }).unwrap();
         assert!(std::fs::read_to_string(record.grant_file()).unwrap().contains(secret));
-        let line = command_line(&plan(), &paths, 7);
+        let line = command_line(&plan(), &paths, 7, 257);
         assert!(!line.iter().any(|argument| argument.to_str().unwrap().contains(secret)), "{line:?}");
     }
 }

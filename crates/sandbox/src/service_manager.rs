@@ -31,6 +31,8 @@ trait Manager {
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Row>>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> zbus::Result<String>;
 }
 
 #[proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
@@ -92,6 +94,11 @@ impl ServiceManager {
         }
     }
 
+    /// systemd's major version; `None` if unknown.
+    pub async fn version(&self) -> zbus::Result<Option<u32>> {
+        Ok(major(&self.manager.version().await?))
+    }
+
     /// What is known of a container's unit.
     pub async fn life(&self, class: &str, name: &ContainerName) -> zbus::Result<UnitLife> {
         let path = self.manager.get_unit(&unit_name::container_unit(class, name)).await?;
@@ -149,6 +156,11 @@ pub async fn ask<T>(
     }
 }
 
+/// Of `257`, `257.13-1~deb13u1`, `v262~rc1`.
+fn major(version: &str) -> Option<u32> {
+    version.trim_start_matches('v').split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
 fn is_refusal(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::MethodError(name, _, _) if REFUSALS.iter().any(|refusal| name.starts_with(refusal)))
 }
@@ -157,4 +169,23 @@ fn is_refusal(error: &zbus::Error) -> bool {
 pub fn ask_once<T>(question: impl AsyncFn(&ServiceManager) -> zbus::Result<T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(ask(&tokio::sync::Mutex::default(), question))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn a_version_is_read_however_a_distribution_writes_it() {
+        for (version, number) in [
+            ("257", Some(257)),
+            ("257.13-1~deb13u1", Some(257)),
+            ("252 (252.39-1~deb12u2)", Some(252)),
+            ("v262~rc1", Some(262)),
+            ("", None),
+            ("main", None),
+        ] {
+            assert_eq!(major(version), number, "{version:?}");
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub fn sweep(paths: &Paths) -> anyhow::Result<Vec<String>> {
         }
         left.extend(problems.into_iter().map(|problem| format!("{name}: {problem}")));
     }
-    left.extend(teardown::remove_discarded(paths));
+    left.extend(teardown::remove_discarded(paths, None));
     Ok(left)
 }
 

@@ -74,7 +74,7 @@ pub fn teardown(paths: &Paths, class: &str, name: &ContainerName) -> bool {
         .cloned()
         .chain(discard::waits(&paths.roots, name).then(|| format!("{UNFINISHED}: its files are there")));
     write(&mut ending, files.collect());
-    left.extend(remove_discarded(paths));
+    left.extend(remove_discarded(paths, Some(name)));
     for problem in &left {
         eprintln!("teardown of {name}: {problem}");
     }
@@ -151,9 +151,9 @@ pub fn remove(paths: &Paths, name: &ContainerName, netlink: Option<&Netlink>) ->
     left
 }
 
-/// Removes the files of this and of earlier containers; what could not be removed, one line each.
-pub fn remove_discarded(paths: &Paths) -> Vec<String> {
-    let (gone, mut left) = discard::remove_all(&paths.roots);
+/// Removes the files of this container and of earlier ones; what could not be removed, one line each.
+pub fn remove_discarded(paths: &Paths, name: Option<&ContainerName>) -> Vec<String> {
+    let (gone, mut left) = discard::remove_all(&paths.roots, name);
     left.extend(
         gone.iter().filter_map(|name| ending::clear(&paths.endings, name).err().map(|error| format!("{error:#}"))),
     );

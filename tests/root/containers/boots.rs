@@ -83,6 +83,12 @@ fn the_documented_tree_boots_first_try_on_systemd_257() {
     boots_first_try(Suite::Trixie);
 }
 
+/// Its systemd-nspawn says which families of sockets it will leave to containers unless it is asked for more.
+#[test]
+fn the_documented_tree_boots_first_try_on_the_newest_systemd() {
+    boots_first_try(Suite::NEWEST);
+}
+
 /// With such a systemd inside, what fails would otherwise stay for five seconds more.
 #[test]
 fn a_container_with_the_newest_systemd_inside_is_gone_at_once_whatever_its_guest_says() {

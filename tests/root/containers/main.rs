@@ -4,6 +4,7 @@
 mod boots;
 mod devices;
 mod docker;
+mod everything;
 mod fence;
 mod host;
 mod nix;

@@ -50,6 +50,9 @@ pub fn token(credential: &str) -> String {
     format!("simulated-token-{credential}")
 }
 
+/// How long a controller may not know that a set's job has ended: faults keep it from listening.
+const NEWS: Duration = Duration::from_secs(15 * 60);
+
 /// Monday 2026-11-02, 00:00 UTC: where simulated wall clocks start.
 pub const EPOCH: Duration = Duration::from_secs(1_793_577_600);
 
@@ -158,9 +161,11 @@ impl Sets for WatchedSets {
         let told = *capacity.borrow() as usize;
         let most = self.host.borrow().capacity;
         // Refused jobs come on top, up to 50 of them; and so does every pull request's that may be refused, until it was
-        // looked up whether its repository is public and where it comes from.
-        let may_be_refused =
-            |job: &&JobView| job.name == "fork" || job.scale_set.is_some() && job.status != JobStatus::Completed;
+        // looked up whether its repository is public and where it comes from. A set reports the end of a job only with
+        // its next message.
+        let since = self.host.borrow().clock.now().saturating_sub(NEWS);
+        let open = |job: &JobView| job.status != JobStatus::Completed || job.completed_at.is_none_or(|at| at >= since);
+        let may_be_refused = |job: &&JobView| job.name == "fork" || job.scale_set.is_some() && open(job);
         let refused = || self.host.borrow().hub.borrow().job_views().iter().filter(may_be_refused).count();
         assert!(told <= most || told <= most + refused().min(50), "{key}: {told} jobs promised on a host of {most}");
         self.sets.listen(key, capacity).await

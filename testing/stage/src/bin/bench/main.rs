@@ -2,13 +2,14 @@
 //!
 //! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less,
 //! `--features` measures what each part of the isolation costs, and nothing else; `--paths` the ways a job comes here;
-//! `--api` what those who ask and listen cost the jobs.
+//! `--api` what those who ask and listen cost the jobs; `--neighbours` what jobs that flood the controller cost others.
 
 mod api;
 mod burst;
 mod by_hand;
 mod features;
 mod footprint;
+mod neighbours;
 mod paths;
 mod report;
 mod sequence;
@@ -38,6 +39,7 @@ enum Part {
     Features,
     Paths,
     Api,
+    Neighbours,
 }
 
 const FULL: Amount = Amount {
@@ -67,8 +69,9 @@ fn main() -> ExitCode {
             "--features" => part = Part::Features,
             "--paths" => part = Part::Paths,
             "--api" => part = Part::Api,
+            "--neighbours" => part = Part::Neighbours,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--api]");
+                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--api|--neighbours]");
                 return ExitCode::from(2);
             }
         }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Part::Features => features::measure(amount.by_hand, report),
         Part::Paths => paths::measure(&amount.paths, report),
         Part::Api => asked(amount, report),
+        Part::Neighbours => flooded(amount, report),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,7 +115,16 @@ fn measure(amount: &Amount, report: Report) -> anyhow::Result<()> {
     println!();
     paths::measure(&amount.paths, report).context("the ways a job comes here")?;
     println!();
-    asked(amount, report).context("with those who ask and listen")
+    asked(amount, report).context("with those who ask and listen")?;
+    println!();
+    flooded(amount, report).context("beside jobs that flood the controller")
+}
+
+fn flooded(amount: &Amount, report: Report) -> anyhow::Result<()> {
+    let stage = boot("1s")?;
+    neighbours::measure(&stage, amount.sequential, report)?;
+    show::doing("Taking it down", || drop(stage));
+    Ok(())
 }
 
 fn asked(amount: &Amount, report: Report) -> anyhow::Result<()> {

@@ -65,7 +65,8 @@ pub fn measure(stage: &Stage, jobs: usize, report: Report) -> anyhow::Result<f64
     Ok(done.iter().filter_map(total).collect::<Sample>().percentile(50))
 }
 
-fn one(stage: &Stage, number: usize) -> anyhow::Result<(Finished, JobView)> {
+/// Runs one job; how it went here and at the forge, once its container is gone.
+pub fn one(stage: &Stage, number: usize) -> anyhow::Result<(Finished, JobView)> {
     let spec = JobSpec::new(&format!("job {number}"), &["self-hosted", "linux"], &["true"]);
     let (_, id) = stage.hub.queue_job(REPO, spec)?;
     let job = stage.hub.wait_completed(id, PATIENCE)?;

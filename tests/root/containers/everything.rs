@@ -1,0 +1,165 @@
+//! Jobs that take all they can get of something that containers share, and what it does to the host and the next job.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use contract::event::What;
+use zbus::{Connection, connection, proxy};
+
+use crate::{
+    assert_nothing_left,
+    host::{Host, HostConfig},
+};
+
+/// Longest silence of the host's PID 1.
+const SILENCE: Duration = Duration::from_millis(100);
+/// How much longer than usual the next container may take: the job before it has only just ended.
+const LONGER: u32 = 2;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a job takes, and how: it prints how often it got it, and holds it for a while. Numbers are x86-64's.
+const KINDS: [(&str, &str); 14] = [
+    (
+        "inotify instances",
+        "perl -e 'my $n = 0; $n++ while $n < 1e5 and syscall(294, 0) >= 0; print qq(took $n\n); sleep 2'",
+    ),
+    (
+        "pseudoterminals",
+        "perl -e 'my @f; while (@f < 1e5 and open my $f, q(+<), q(/dev/ptmx)) { push @f, $f } print qq(took ) . @f . qq(\n); sleep 2'",
+    ),
+    (
+        "namespaces",
+        "sudo perl -e 'my @f; while (@f < 1e5 and syscall(272, 0x04000000) == 0 and open my $f, q(<), q(/proc/self/ns/uts)) { push @f, $f } print qq(took ) . @f . qq(\n); sleep 2'",
+    ),
+    (
+        "user namespaces",
+        "perl -e 'my $n = 0; $n++ while $n < 1e5 and syscall(272, 0x10000000) == 0; print qq(took $n\n); sleep 2'",
+    ),
+    (
+        "asynchronous requests",
+        "perl -e 'my $n = 0; my $c; do { $c = pack q(Q), 0; $n++ } while $n < 1e4 and syscall(206, 4096, $c) == 0; print qq(took $n\n); sleep 2'",
+    ),
+    (
+        "timers",
+        "perl -e 'my $n = 0; my $c; do { $c = pack q(Q), 0; $n++ } while $n < 1e6 and syscall(222, 1, 0, $c) == 0; print qq(took $n\n); sleep 2'",
+    ),
+    (
+        "message queues",
+        "perl -e 'my $n = 0; $n++ while $n < 1e5 and syscall(240, qq(q$n), 0102, 0600, 0) >= 0; print qq(took $n\n); sleep 2'",
+    ),
+    (
+        "System V queues and semaphores",
+        "perl -e 'my $n = 0; $n++ while $n < 1e6 and syscall(68, 0, 01600) >= 0; $n++ while $n < 2e6 and syscall(64, 0, 250, 01600) >= 0; print qq(took $n\n); sleep 2'",
+    ),
+    (
+        "memory files",
+        "perl -e 'my $n = 0; $n++ while $n < 2e5 and syscall(319, qq(m), 0) >= 0; print qq(took $n\n); sleep 2'",
+    ),
+    (
+        "processes",
+        "perl -e 'my $n = 0; while ($n < 3000 and defined(my $p = fork)) { sleep 2, exit unless $p; $n++ } print qq(took $n\\n); sleep 2'",
+    ),
+    (
+        "control groups",
+        "sudo bash -c 'n=0; cd /sys/fs/cgroup; for i in $(seq 20000); do mkdir g$i 2> /dev/null || break; n=$i; done; d=0; while mkdir d 2> /dev/null && cd d && [ $d -lt 2000 ]; do d=$((d + 1)); done; echo took $n and $d deep'",
+    ),
+    (
+        "the console",
+        "timeout 4 bash -c 'base64 --wrap=0 /dev/urandom | sudo tee /dev/console > /dev/null'; echo; echo took it",
+    ),
+    (
+        "links",
+        "sudo bash -c 'n=0; while [ $n -lt 300 ] && ip link add v$n type veth peer name w$n; do n=$((n + 1)); done; echo took $n'",
+    ),
+    (
+        "files",
+        "bash -c 'mkdir /tmp/many; cd /tmp/many; n=0; for i in $(seq 60000); do : > $i || break; n=$i; done 2> /dev/null; echo took $n'",
+    ),
+];
+
+#[proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn get_default_target(&self) -> zbus::Result<String>;
+}
+
+/// Asks the host's PID 1 the same again and again until `done`; its longest silence.
+fn longest_silence(bus: &str, done: &AtomicBool) -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connection: Connection = connection::Builder::address(bus).build().await.unwrap();
+        let manager = ManagerProxy::new(&connection).await.unwrap();
+        let mut longest = Duration::ZERO;
+        while !done.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            manager.get_default_target().await.unwrap();
+            longest = longest.max(asked.elapsed());
+            tokio::time::sleep(PAUSE).await;
+        }
+        longest
+    })
+}
+
+#[test]
+fn after_a_job_that_takes_everything_the_host_answers_and_the_next_container_boots() {
+    let cases: String =
+        KINDS.iter().enumerate().map(|(number, (_, job))| format!("j00020{number:02}) {job};;\n")).collect();
+    let config = HostConfig {
+        job: format!(
+            "ulimit -n $(ulimit -Hn); say 'Listening for Jobs'; say 'Running job: all'\ncase $(hostname) in\n{cases}*) true;;\nesac\n\
+             say 'Job all completed with result: Succeeded'"
+        ),
+        class: "disk = \"256M\"\ntasks = 512".into(),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let before = host.lab.leftovers().unwrap();
+    let bus = format!("unix:path={}", host.lab.host_path("/run/dbus/system_bus_socket").unwrap().display());
+    // From the order to the runner's first line.
+    let boot = |name: &str| {
+        let begun = Instant::now();
+        host.hand_over(name, 1);
+        host.start(name).unwrap();
+        host.wait_for(name, &What::Listening);
+        let took = begun.elapsed();
+        assert_eq!(host.ending(name).error, None);
+        took
+    };
+    let mut usual: Vec<Duration> = (0..8).map(|number| boot(&format!("i000200{number}"))).collect();
+    usual.sort();
+    let usual = usual[usual.len() - 1];
+    println!("a container usually listens after {usual:.0?} at most");
+    for (number, (kind, _)) in KINDS.iter().enumerate() {
+        let name = format!("j00020{number:02}");
+        let done = AtomicBool::new(false);
+        let (silence, next) = thread::scope(|scope| {
+            let asked = scope.spawn(|| longest_silence(&bus, &done));
+            host.hand_over(&name, 0);
+            host.start(&name).unwrap();
+            // While the job holds it all.
+            thread::sleep(Duration::from_millis(1500));
+            let beside = boot(&format!("i00021{number:02}"));
+            let ending = host.ending(&name);
+            assert_eq!(ending.left_behind, Vec::<String>::new(), "{kind}");
+            let after = boot(&format!("i00022{number:02}"));
+            done.store(true, Ordering::Relaxed);
+            (asked.join().unwrap(), (beside, after))
+        });
+        let journal = host.journal(&name);
+        let took = journal.lines().find_map(|line| line.split_once("took ")).map_or("?", |(_, took)| took);
+        let (beside, after) = next;
+        println!(
+            "{kind}: took {took}; PID 1 silent for {silence:.0?} at most; the next one after {beside:.0?}, {after:.0?}"
+        );
+        assert_ne!(took, "?", "{kind}: {journal}");
+        assert!(silence <= SILENCE, "{kind}: the host's PID 1 was silent for {silence:.0?}");
+        assert!(after <= usual * LONGER, "{kind}: the next container needed {after:.0?}, usually {usual:.0?}");
+    }
+    assert_nothing_left(&host, &before);
+}
