@@ -37,9 +37,10 @@ fn low(root: &Path, limit: &Shared, containers: usize) -> Option<Finding> {
                  host do not get"
             ),
             format!(
-                "write /etc/{} by `units`, or `{key} = {needed}` into a file that sorts behind it (NixOS: \
+                "write /etc/{} by `units`, or `{key} = {}` into a file that sorts behind it (NixOS: \
                  boot.kernel.sysctl), and run `systemctl restart systemd-sysctl`",
-                sysctl::FILE
+                sysctl::FILE,
+                limit.written(containers)
             ),
         )
     })
@@ -83,7 +84,7 @@ mod tests {
             "is 128, and 7 containers at once may need 9088",
             "`systemctl restart systemd-sysctl`",
             "/etc/sysctl.d/60-gha-runner-controller.conf",
-            "`fs.inotify.max_user_instances = 9088`",
+            "`fs.inotify.max_user_instances = 2147483647`",
         ] {
             assert!(said.contains(words), "{words} in {said}");
         }
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn a_kernel_with_its_defaults_is_warned_of_before_the_fourteenth_container_does_not_boot() {
         // Of a machine with 2 GiB.
-        let defaults = LIMITS.iter().map(|limit| (limit.key, limit.kernel.min(8192).to_string()));
+        let defaults = LIMITS.iter().map(|limit| (limit.key, limit.least.min(8192).to_string()));
         let found = limits(host(defaults).path(), &settings(14));
         for key in ["fs.inotify.max_user_instances", "kernel.pty.max", "fs.aio-max-nr", "user.max_uts_namespaces"] {
             assert!(found.iter().any(|finding| finding.about == key), "{key} in {found:#?}");

@@ -4,6 +4,10 @@
 //! namespace, or for the whole kernel. With the kernel's defaults the fourteenth idle container finds no inotify instance
 //! left, and one job can take all terminals.
 //!
+//! Where the kernel counts what it hands out in the memory of the taker's control group, that is the limit of each
+//! container, which its root cannot lift; the number here is then so high that none is reached. Any lower one, whatever
+//! its share for each, is one that a single job can use up.
+//!
 //! Not among them, because no tunable of the host reaches them:
 //!
 //! - POSIX timers and queued signals (`RLIMIT_SIGPENDING`), bytes in POSIX message queues (`RLIMIT_MSGQUEUE`) and locked
@@ -31,8 +35,8 @@ pub struct Shared {
     pub each: u64,
     /// The host's own share.
     pub host: u64,
-    /// The most a kernel chooses by itself, on whatever machine.
-    pub kernel: u64,
+    /// What is written at least: the most a kernel chooses by itself, on whatever machine, or the most it takes.
+    pub least: u64,
 }
 
 impl Shared {
@@ -41,40 +45,45 @@ impl Shared {
         self.each * containers as u64 + self.host
     }
 
-    /// What is written: what is needed, and on no machine less than its kernel would have by itself.
+    /// What is written.
     pub fn written(&self, containers: usize) -> u64 {
-        self.needed(containers).max(self.kernel)
+        self.needed(containers).max(self.least)
     }
 }
 
 /// Namespaces of one kind. A kernel grants half as many as it grants threads: one for each 256 KiB of memory, and never
 /// more than 2^29. What they take is counted in the memory of the container, so this need not be a limit.
 const fn namespaces(key: &'static str) -> Shared {
-    Shared { key, each: 4096, host: 4096, kernel: 1 << 29 }
+    Shared { key, each: 4096, host: 4096, least: 1 << 29 }
+}
+
+/// What is counted in the memory of the container that takes it. The kernel refuses higher numbers for most of these.
+const fn in_memory(key: &'static str, each: u64, host: u64) -> Shared {
+    Shared { key, each, host, least: i32::MAX as u64 }
 }
 
 /// All of them.
 pub const LIMITS: [Shared; 19] = [
     // A container has nine when it is idle. A job gets what a GitHub-hosted runner has, which is what clusters in containers
     // (kind) ask for.
-    Shared { key: "fs.inotify.max_user_instances", each: 1280, host: 128, kernel: 128 },
-    // The same. A kernel chooses 1 % of the memory, between 8,192 and 1,048,576.
-    Shared { key: "fs.inotify.max_user_watches", each: 655_360, host: 65_536, kernel: 1_048_576 },
+    in_memory("fs.inotify.max_user_instances", 1280, 128),
+    // The same.
+    in_memory("fs.inotify.max_user_watches", 655_360, 65_536),
     // A machine of one's own has as many.
-    Shared { key: "fs.fanotify.max_user_groups", each: 128, host: 128, kernel: 128 },
-    Shared { key: "fs.fanotify.max_user_marks", each: 65_536, host: 65_536, kernel: 1_048_576 },
+    in_memory("fs.fanotify.max_user_groups", 128, 128),
+    in_memory("fs.fanotify.max_user_marks", 65_536, 65_536),
     // Likewise: a database takes some thousands.
-    Shared { key: "fs.aio-max-nr", each: 65_536, host: 65_536, kernel: 65_536 },
+    in_memory("fs.aio-max-nr", 65_536, 65_536),
     // Likewise.
-    Shared { key: "kernel.pty.max", each: 4096, host: 4096, kernel: 4096 },
+    Shared { key: "kernel.pty.max", each: 4096, host: 4096, least: 4096 },
     // Of each user, so of each user of each container. Docker joins a keyring for each process it starts.
-    Shared { key: "kernel.keys.maxkeys", each: 0, host: 20_000, kernel: 200 },
-    Shared { key: "kernel.keys.maxbytes", each: 0, host: 2_000_000, kernel: 20_000 },
+    Shared { key: "kernel.keys.maxkeys", each: 0, host: 20_000, least: 200 },
+    Shared { key: "kernel.keys.maxbytes", each: 0, host: 2_000_000, least: 20_000 },
     // Root of a privileged container is the host's.
-    Shared { key: "kernel.keys.root_maxkeys", each: 20_000, host: 1_000_000, kernel: 1_000_000 },
-    Shared { key: "kernel.keys.root_maxbytes", each: 2_000_000, host: 25_000_000, kernel: 25_000_000 },
+    Shared { key: "kernel.keys.root_maxkeys", each: 20_000, host: 1_000_000, least: 1_000_000 },
+    Shared { key: "kernel.keys.root_maxbytes", each: 2_000_000, host: 25_000_000, least: 25_000_000 },
     // Neighbours in all network namespaces together: the containers themselves, and those of Docker in them.
-    Shared { key: "net.ipv4.neigh.default.gc_thresh3", each: 1024, host: 1024, kernel: 1024 },
+    Shared { key: "net.ipv4.neigh.default.gc_thresh3", each: 1024, host: 1024, least: 1024 },
     namespaces("user.max_cgroup_namespaces"),
     namespaces("user.max_ipc_namespaces"),
     namespaces("user.max_mnt_namespaces"),
@@ -112,7 +121,7 @@ mod tests {
         let documented = include_str!("../../docs/configuration.md");
         let (namespaces, others): (Vec<&Shared>, Vec<&Shared>) =
             LIMITS.iter().partition(|limit| limit.key.ends_with("_namespaces"));
-        let row = |names: &str, of: &Shared| format!("| {names} | {} | {} | {} |\n", of.each, of.host, of.kernel);
+        let row = |names: &str, of: &Shared| format!("| {names} | {} | {} | {} |\n", of.each, of.host, of.least);
         let mut rows: Vec<String> = others.iter().map(|limit| row(&format!("`{}`", limit.key), limit)).collect();
         let kinds =
             namespaces.iter().map(|limit| limit.key.trim_end_matches("_namespaces").trim_start_matches("user.max_"));

@@ -1,7 +1,7 @@
 //! A lab host with the product installed, without a controller: the test does what the controller would.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ pub const RUNNER: &str = "/opt/actions-runner/bin/Runner.Listener";
 /// What is in the grant and must be nowhere else.
 pub const SECRET: &str = "swordfish";
 const CLASS: &str = "medium";
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 const BINARY: &str = env!("CARGO_BIN_EXE_gha-runner-controller");
 
 pub struct Host {
@@ -211,26 +211,35 @@ impl Host {
 
     /// Waits until the guest says `what`.
     pub fn wait_for(&self, name: &str, what: &What) {
+        assert!(self.says(name, what), "{name} never said {what:?}:\n{}", self.journal(name));
+    }
+
+    /// Whether the guest says `what` before it ends.
+    pub fn says(&self, name: &str, what: &What) -> bool {
         use std::io::{BufRead, BufReader};
-        let said = BufReader::new(self.connect(name))
+        let Ok(stream) = self.try_connect(name) else { return false };
+        BufReader::new(stream)
             .lines()
             .map_while(Result::ok)
-            .any(|line| serde_json::from_str::<Event>(&line).unwrap().what == *what);
-        assert!(said, "{name} never said {what:?}:\n{}", self.journal(name));
+            .any(|line| serde_json::from_str::<Event>(&line).unwrap().what == *what)
     }
 
     fn connect(&self, name: &str) -> UnixStream {
+        self.try_connect(name).unwrap_or_else(|error| panic!("{name}: {error}\n{}", self.journal(name)))
+    }
+
+    /// Once it listens; an error when the container is gone without that.
+    fn try_connect(&self, name: &str) -> io::Result<UnixStream> {
         let path = self.lab.host_path(format!("{EVENTS_DIR}/{name}/{SOCKET_FILE}")).unwrap();
+        let ending = self.lab.host_path(format!("{ENDINGS_DIR}/{name}.json")).unwrap();
         let deadline = Instant::now() + PATIENCE;
         loop {
             match UnixStream::connect(&path) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                    return stream;
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    return Ok(stream);
                 }
-                Err(error) if Instant::now() > deadline => {
-                    panic!("{}: {error}\n{}", path.display(), self.journal(name))
-                }
+                Err(error) if Instant::now() > deadline || ending.exists() => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }

@@ -3,7 +3,7 @@
 mod drains;
 mod versions;
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use forge::{ForgeError, RunnerDeprecation};
 use settings::{Class, Settings};
@@ -21,6 +21,8 @@ use super::{
 
 /// Pauses after failed boots.
 const BOOT_PAUSE: Backoff = Backoff::seconds(5, 300);
+/// How long after the pause failures are still a problem when nothing asked for the class since. Then they are history.
+const FADES: Duration = Duration::from_secs(3600);
 
 /// What an effect came to.
 pub enum Outcome {
@@ -49,6 +51,13 @@ struct Failures {
     last: String,
     /// No other is booted before.
     held_until: Mono,
+}
+
+impl Failures {
+    /// `None` once they are history.
+    fn standing(&self, now: Now) -> Option<&Self> {
+        (now.mono < self.held_until + FADES).then_some(self)
+    }
 }
 
 impl<'w, W: World> Classes<'w, W> {
@@ -103,7 +112,7 @@ impl<'w, W: World> Classes<'w, W> {
 
     /// A container of the class failed to boot, or could not: the next waits, longer with each failure in a row.
     pub fn failed(&mut self, class: &str, last: String, now: Now) {
-        let in_a_row = self.failures.get(class).map_or(0, |failures| failures.in_a_row) + 1;
+        let in_a_row = self.standing(class, now).map_or(0, |failures| failures.in_a_row) + 1;
         let pause = BOOT_PAUSE.after(in_a_row);
         warn!(class, failures = in_a_row, pause_s = pause.as_secs(), "boots of this class pause");
         self.failures.insert(class.to_owned(), Failures { in_a_row, last, held_until: now.mono + pause });
@@ -120,10 +129,14 @@ impl<'w, W: World> Classes<'w, W> {
         self.failures.remove(class);
     }
 
+    fn standing(&self, class: &str, now: Now) -> Option<&Failures> {
+        self.failures.get(class)?.standing(now)
+    }
+
     /// As documents show them. `active` = containers there are, by class.
     pub fn shown(&self, active: &BTreeMap<&str, usize>, now: Now) -> Vec<ClassStatus> {
         let shown = |class: &Class| {
-            let (failures, runner) = (self.failures.get(&class.name), self.runner_of(&class.name, now));
+            let (failures, runner) = (self.standing(&class.name, now), self.runner_of(&class.name, now));
             ClassStatus {
                 name: class.name.clone(),
                 labels: class.labels.clone(),
@@ -146,7 +159,8 @@ impl<'w, W: World> Classes<'w, W> {
 
     /// What an operator should know of them.
     pub fn problems(&self, now: Now) -> Vec<String> {
-        let failing = self.failures.iter().map(|(class, Failures { in_a_row, last, .. })| {
+        let standing = self.failures.iter().filter_map(|(class, failures)| Some((class, failures.standing(now)?)));
+        let failing = standing.map(|(class, Failures { in_a_row, last, .. })| {
             format!("class {class}: {in_a_row} containers in a row ended before they took a job; the last, {last}")
         });
         failing.chain(self.outdated(now)).collect()
