@@ -30,15 +30,15 @@ const KINDS: [(&str, &str); 14] = [
     ),
     (
         "pseudoterminals",
-        "perl -e 'my @f; while (@f < 1e5 and open my $f, q(+<), q(/dev/ptmx)) { push @f, $f } print qq(took ) . @f . qq(\n); sleep 2'",
+        "for process in 1 2 3 4; do perl -e 'my @f; while (@f < 1e5 and open my $f, q(+<), q(/dev/ptmx)) { push @f, $f } print qq(took ) . @f . qq(\n); sleep 2' & done; wait",
     ),
     (
         "namespaces",
-        "sudo perl -e 'my @f; while (@f < 1e5 and syscall(272, 0x04000000) == 0 and open my $f, q(<), q(/proc/self/ns/uts)) { push @f, $f } print qq(took ) . @f . qq(\n); sleep 2'",
+        "sudo prlimit --nofile=$(ulimit -n) perl -e 'my @f; while (@f < 1e5 and syscall(272, 0x04000000) == 0 and open my $f, q(<), q(/proc/self/ns/uts)) { push @f, $f } print qq(took ) . @f . qq(\n); sleep 2'",
     ),
     (
         "user namespaces",
-        "perl -e 'my $n = 0; $n++ while $n < 1e5 and syscall(272, 0x10000000) == 0; print qq(took $n\n); sleep 2'",
+        "perl -e 'my $n = 0; while ($n < 400 and defined(my $p = fork)) { syscall(272, 0x10000000), sleep 2, exit unless $p; $n++ } print qq(took $n\n); sleep 2'",
     ),
     (
         "asynchronous requests",
