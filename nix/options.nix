@@ -206,6 +206,17 @@ in
           "linux"
         ]);
         template = optional types.str "Name of one of `templates`; `default` if not set." (example "rust");
+        size =
+          optional
+            (types.enum [
+              "xs"
+              "small"
+              "medium"
+              "large"
+              "max"
+            ])
+            "`cpus`, `memory` and `tasks` in a word: xs (1, 2G), small (2, 4G, 2048), medium (6, 16G, 4096), large (12, 32G, 8192) or max (no limits); each of the three counts before it."
+            (example "medium");
         timeout = optional duration "Longest life of a container; `jobTimeout` if not set." (example "30m");
         maxConcurrent = optional types.ints.positive "Most containers of the class at once." (example 2);
         minIdle =

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
-    check::{Finding, Severity, forge, host, labels, reach, runner, selection, worst},
+    check::{Finding, Severity, capacity, forge, host, labels, reach, runner, selection, worst},
     open_forge::open_forge,
     units,
 };
@@ -67,6 +67,7 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
         Ok(()) => findings.push(Finding::fine("host", "credentials can be read and templates are there")),
         Err(problems) => findings.extend(refused(&problems)),
     }
+    findings.extend(capacity::of_classes(capacity::Host::here(), settings));
     findings.extend(host::limits(Path::new("/"), settings));
     findings.extend(reach::forge(settings, reach::look_up));
     findings.extend(reach::resolvers(settings, reach::answers));

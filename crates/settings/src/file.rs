@@ -22,7 +22,7 @@ use serde::{
 };
 use smart_default::SmartDefault;
 
-use super::{Device, Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
+use super::{ClassSize, Device, Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
 
 /// Labels of the class `default` unless something else is written.
 pub(super) const LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
@@ -322,6 +322,10 @@ pub struct ClassWritten {
     /// What it boots.
     #[default = "default"]
     pub template: String,
+    /// `cpus`, `memory` and `tasks` in a word: `xs` (1, 2G), `small` (2, 4G, 2048), `medium` (6, 16G, 4096), `large`
+    /// (12, 32G, 8192) or `max` (no limits); each of the three keys counts before it.
+    #[schemars(extend("x-default" = "none"))]
+    pub size: Option<ClassSize>,
     /// CPUs one container may use.
     #[serde(serialize_with = "number")]
     #[schemars(range(min = 0.01, max = 4096), extend("x-default" = "no limit"))]

@@ -20,6 +20,7 @@ mod cache;
 pub mod check;
 mod checker;
 mod class_network;
+mod class_size;
 pub mod docker;
 pub mod environment;
 pub mod file;
@@ -38,6 +39,7 @@ mod tests;
 use std::path::Path;
 
 pub use class_network::{ClassNetwork, Destination, SharedNetwork};
+pub use class_size::ClassSize;
 pub use file::{GithubApi, Http, Ids, Webhook};
 pub use problem::{Problem, Problems};
 pub use settings::{

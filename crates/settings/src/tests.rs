@@ -56,6 +56,20 @@ fn the_environment_overrides_the_file() {
 }
 
 #[test]
+fn a_size_is_what_the_class_does_not_say_itself() {
+    let file = written(
+        "[class.a]\nsize = \"medium\"\n[class.b]\nsize = \"small\"\ncpus = 3\nmemory = \"5g\"\n[class.c]\nsize = \"max\"\n",
+        ".toml",
+    );
+    let classes = load(Some(file.path()), env(&LEAST)).unwrap().classes;
+    let limits = |name: &str| (classes[name].cpus, classes[name].memory, classes[name].tasks);
+    assert_eq!(limits("a"), (Some(6.0), Some(16 << 30), Some(4096)));
+    assert_eq!(limits("b"), (Some(3.0), Some(5 << 30), Some(2048)));
+    assert_eq!(limits("c"), (None, None, None));
+    assert!(refused("[class.a]\nsize = \"huge\"\n").contains("huge"));
+}
+
+#[test]
 fn toml_and_json_say_the_same() {
     let toml = written(
         "poll_interval = \"30s\"\n[class.big]\nlabels = [\"big\"]\nmemory = \"2G\"\ncpus = 1.5\n[network]\n\

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     super::{
-        Class, Device, Network, Root, Template, cache, class_network, docker,
+        Class, ClassSize, Device, Network, Root, Template, cache, class_network, docker,
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
         is_store_path,
     },
@@ -112,13 +112,14 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
             };
             let labels = labels.unwrap_or_else(|| LABELS.map(str::to_owned).to_vec());
             found.labels(&key("labels"), &labels);
+            let size = class.size.map(ClassSize::limits).unwrap_or_default();
             let devices = devices(found, &key("devices"), class.devices, class.privileged);
             let class = Class {
                 labels,
                 template: class.template,
-                cpus: class.cpus,
-                memory: class.memory.as_ref().and_then(Size::bytes),
-                tasks: class.tasks,
+                cpus: class.cpus.or(size.cpus),
+                memory: class.memory.as_ref().and_then(Size::bytes).or(size.memory),
+                tasks: class.tasks.or(size.tasks),
                 io_weight: class.io_weight,
                 disk: class.disk.as_ref().and_then(Size::bytes),
                 caches: cache::check(found, &key, class.caches),
