@@ -91,7 +91,8 @@ impl Recipe {
         suite: None,
     };
 
-    /// The same with Docker in it, started on first use, and what images can be made of without a registry.
+    /// The same with Docker in it, started on first use, and what images can be made of without a registry; and a
+    /// registry, which no job starts.
     pub const DOCKER: Self = Self {
         name: "docker",
         packages: &[
@@ -111,6 +112,7 @@ impl Recipe {
             // A package of its own since trixie.
             "?exact-name(docker-cli)",
             "docker-compose",
+            "docker-registry",
             "busybox-static",
         ],
         script: concat!(include_str!("scripts/job-tree.sh"), include_str!("scripts/docker-tree.sh")),

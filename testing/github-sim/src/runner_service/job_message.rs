@@ -1,7 +1,8 @@
 //! The message that is a job: written as GitHub does, and read as far as the stand-in runs it.
 
-use crate::world::JobOrder;
+use crate::world::{Container, JobOrder};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// What names the parts of a job.
 pub(super) struct Ids {
@@ -58,6 +59,8 @@ pub(super) fn render(order: &JobOrder, ids: &Ids, base: &str) -> Value {
             })
         })
         .collect();
+    let container = order.container.as_ref().map_or(Value::Null, |container| token(&json!(container)));
+    let services = if order.services.is_empty() { Value::Null } else { token(&json!(order.services)) };
     let variable = |value: &str| json!({ "value": value });
     let secret = json!({ "value": ids.secret, "isSecret": true });
     json!({
@@ -100,6 +103,8 @@ pub(super) fn render(order: &JobOrder, ids: &Ids, base: &str) -> Value {
             "system.runnerGroupName": variable("Default"),
         },
         "steps": steps,
+        "jobContainer": container,
+        "jobServiceContainers": services,
         "mask": [],
         "environmentVariables": [],
         "defaults": [],
@@ -110,6 +115,36 @@ pub(super) fn render(order: &JobOrder, ids: &Ids, base: &str) -> Value {
 
 fn literal(text: &str) -> Value {
     json!({ "type": 0, "lit": text })
+}
+
+/// A value of a workflow's file as templates have it: each part says what it is.
+fn token(value: &Value) -> Value {
+    match value {
+        Value::String(text) => literal(text),
+        Value::Array(items) => json!({ "type": 1, "seq": items.iter().map(token).collect::<Vec<_>>() }),
+        Value::Object(fields) => {
+            let fields: Vec<Value> =
+                fields.iter().map(|(key, value)| json!({ "Key": literal(key), "Value": token(value) })).collect();
+            json!({ "type": 2, "map": fields })
+        }
+        other => other.clone(),
+    }
+}
+
+/// The other way round, as long as no part is an expression.
+fn of_token(token: &Value) -> Value {
+    let list = |name: &str| token[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    match token["type"].as_u64() {
+        Some(0) => token["lit"].clone(),
+        Some(1) => list("seq").iter().map(of_token).collect(),
+        Some(2) => {
+            let fields = list("map")
+                .iter()
+                .filter_map(|field| Some((field["Key"]["lit"].as_str()?.to_owned(), of_token(&field["Value"]))));
+            Value::Object(fields.collect())
+        }
+        _ => token.clone(),
+    }
 }
 
 /// A value as contexts have it: dictionaries and arrays say what they are.
@@ -155,6 +190,9 @@ pub struct JobMessage {
     /// The `github` context.
     pub github: Map<String, Value>,
     pub steps: Vec<JobStep>,
+    pub container: Option<Container>,
+    /// By their names.
+    pub services: BTreeMap<String, Container>,
 }
 
 /// One step that runs a script.
@@ -193,6 +231,10 @@ impl JobMessage {
             results_service: text(&message["variables"]["system.github.results_endpoint"]["value"])?,
             github,
             steps: steps.collect::<Option<_>>()?,
+            container: serde_json::from_value(of_token(&message["jobContainer"])).ok()?,
+            services: serde_json::from_value::<Option<_>>(of_token(&message["jobServiceContainers"]))
+                .ok()?
+                .unwrap_or_default(),
         })
     }
 }
@@ -212,5 +254,14 @@ mod tests {
             json!({ "k": "a", "v": { "t": 1, "a": [1, { "t": 2, "d": [{ "k": "b", "v": null }] }] } })
         );
         assert_eq!(plain(&written), value);
+    }
+
+    #[test]
+    fn containers_are_templates_of_literals_and_can_be_read_again() {
+        let value = json!({ "image": "box:1", "ports": ["80:80"], "env": { "A": "b" } });
+        let written = token(&value);
+        assert_eq!(written["map"][1], json!({ "Key": literal("image"), "Value": literal("box:1") }));
+        assert_eq!(written["map"][2]["Value"], json!({ "type": 1, "seq": [literal("80:80")] }));
+        assert_eq!(of_token(&written), value);
     }
 }

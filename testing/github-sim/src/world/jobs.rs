@@ -4,7 +4,7 @@ use super::logs::Logs;
 use super::scale_sets::Claim;
 use super::{JobId, RepoId, RunId, RunnerId, ScaleSetId, World, WorldError};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use strum::{IntoStaticStr, VariantArray};
 
 /// A job to put into a run.
@@ -17,6 +17,12 @@ pub struct JobSpec {
     /// What it does.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// `container`: what its steps run in, if not on the runner itself.
+    #[serde(default)]
+    pub container: Option<Container>,
+    /// `services`, by their names.
+    #[serde(default)]
+    pub services: BTreeMap<String, Container>,
     /// Appears so much later, as a job does that waits for another one.
     #[serde(default)]
     pub delay_ms: u64,
@@ -54,6 +60,23 @@ impl Step {
         let first = script.lines().next().unwrap_or_default();
         Self { name: format!("Run {first}"), run: script.to_owned() }
     }
+}
+
+/// A container of a job, in the words of a workflow.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "the names are GitHub's own")]
+pub struct Container {
+    pub image: String,
+    /// Further arguments of `docker create`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub options: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
 }
 
 /// What keeps a job from being queued.

@@ -30,7 +30,7 @@ pub use groups::{RunnerGroup, RunnerGroupSpec, Visibility};
 pub use hooks::{DeliveryView, HookDelivery, HookFault, HookSpec, HookWhat};
 pub use ids::{JobId, RepoId, RunId, RunnerId, ScaleSetId};
 pub use installations::InstallationSpec;
-pub use jobs::{Conclusion, Gate, JobSpec, JobStatus, JobView, Step, StepView};
+pub use jobs::{Conclusion, Container, Gate, JobSpec, JobStatus, JobView, Step, StepView};
 pub use limits::LimitRules;
 pub use repos::{RepoSettings, RepoSpec};
 pub use runners::{RunnerState, RunnerView, Scope};

@@ -3,10 +3,12 @@
 
 use super::jobs::{Due, TakenBy};
 use super::runners::Link;
-use super::{Conclusion, JobId, JobStatus, Phase, Picking, RunId, Runner, RunnerId, RunnerWhat, Step, World, ids};
+use super::{
+    Conclusion, Container, JobId, JobStatus, Phase, Picking, RunId, Runner, RunnerId, RunnerWhat, Step, World, ids,
+};
 use crate::jit::JitConfig;
 use rand::Rng as _;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use thiserror::Error;
 
 /// A runner's connection.
@@ -111,6 +113,8 @@ pub struct JobOrder {
     pub sha: String,
     pub name: String,
     pub steps: Vec<Step>,
+    pub container: Option<Container>,
+    pub services: BTreeMap<String, Container>,
     pub server_url: String,
 }
 
@@ -362,6 +366,8 @@ impl World {
             sha: run.head_sha.clone(),
             name: job.spec.name.clone(),
             steps: job.spec.steps.clone(),
+            container: job.spec.container.clone(),
+            services: job.spec.services.clone(),
             server_url: self.config.base_url.trim_end_matches('/').to_owned(),
         })
     }

@@ -2,10 +2,11 @@
 
 use crate::server::Sim;
 use github_sim::ControlCommand;
-use github_sim::world::{Conclusion, JobSpec, JobStatus, RunSpec, RunnerFault, RunnerWhat};
+use github_sim::world::{Conclusion, Container, JobSpec, JobStatus, RunSpec, RunnerFault, RunnerWhat};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -107,6 +108,91 @@ fn the_first_failing_step_ends_the_job_and_the_rest_is_skipped() {
     assert_eq!(view.output, "one\n##[error]Process completed with exit code 1.\n");
     let ends: Vec<_> = view.steps.iter().map(|step| step.conclusion).collect();
     assert_eq!(ends, [Conclusion::Success, Conclusion::Failure, Conclusion::Skipped].map(Some));
+}
+
+/// A `docker` that notes its arguments, without what is different each time, and answers.
+const DOCKER: &str = r#"#!/bin/sh
+echo "$*" | sed -E 's/[0-9a-f]{64}/ID/; s/[0-9a-f]{32}/HEX/g; s/_[0-9a-f]{6} /_NAME /
+    s/(label[ =])[0-9a-f]{6}/\1LABEL/; s/( -e [A-Z_]+)+ ID/ -e NAMES ID/; s/[0-9a-f]{8}-[0-9a-f-]{27}/UUID/' >> "$PLACE/noted"
+id=$(printf '%64s' | tr ' ' a)
+case "$*" in
+version*) echo "'1.41'" ;;
+pull\ gone:1) echo 'manifest unknown' >&2; exit 1 ;;
+create*) echo 'WARNING: anything'; echo "$id" ;;
+ps*status=running*) echo "$id Up 1 second" ;;
+inspect*Health*) cat "$PLACE/health"; echo healthy > "$PLACE/health" ;;
+exec*) echo "in a container: $GITHUB_WORKSPACE" ;;
+esac
+"#;
+
+#[test]
+fn the_containers_of_a_job_are_made_used_and_removed_by_the_commands_of_the_real_one() {
+    let sim = Sim::start(&[]);
+    let root = root(&sim, "r");
+    let (docker, noted) = (root.join("docker"), root.join("noted"));
+    fs::write(&docker, DOCKER).unwrap();
+    fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(root.join("health"), "starting\n").unwrap();
+    fs::write(root.join(".env"), format!("PLACE={}\n", root.display())).unwrap();
+    fs::write(root.join(".path"), format!("{}:/usr/bin:/bin", root.display())).unwrap();
+    let of = |image: &str| Container { image: image.to_owned(), ..Container::default() };
+    let container = Container {
+        options: "--init --health-cmd \"a  b\"".to_owned(),
+        env: [("A".to_owned(), "b c".to_owned())].into(),
+        volumes: vec!["/a:/b".to_owned()],
+        ..of("box:1")
+    };
+    let web = Container { ports: vec!["8080:80".to_owned()], ..of("web:1") };
+    let services = [("web".to_owned(), web)].into();
+    let spec = JobSpec { container: Some(container), services, ..JobSpec::new("a", &["nix"], &["never here"]) };
+    let (_, job) = sim.control.queue_job("o/r", spec).unwrap();
+    assert_eq!(run(&root, &sim.mint("mine")).status.code(), Some(0));
+    let view = sim.control.job(job).unwrap();
+    assert_eq!(view.conclusion, Some(Conclusion::Success), "{view:#?}");
+    assert!(view.output.contains("in a container: /__w/r/r\n"), "{}", view.output);
+    let commands = fs::read_to_string(&noted).unwrap().replace(root.to_str().unwrap(), "ROOT");
+    let expected = [
+        "version --format '{{.Server.APIVersion}}'",
+        "version --format '{{.Client.APIVersion}}'",
+        "ps --all --quiet --no-trunc --filter label=LABEL",
+        "network prune --force --filter label=LABEL",
+        "network create --label LABEL github_network_HEX",
+        "pull box:1",
+        "create --name HEX_box1_NAME --label LABEL --workdir /__w/r/r --network github_network_HEX --init --health-cmd a  b \
+         -e A=b c -e HOME=/github/home -e GITHUB_ACTIONS=true -e CI=true \
+         -v /var/run/docker.sock:/var/run/docker.sock -v /a:/b -v ROOT/_work:/__w -v ROOT/externals:/__e:ro \
+         -v ROOT/_work/_temp:/__w/_temp -v ROOT/_work/_actions:/__w/_actions -v ROOT/_work/_tool:/__w/_tool \
+         -v ROOT/_work/_temp/_github_home:/github/home -v ROOT/_work/_temp/_github_workflow:/github/workflow \
+         --entrypoint tail box:1 -f /dev/null",
+        "start ID",
+        "ps --all --filter id=ID --filter status=running --no-trunc --format {{.ID}} {{.Status}}",
+        "inspect --format {{range .Config.Env}}{{println .}}{{end}} ID",
+        "pull web:1",
+        "create --name HEX_web1_NAME --label LABEL --network github_network_HEX --network-alias web -p 8080:80 \
+         -e GITHUB_ACTIONS=true -e CI=true web:1",
+        "start ID",
+        "ps --all --filter id=ID --filter status=running --no-trunc --format {{.ID}} {{.Status}}",
+        "port ID",
+        "inspect --format={{if .Config.Healthcheck}}{{print .State.Health.Status}}{{end}} ID",
+        "inspect --format={{if .Config.Healthcheck}}{{print .State.Health.Status}}{{end}} ID",
+        "exec -i --workdir /__w/r/r -e NAMES ID sh -e /__w/_temp/UUID.sh",
+        "rm --force ID",
+        "logs --details ID",
+        "rm --force ID",
+        "network rm github_network_HEX",
+    ];
+    assert_eq!(commands.lines().collect::<Vec<_>>(), expected);
+
+    // An image that cannot be had is tried three times.
+    fs::remove_file(&noted).unwrap();
+    let spec = JobSpec { container: Some(of("gone:1")), ..JobSpec::new("a", &["nix"], &["true"]) };
+    let (_, job) = sim.control.queue_job("o/r", spec).unwrap();
+    run(&root, &sim.mint("other"));
+    let view = sim.control.job(job).unwrap();
+    assert_eq!(view.conclusion, Some(Conclusion::Failure), "{view:#?}");
+    let why = "manifest unknown\n##[error]Docker pull failed with exit code 1\n";
+    assert!(view.output.contains(why), "{}", view.output);
+    assert_eq!(fs::read_to_string(&noted).unwrap().matches("pull gone:1").count(), 3);
 }
 
 #[test]

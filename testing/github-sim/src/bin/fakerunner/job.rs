@@ -1,14 +1,17 @@
 //! One job: its directories, its environment, its steps, its result.
 
+mod containers;
+
 use crate::{
     orphans,
     pages::{Page, now, uuid},
     root::Root,
-    shell::{Event, Script},
+    shell::{self, Event, Script},
     uplink::Uplink,
     version,
     worker::Wish,
 };
+use containers::Containers;
 use github_sim::{
     jit::JitConfig,
     runner_service::JobMessage,
@@ -18,6 +21,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use tokio::process::Command;
 use tokio::sync::watch;
 
 /// How a step ended.
@@ -62,7 +66,11 @@ struct Record {
 struct Running {
     uplink: Uplink,
     wish: watch::Receiver<Wish>,
+    /// The runner's own.
     environment: BTreeMap<String, String>,
+    /// What each step finds besides.
+    variables: BTreeMap<String, String>,
+    containers: Containers,
     workspace: PathBuf,
     temp: PathBuf,
     diag: PathBuf,
@@ -97,9 +105,12 @@ pub(crate) async fn run(
         timeline: job.timeline_id.clone(),
         results: Vec::new(),
         cancelled: false,
-        environment: BTreeMap::new(),
+        environment: root.environment(),
+        variables: BTreeMap::new(),
+        containers: Containers::new(root, &work),
     };
-    running.environment = environment(root, config, job, &running, &tracking_id);
+    running.environment.insert(orphans::VARIABLE.to_owned(), tracking_id.clone());
+    running.variables = variables(config, job, &running);
     let end = running.all(config, job).await;
     orphans::kill(&tracking_id);
     running.report(job, end).await
@@ -123,6 +134,9 @@ impl Running {
         if end == End::Exit(0) {
             end = self.hook("ACTIONS_RUNNER_HOOK_JOB_STARTED", "Set up runner").await;
         }
+        if end == End::Exit(0) && (job.container.is_some() || !job.services.is_empty()) {
+            end = self.start_containers(job).await;
+        }
         for step in &job.steps {
             if end != End::Exit(0) {
                 break;
@@ -133,14 +147,18 @@ impl Running {
             for line in step.script.trim_end_matches('\n').lines() {
                 self.line(&mut record, &format!("\x1b[36;1m{line}\x1b[0m")).await;
             }
-            self.line(&mut record, "shell: /usr/bin/bash -e {0}").await;
+            let shell = if job.container.is_some() { "sh" } else { "/usr/bin/bash" };
+            self.line(&mut record, &format!("shell: {shell} -e {{0}}")).await;
             self.line(&mut record, "##[endgroup]").await;
             let script = self.temp.join(format!("{}.sh", uuid()));
             end = match std::fs::write(&script, &step.script) {
-                Ok(()) => self.script(&script, record).await,
+                Ok(()) => self.script(&mut self.step(&script), record).await,
                 Err(error) => self.cannot_run(record, &error).await,
             };
             let _ = std::fs::remove_file(&script);
+        }
+        if end != End::Shutdown && *self.wish.borrow() != Wish::Gone {
+            self.stop_containers().await;
         }
         // The hook at the end runs whatever became of the steps, and its own failure counts only after theirs.
         if end != End::Shutdown && *self.wish.borrow() != Wish::Gone {
@@ -190,9 +208,13 @@ impl Running {
 
     /// The step is over.
     async fn end(&mut self, record: Record, end: End) -> End {
+        self.end_saying(record, end, end.error()).await
+    }
+
+    async fn end_saying(&mut self, record: Record, end: End, error: Option<String>) -> End {
         let (number, word) = end.conclusion();
         let annotations: Vec<Value> =
-            end.error().map(|text| json!({ "level": "failure", "message": text })).into_iter().collect();
+            error.map(|text| json!({ "level": "failure", "message": text })).into_iter().collect();
         self.results.push(json!({
             "external_id": record.id,
             "number": record.number,
@@ -216,7 +238,20 @@ impl Running {
         let mut record = self.begin(&uuid(), name).await;
         self.line(&mut record, &format!("##[group]Run '{}'", script.display())).await;
         self.line(&mut record, "##[endgroup]").await;
-        self.script(&script, record).await
+        self.script(&mut self.shell(&script), record).await
+    }
+
+    /// The shell of a script on the runner itself.
+    fn shell(&self, script: &Path) -> Command {
+        let shell = shell::find("bash", &self.environment).unwrap_or_else(|| PathBuf::from("/bin/sh"));
+        let mut command = shell::command(&shell, &self.workspace, &self.environment);
+        command.envs(&self.variables).arg("-e").arg(script);
+        command
+    }
+
+    /// The shell of a step: in the job's container, if it has one.
+    fn step(&self, script: &Path) -> Command {
+        self.in_container(script).unwrap_or_else(|| self.shell(script))
     }
 
     async fn cannot_run(&mut self, mut record: Record, error: &io::Error) -> End {
@@ -224,20 +259,37 @@ impl Running {
         self.end(record, End::Exit(127)).await
     }
 
-    async fn script(&mut self, script: &Path, mut record: Record) -> End {
-        let mut script = match Script::start(script, &self.workspace, &self.environment) {
-            Ok(script) => script,
+    async fn script(&mut self, script: &mut Command, mut record: Record) -> End {
+        let end = match self.follow(script, &mut record, |_| ()).await {
+            Ok(end) => end,
             Err(error) => return self.cannot_run(record, &error).await,
         };
+        if let Some(error) = end.error() {
+            self.line(&mut record, &format!("##[error]{error}")).await;
+        }
+        self.end(record, end).await
+    }
+
+    /// Runs a program to its end, or until something else is wanted; its lines are the step's.
+    async fn follow(
+        &mut self,
+        program: &mut Command,
+        record: &mut Record,
+        mut also: impl FnMut(&str),
+    ) -> io::Result<End> {
+        let mut script = Script::start(program)?;
         let mut wish = self.wish.clone();
         let end = loop {
             tokio::select! {
                 event = script.next() => match event {
-                    Ok(Event::Line(line)) => self.line(&mut record, &line).await,
+                    Ok(Event::Line(line)) => {
+                        also(&line);
+                        self.line(record, &line).await;
+                    }
                     Ok(Event::Ended(code)) => break End::Exit(code),
                     Err(error) => {
                         script.stop().await;
-                        return self.cannot_run(record, &error).await;
+                        return Err(error);
                     }
                 },
                 wish = wished(&mut wish), if !self.cancelled => match wish {
@@ -254,10 +306,7 @@ impl Running {
             script.stop().await;
         }
         self.cancelled |= !matches!(end, End::Exit(_));
-        if let Some(error) = end.error() {
-            self.line(&mut record, &format!("##[error]{error}")).await;
-        }
-        self.end(record, end).await
+        Ok(end)
     }
 
     async fn report(self, job: &JobMessage, end: End) -> RunnerResult {
@@ -315,15 +364,8 @@ async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
     }
 }
 
-/// What every step finds in its environment.
-fn environment(
-    root: &Root,
-    config: &JitConfig,
-    job: &JobMessage,
-    running: &Running,
-    tracking_id: &str,
-) -> BTreeMap<String, String> {
-    let mut environment = root.environment();
+/// What every step finds in its environment besides what the runner has.
+fn variables(config: &JitConfig, job: &JobMessage, running: &Running) -> BTreeMap<String, String> {
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let parent = running.workspace.parent().unwrap_or(&running.workspace);
     let arch = match std::env::consts::ARCH {
@@ -335,7 +377,6 @@ fn environment(
         .github
         .iter()
         .filter_map(|(key, value)| Some((format!("GITHUB_{}", key.to_uppercase()), value.as_str()?.to_owned())));
-    environment.extend(of_github);
     let own = [
         ("CI", "true".to_owned()),
         ("GITHUB_ACTIONS", "true".to_owned()),
@@ -347,8 +388,6 @@ fn environment(
         ("RUNNER_ENVIRONMENT", "self-hosted".to_owned()),
         ("RUNNER_TEMP", path(&running.temp)),
         ("RUNNER_WORKSPACE", path(parent)),
-        (orphans::VARIABLE, tracking_id.to_owned()),
     ];
-    environment.extend(own.map(|(key, value)| (key.to_owned(), value)));
-    environment
+    of_github.chain(own.map(|(key, value)| (key.to_owned(), value))).collect()
 }

@@ -1,4 +1,4 @@
-//! Runs one script and reports what it prints.
+//! Runs one program, most often the shell of a step, and reports what it prints.
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const AFTER_INTERRUPT: Duration = Duration::from_millis(7_500);
 const AFTER_TERMINATE: Duration = Duration::from_millis(2_500);
 const AFTER_KILL: Duration = Duration::from_millis(2_500);
 
-/// A script on its way.
+/// A program on its way.
 pub(crate) struct Script {
     child: Child,
     group: Option<Pid>,
@@ -37,14 +37,9 @@ pub(crate) enum Event {
 }
 
 impl Script {
-    pub(crate) fn start(script: &Path, directory: &Path, environment: &BTreeMap<String, String>) -> io::Result<Self> {
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        let child = Command::new(shell(environment))
-            .arg("-e")
-            .arg(script)
-            .current_dir(directory)
-            .env_clear()
-            .envs(environment)
+        let child = command
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
@@ -142,11 +137,15 @@ fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// `bash` where there is one, else `sh`.
-fn shell(environment: &BTreeMap<String, String>) -> PathBuf {
+/// A program with exactly this environment.
+pub(crate) fn command(program: &Path, directory: &Path, environment: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory).env_clear().envs(environment);
+    command
+}
+
+/// A program of this name, where the environment has it.
+pub(crate) fn find(name: &str, environment: &BTreeMap<String, String>) -> Option<PathBuf> {
     let path = environment.get("PATH").map(String::as_str).unwrap_or("/usr/bin:/bin");
-    std::env::split_paths(path)
-        .map(|directory| directory.join("bash"))
-        .find(|candidate| candidate.is_file())
-        .unwrap_or_else(|| PathBuf::from("/bin/sh"))
+    std::env::split_paths(path).map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
 }
