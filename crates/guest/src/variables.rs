@@ -1,17 +1,17 @@
-//! Adds variables to files from which programs take their environment, a variable a line: the runner's `.env`
-//! (docs/github.md#runner-environment), and what PAM reads for programs that sudo starts.
+//! Adds variables to the file from which the runner takes its environment, a variable a line
+//! (docs/github.md#runner-environment), and has sudo keep those of the proxy.
 
 use std::{fs, io, path::Path};
 
 use anyhow::Context;
-use contract::guest_settings::GuestSettings;
+use contract::guest_settings::{GuestSettings, ProxySettings};
 
 use super::network::replace;
 
 /// In the runner's root directory.
 const OF_RUNNER: &str = ".env";
-/// Everybody's (pam_env(8)): sudo forgets the variables of who calls it.
-const OF_EVERYBODY: &str = "/etc/environment";
+/// What sudo reads besides its own file, where there is one (sudoers(5)), and the file in it.
+const OF_SUDO: (&str, &str) = ("/etc/sudoers.d", "gha-runner-proxy");
 /// Where tools are kept that actions unpack. Before the runner's own choice, `_work/_tool`; and `setup-python` asks for
 /// it by this name.
 const TOOLS: &str = "AGENT_TOOLSDIRECTORY";
@@ -19,9 +19,19 @@ const TOOLS: &str = "AGENT_TOOLSDIRECTORY";
 /// Adds all that the settings decide; `root` is the runner's root directory.
 pub fn set_up(root: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
     let tools = settings.tool_cache.as_ref().map(|cache| (TOOLS, cache.to_string_lossy().into_owned()));
-    let proxy: Vec<(&str, String)> = settings.proxy.iter().flat_map(|proxy| proxy.variables()).collect();
-    add(&root.join(OF_RUNNER), &tools.into_iter().chain(proxy.iter().cloned()).collect::<Vec<_>>())?;
-    add(Path::new(OF_EVERYBODY), &proxy)
+    let proxy = settings.proxy.iter().flat_map(ProxySettings::variables);
+    add(&root.join(OF_RUNNER), &tools.into_iter().chain(proxy).collect::<Vec<_>>())?;
+    let (directory, file) = OF_SUDO;
+    match &settings.proxy {
+        Some(proxy) if Path::new(directory).is_dir() => replace(&Path::new(directory).join(file), &kept(proxy)),
+        _ => Ok(()),
+    }
+}
+
+/// sudo forgets the variables of who calls it, but for these.
+fn kept(proxy: &ProxySettings) -> String {
+    let names: Vec<&str> = proxy.variables().map(|(name, _)| name).collect();
+    format!("Defaults env_keep += \"{}\"\n", names.join(" "))
 }
 
 /// Adds the variables to the file, but for those that the template's own has.
