@@ -182,6 +182,11 @@ in
       systemd.sockets.docker = lib.mkIf config.virtualisation.docker.enable early;
       virtualisation.docker.extraOptions = "--config-file=/etc/docker/daemon.json";
 
+      # --- sudo keeps the variables of a proxy, as in a tree (crates/guest/src/variables.rs)
+      security.sudo.extraConfig = ''
+        Defaults env_keep += "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY"
+      '';
+
       # --- the network is there before the first unit: the guest addresses it
       networking = {
         hostName = mkDefault "job";

@@ -416,6 +416,23 @@ in
     optional types.str "API of every credential that names none; https://api.github.com if not set."
       (example "https://github.example.org/api/v3");
 
+  proxy = {
+    url =
+      optional types.str
+        "The HTTP proxy by which this host and its containers reach what is outside, without user and password."
+        (example "http://proxy.example.org:3128");
+    address = optional types.str "Its IPv4 address; required where `proxy.url` has a name." (
+      example "192.168.1.9"
+    );
+    except =
+      optional (types.listOf types.str)
+        "What is reached without it: names with all below them, addresses, networks."
+        (example [
+          "example.org"
+          "10.0.0.0/8"
+        ]);
+  };
+
   webhook = {
     address = optional types.str "Where webhook deliveries arrive; 127.0.0.1 if not set." (
       example "192.168.1.20"

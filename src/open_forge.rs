@@ -26,7 +26,7 @@ pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
     if !problems.is_empty() {
         return Err(Problems(problems).into());
     }
-    let https = Https::new()?;
+    let https = Https::new(settings.proxy.as_ref())?;
     Github::open(settings, |login| {
         let credential = &login.credential;
         let rest = Rest::new(https.clone(), &credential.api_url);

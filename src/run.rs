@@ -222,7 +222,7 @@ impl RealWorld {
         let forge = Rc::new(open_forge(settings)?);
         Ok(Self {
             clock: RealClock::start(),
-            sets: ScaleSets::new(forge.clone(), Https::new()?, host),
+            sets: ScaleSets::new(forge.clone(), Https::new(settings.proxy.as_ref())?, host),
             forge,
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),

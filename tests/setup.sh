@@ -5,7 +5,7 @@
 set -eu
 
 packages="mmdebstrap systemd-container dbus nftables iproute2 util-linux mount jq procps curl perl-base \
-    e2fsprogs qemu-system-x86 nix-bin chromium chromium-driver"
+    e2fsprogs qemu-system-x86 nix-bin chromium chromium-driver tinyproxy-bin"
 
 fail() {
     echo "tests/setup.sh: $*" >&2

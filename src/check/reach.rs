@@ -1,19 +1,20 @@
-//! Whether containers reach what every job needs: the forge, and a resolver that tells where it is.
+//! Whether containers reach what every job needs: the forge, or the proxy that leads there, and a resolver that tells
+//! where it is.
 
 use std::{
     collections::BTreeSet,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     thread,
     time::Duration,
 };
 
 use sandbox::firewall;
-use settings::{Class, Settings};
+use settings::{Class, Proxy, Settings};
 
 use super::Finding;
 
-/// How long a resolver may take to answer.
+/// How long a resolver may take to answer, and a proxy to take a connection.
 const PATIENCE: Duration = Duration::from_secs(2);
 const DNS_PORT: u16 = 53;
 
@@ -29,11 +30,72 @@ fn forges(settings: &Settings, class: &Class) -> BTreeSet<(String, u16)> {
     .collect()
 }
 
-/// A warning for each class whose containers are kept from a forge. `find` gives the addresses of a name.
+/// The proxy by which a host is reached.
+fn proxy_for<'a>(settings: &'a Settings, host: &str) -> Option<&'a Proxy> {
+    settings.proxy.as_ref().filter(|proxy| proxy.is_for(host))
+}
+
+/// What is to be known of the proxy: whether it takes connections, and what is reached through it. `connect` tries.
+pub fn proxy(settings: &Settings, connect: impl Fn(&str, u16) -> io::Result<()>) -> Option<Finding> {
+    let proxy = settings.proxy.as_ref()?;
+    let url = proxy.url();
+    if let Err(error) = connect(&proxy.host, proxy.port) {
+        let remedy = "see whether the proxy runs and lets this host in, or correct proxy.url";
+        return Some(Finding::error("proxy.url", format!("{url} takes no connection: {error}"), remedy));
+    }
+    let all = settings.classes.values().flat_map(|class| forges(settings, class));
+    let hosts: BTreeSet<String> = all.map(|(host, _)| host).filter(|host| proxy.is_for(host)).collect();
+    let through = match hosts.is_empty() {
+        true => "no forge is reached through it, as proxy.except has it".to_owned(),
+        false => format!("{} is reached through it", hosts.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Some(Finding::fine("proxy.url", format!("{url} takes connections, and {through}")))
+}
+
+/// A warning where the environment has a proxy that nobody will use. `variable` looks one up.
+pub fn unused_proxy(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Option<Finding> {
+    let is_set = |name: &&str| variable(name).is_some_and(|value| !value.is_empty());
+    let name = ["https_proxy", "HTTPS_PROXY"].into_iter().find(is_set).filter(|_| settings.proxy.is_none())?;
+    let what =
+        format!("{name} is set here, and the configuration has no proxy: neither the controller nor jobs use one");
+    Some(Finding::warning(
+        "proxy.url",
+        what,
+        "write url = \"http://HOST:PORT\" below [proxy] if the forge is not reached without",
+    ))
+}
+
+/// Tries whether somebody takes connections there.
+pub fn connects(host: &str, port: u16) -> io::Result<()> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    for at in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&at, PATIENCE) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A warning for each class whose containers are kept from a forge, or from the proxy that leads there. `find` gives the addresses of a name.
 pub fn forge(settings: &Settings, find: impl Fn(&str, u16) -> io::Result<Vec<IpAddr>>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for class in settings.classes.values() {
         for (host, port) in forges(settings, class) {
+            if let Some(proxy) = proxy_for(settings, &host) {
+                let (url, address, port) = (proxy.url(), proxy.address, proxy.port);
+                if !reaches(settings, class, address, port) {
+                    findings.push(Finding::warning(
+                        format!("class.{}.network.allow", class.name),
+                        format!(
+                            "runners of the class cannot reach the proxy {url}, which leads to the forge at {host}: a \
+                             class without internet reaches no proxy that it does not name"
+                        ),
+                        format!("add \"{address}:{port}\", or name a forge that is reached directly in proxy.except"),
+                    ));
+                }
+                continue;
+            }
             // That it has none shows when it is asked.
             let found = host.parse().map(|address| vec![address]).or_else(|_| find(&host, port)).unwrap_or_default();
             let addresses = found.into_iter().filter_map(|address| match address {
@@ -69,7 +131,8 @@ fn reaches(settings: &Settings, class: &Class, address: Ipv4Addr, port: u16) -> 
         destination.network.contains(address)
             && (ports.is_empty() || ports.iter().any(|(first, last)| (*first..=*last).contains(&port)))
     });
-    named || (class.network.internet && !firewall::denies(&settings.network, address))
+    let is_proxy = settings.proxy.as_ref().is_some_and(|proxy| (proxy.address, proxy.port) == (address, port));
+    named || (class.network.internet && (is_proxy || !firewall::denies(&settings.network, address)))
 }
 
 /// A warning for each class of whose resolvers none answers. `answers` asks one for a name.
@@ -87,9 +150,13 @@ pub fn resolvers(settings: &Settings, answers: impl Fn(Ipv4Addr, &str) -> bool +
         });
         if !any {
             let shown = dns.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
+            let what = match proxy_for(settings, &name) {
+                Some(proxy) => format!("{} finds {name} for runners; jobs find no name but through it", proxy.url()),
+                None => format!("runners cannot find {name}, nor jobs any other name"),
+            };
             findings.push(Finding::warning(
                 format!("class.{}.network.dns", class.name),
-                format!("no resolver answers ({shown}): runners cannot find {name}, nor jobs any other name"),
+                format!("no resolver answers ({shown}): {what}"),
                 "name resolvers that this network lets through, or in network.dns; [] = the template's own",
             ));
         }
@@ -181,6 +248,58 @@ mod tests {
             said("http://10.9.9.9:8080", "", [0; 4]).contains("add \"10.9.9.9:8080\""),
             "an address is not looked up"
         );
+    }
+
+    /// What is found of a forge at a public address behind a proxy in the LAN.
+    fn with_proxy(more: &str) -> (Settings, String) {
+        let url = "https://api.github.com";
+        let mut settings = settings(url, more);
+        settings.proxy = Some(Proxy {
+            host: "proxy.lan".into(),
+            port: 3128,
+            address: [10, 0, 0, 9].into(),
+            except: vec!["corp.example".into()],
+        });
+        let never = |_: &str, _: u16| panic!("asked");
+        let told = forge(&settings, never).iter().map(ToString::to_string).collect();
+        (settings, told)
+    }
+
+    #[test]
+    fn a_forge_behind_a_proxy_is_reached_by_the_proxy_and_not_looked_for() {
+        assert_eq!(with_proxy("").1, "");
+        assert_eq!(with_proxy("internet = false\nallow = [\"10.0.0.9:3128\"]").1, "");
+        let told = with_proxy("internet = false\nallow = [\"192.0.2.0/24:443\"]").1;
+        for words in ["class.a.network.allow", "proxy http://proxy.lan:3128", "api.github.com", "add \"10.0.0.9:3128\""]
+        {
+            assert!(told.contains(words), "{words} in {told}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_told_by_its_name_with_what_it_leads_to_and_why_not() {
+        let (mut settings, _) = with_proxy("");
+        let told = |settings: &Settings, works: bool| {
+            let connect = |host: &str, port: u16| match works {
+                true if (host, port) == ("proxy.lan", 3128) => Ok(()),
+                _ => Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
+            };
+            proxy(settings, connect).unwrap().to_string()
+        };
+        assert!(told(&settings, true).contains("http://proxy.lan:3128 takes connections, and api.github.com is"));
+        assert!(told(&settings, false).contains("http://proxy.lan:3128 takes no connection: connection refused"));
+        let dns: String = resolvers(&settings, |_, _| false).iter().map(ToString::to_string).collect();
+        assert!(dns.contains("http://proxy.lan:3128 finds api.github.com for runners"), "{dns}");
+        settings.proxy.as_mut().unwrap().except = vec!["github.com".into()];
+        assert!(told(&settings, true).contains("no forge is reached through it"));
+
+        let variable = |name: &str| (name == "HTTPS_PROXY").then(|| "http://me:swordfish@proxy.lan:3128".to_owned());
+        assert_eq!(unused_proxy(&settings, variable), None);
+        settings.proxy = None;
+        let told = unused_proxy(&settings, variable).unwrap().to_string();
+        assert!(told.contains("HTTPS_PROXY is set") && !told.contains("swordfish"), "{told}");
+        assert_eq!(unused_proxy(&settings, |_| None), None);
+        assert_eq!(proxy(&settings, |_, _| Ok(())), None);
     }
 
     #[test]

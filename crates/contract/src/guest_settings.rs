@@ -54,6 +54,39 @@ pub struct GuestSettings {
     /// How Docker is to be set up, if jobs may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerSettings>,
+    /// The proxy by which programs reach what is outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxySettings>,
+}
+
+/// What programs in a container need to know of a proxy. It has no password, so none of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxySettings {
+    /// `http://HOST:PORT`.
+    pub url: String,
+    /// What is reached without it, in the words of `no_proxy`.
+    pub except: String,
+    /// The name in `url`, which `/etc/hosts` must know; none = it is an address.
+    pub name: Option<String>,
+    /// Where it is.
+    pub address: Ipv4Addr,
+}
+
+impl ProxySettings {
+    /// The variables by which programs know it, in both ways of writing them: some programs read only the one.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let (url, except) = (&self.url, &self.except);
+        [
+            ("http_proxy", url),
+            ("https_proxy", url),
+            ("no_proxy", except),
+            ("HTTP_PROXY", url),
+            ("HTTPS_PROXY", url),
+            ("NO_PROXY", except),
+        ]
+        .map(|(name, value)| (name, value.clone()))
+        .into_iter()
+    }
 }
 
 /// What the Docker daemon of a container needs to know; [`super::docker`] writes it down for it.

@@ -1,22 +1,28 @@
 //! Writes the Docker daemon's configuration before the runner starts. The daemon itself starts when a job first asks
-//! for it (`docker.socket`), so it finds it there.
+//! for it (`docker.socket`), so it finds it there. Its proxy it knows by its environment, as every service does.
 
 use std::{
     fs, io,
+    os::unix::fs::chown,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
-use contract::guest_settings::DockerSettings;
+use contract::guest_settings::{DockerSettings, ProxySettings};
 use serde_json::{Map, Value, json};
 
-use super::network::replace;
+use super::{account::Account, network::replace};
 
 /// Where the daemon looks, unless the template's unit says otherwise.
 pub const DIRECTORY: &str = "/etc/docker";
 const FILE: &str = "daemon.json";
+
+/// Where the job user's commands look, below the home directory.
+const OF_USER: (&str, &str) = (".docker", "config.json");
+/// What they give to containers and builds, unless the template says otherwise.
+const PROXIES: &str = "proxies";
 
 /// What a network of Docker's takes unless it is told, in bytes.
 const USUAL_MTU: u32 = 1500;
@@ -31,11 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn set_up(directory: &Path, settings: &DockerSettings, mtu: Option<u32>) -> anyhow::Result<()> {
     let file = directory.join(FILE);
     let shown = file.display();
-    let mut daemon: Map<String, Value> = match fs::read(&file) {
-        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("the template's {shown} is not valid"))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
-    };
+    let mut daemon = read(&file)?;
     for (key, value) in wanted(settings) {
         daemon.insert(key.to_owned(), value);
     }
@@ -57,6 +59,33 @@ pub fn set_up(directory: &Path, settings: &DockerSettings, mtu: Option<u32>) -> 
         }
     }
     write(&daemon)
+}
+
+/// The template's own, if there is one.
+fn read(file: &Path) -> anyhow::Result<Map<String, Value>> {
+    let shown = file.display();
+    match fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("the template's {shown} is not valid")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {shown}")),
+    }
+}
+
+/// Has containers and builds of the job user know the proxy.
+pub fn name_proxy(account: &Account, proxy: &ProxySettings) -> anyhow::Result<()> {
+    let (directory, file) = (account.home.join(OF_USER.0), account.home.join(OF_USER.0).join(OF_USER.1));
+    let mut client = read(&file)?;
+    let ProxySettings { url, except, .. } = proxy;
+    client
+        .entry(PROXIES)
+        .or_insert_with(|| json!({ "default": { "httpProxy": url, "httpsProxy": url, "noProxy": except } }));
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    replace(&file, &serde_json::to_string_pretty(&client)?)?;
+    for path in [&directory, &file] {
+        chown(path, Some(account.uid), Some(account.gid))
+            .with_context(|| format!("cannot give {} to the job user", path.display()))?;
+    }
+    Ok(())
 }
 
 fn wanted(settings: &DockerSettings) -> Vec<(&'static str, Value)> {
@@ -111,6 +140,39 @@ mod tests {
         assert_eq!(read(), whole);
         fs::write(directory.join(FILE), "nonsense").unwrap();
         assert!(set_up(&directory, &settings(None), None).is_err());
+    }
+
+    #[test]
+    fn containers_of_the_job_user_know_the_proxy_unless_the_template_names_one() {
+        let home = tempfile::tempdir().unwrap();
+        let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let account = Account {
+            name: "runner".into(),
+            uid: me.0,
+            gid: me.1,
+            groups: vec![],
+            home: home.path().into(),
+            shell: "/bin/sh".into(),
+        };
+        let proxy = ProxySettings {
+            url: "http://10.0.0.9:3128".into(),
+            except: "localhost,corp.example".into(),
+            name: None,
+            address: "10.0.0.9".parse().unwrap(),
+        };
+        let file = home.path().join(".docker/config.json");
+        let read = || -> Value { serde_json::from_slice(&fs::read(&file).unwrap()).unwrap() };
+        let named = json!({ "default": {
+            "httpProxy": "http://10.0.0.9:3128", "httpsProxy": "http://10.0.0.9:3128", "noProxy": "localhost,corp.example",
+        } });
+        name_proxy(&account, &proxy).unwrap();
+        assert_eq!(read(), json!({ "proxies": named }));
+        fs::write(&file, r#"{"auths": {"x": {}}}"#).unwrap();
+        name_proxy(&account, &proxy).unwrap();
+        assert_eq!(read(), json!({ "auths": { "x": {} }, "proxies": named }));
+        fs::write(&file, r#"{"proxies": {}}"#).unwrap();
+        name_proxy(&account, &proxy).unwrap();
+        assert_eq!(read(), json!({ "proxies": {} }));
     }
 
     #[test]

@@ -17,5 +17,5 @@ mod output;
 mod pages;
 mod runner;
 pub mod session;
-mod tool_cache;
+mod variables;
 mod verdict;

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use anyhow::Context;
-use contract::guest_settings::GuestSettings;
+use contract::guest_settings::{GuestSettings, ProxySettings};
 use ipnetwork::Ipv4Network;
 use kernel::netlink::Netlink;
 
@@ -39,15 +39,18 @@ fn name_resolvers(etc: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
         replace(&etc.join("resolv.conf"), &lines)?;
     }
     let file = etc.join("hosts");
-    replace(&file, &hosts(&fs::read_to_string(&file).unwrap_or_default(), settings.name.as_str()))
+    let template = fs::read_to_string(&file).unwrap_or_default();
+    replace(&file, &hosts(&template, settings.name.as_str(), settings.proxy.as_ref()))
 }
 
-/// The names of the loopback, as Ubuntu has them, then what else the template's own file says, then the container's.
+/// The names of the loopback, as Ubuntu has them, then what else the template's own file says, then the container's and
+/// the proxy's.
 ///
 /// `localhost` is an IPv4 address and nothing else: the link has no IPv6, so one program would listen at the one address
 /// and another ask at the other, whatever the template thinks of it. And programs that look up their own host name
 /// should not have to ask a resolver that cannot know it.
-fn hosts(template: &str, container: &str) -> String {
+fn hosts(template: &str, container: &str, proxy: Option<&ProxySettings>) -> String {
+    let proxy = proxy.and_then(|proxy| Some((proxy.name.as_deref()?, proxy.address)));
     let (mut loopback, mut rest) = (vec!["localhost"], String::new());
     for line in template.lines() {
         let (entry, comment) = line.split_at(line.find('#').unwrap_or(line.len()));
@@ -58,7 +61,12 @@ fn hosts(template: &str, container: &str) -> String {
             rest.push('\n');
             continue;
         };
-        let written = |name: &&str| *name != "localhost" && !IPV6_LOOPBACK.contains(name) && *name != container;
+        let written = |name: &&str| {
+            *name != "localhost"
+                && !IPV6_LOOPBACK.contains(name)
+                && *name != container
+                && proxy.is_none_or(|(proxy, _)| *name != proxy)
+        };
         let names: Vec<&str> = words.filter(written).collect();
         match address {
             // Names that only IPv6 had are found as well.
@@ -75,7 +83,8 @@ fn hosts(template: &str, container: &str) -> String {
         }
     }
     let (loopback, ipv6) = (loopback.join(" "), IPV6_LOOPBACK.join(" "));
-    format!("127.0.0.1 {loopback}\n::1 {ipv6}\n{rest}127.0.1.1 {container}\n")
+    let proxy = proxy.map(|(name, address)| format!("{address} {name}\n")).unwrap_or_default();
+    format!("127.0.0.1 {loopback}\n::1 {ipv6}\n{rest}127.0.1.1 {container}\n{proxy}")
 }
 
 /// What the loopback's IPv6 address is called.
@@ -114,6 +123,7 @@ mod tests {
             allow_forks: false,
             tool_cache: None,
             docker: None,
+            proxy: None,
         };
         for _ in 0..2 {
             name_resolvers(etc.path(), &settings).unwrap();
@@ -146,9 +156,24 @@ mod tests {
             ("127.0.1.1 j1234567", "localhost", ""),
         ] {
             let expected = format!("127.0.0.1 {first}\n::1 ip6-localhost ip6-loopback\n{rest}{own}");
-            let once = hosts(template, "j1234567");
+            let once = hosts(template, "j1234567", None);
             assert_eq!(once, expected, "{template:?}");
-            assert_eq!(hosts(&once, "j1234567"), expected, "{template:?}");
+            assert_eq!(hosts(&once, "j1234567", None), expected, "{template:?}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_has_a_name_is_found_by_it_whatever_the_template_says() {
+        let mut proxy = ProxySettings {
+            url: "http://proxy.lan:3128".into(),
+            except: String::new(),
+            name: Some("proxy.lan".into()),
+            address: "10.0.0.9".parse().unwrap(),
+        };
+        let said = hosts("10.7.7.7 proxy.lan other\n", "j1234567", Some(&proxy));
+        assert!(said.ends_with("10.7.7.7 other\n127.0.1.1 j1234567\n10.0.0.9 proxy.lan\n"), "{said}");
+        proxy.name = None;
+        let said = hosts("", "j1234567", Some(&proxy));
+        assert!(said.ends_with("127.0.1.1 j1234567\n"), "{said}");
     }
 }

@@ -24,11 +24,11 @@ use tokio::{
 use super::{
     account,
     console::{self, Said},
-    grant, hook,
+    docker, grant, hook,
     lines::Lines,
     outlet::{self, Outlet},
     output::{self, Output},
-    pages, runner,
+    pages, runner, variables,
     verdict::{Heard, may_pass, verdict},
 };
 
@@ -122,15 +122,16 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     let mtu = super::network::set_up(&settings).context("cannot set up the network")?;
     outlet.report(What::NetworkReady);
     if let Some(docker) = &settings.docker {
-        super::docker::set_up(Path::new(super::docker::DIRECTORY), docker, mtu)?;
+        docker::set_up(Path::new(docker::DIRECTORY), docker, mtu)?;
     }
     let read = |file| fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let account = account::find(&settings.user, &read("/etc/passwd")?, &read("/etc/group")?)?;
     let program = runner::resolved(&settings)?;
     let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from), &program);
     let pages = runner::lay_out(&root, &account)?;
-    if let Some(cache) = &settings.tool_cache {
-        super::tool_cache::name(&root, cache)?;
+    variables::set_up(&root, &settings)?;
+    if let (Some(_), Some(proxy)) = (&settings.docker, &settings.proxy) {
+        docker::name_proxy(&account, proxy)?;
     }
     let Grant::GithubJit { encoded_jit_config } = credential(&credentials, GRANT_CREDENTIAL)?;
     grant::write(&grant::files(&encoded_jit_config)?, &root, &account)?;

@@ -126,6 +126,9 @@ pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128, systemd: u3
     }
     // For the container's systemd: no line for every unit it starts.
     line.push("--show-status=no".into());
+    // And the environment of every unit it starts, Docker's daemon and Nix's among them (systemd(1), "Kernel command line").
+    let variables = plan.proxy.iter().flat_map(|proxy| proxy.variables());
+    line.extend(variables.map(|(name, value)| format!("systemd.setenv={name}={value}").into()));
     line
 }
 
@@ -179,6 +182,7 @@ mod tests {
             caches: vec![],
             disk: None,
             docker: None,
+            proxy: None,
             target: None,
             store: None,
         }
@@ -222,6 +226,31 @@ mod tests {
         ] {
             assert!(with.iter().any(|argument| argument == option), "{option} in {with:?}");
             assert!(!without.iter().any(|argument| argument == option), "{option} in {without:?}");
+        }
+    }
+
+    #[test]
+    fn every_service_of_a_container_knows_the_proxy() {
+        let proxy = settings::Proxy {
+            host: "10.0.0.9".into(),
+            port: 3128,
+            address: "10.0.0.9".parse().unwrap(),
+            except: vec!["corp.example".into()],
+        };
+        let closure = "/nix/store/abc-nixos-system-job".into();
+        for root in [plan().root, Root::System { closure, runner_dir: None }] {
+            let line = command_line(
+                &ContainerPlan { root, proxy: Some(proxy.for_containers()), ..plan() },
+                &Paths::default(),
+                7,
+            );
+            // What its systemd reads comes behind the options of systemd-nspawn.
+            let options = line.iter().position(|argument| argument == "--").unwrap();
+            for variable in ["https_proxy=http://10.0.0.9:3128", "NO_PROXY=localhost,127.0.0.1,::1,corp.example"] {
+                let expected = format!("systemd.setenv={variable}");
+                let at = line.iter().position(|argument| *argument == *expected);
+                assert!(at.is_some_and(|at| at > options), "{expected} in {line:?}");
+            }
         }
     }
 

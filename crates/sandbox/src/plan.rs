@@ -4,12 +4,12 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use contract::{
     ContainerName,
-    guest_settings::{DockerSettings, GuestSettings},
+    guest_settings::{DockerSettings, GuestSettings, ProxySettings},
 };
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use settings::{
-    Cache, Device, Docker, Root, Settings, Sharing,
+    Cache, Device, Docker, Proxy, Root, Settings, Sharing,
     docker::SUBNET_PREFIX,
     pool::{container_address, host_address},
 };
@@ -59,6 +59,9 @@ pub struct ContainerPlan {
     pub disk: Option<u64>,
     /// Docker inside.
     pub docker: Option<Docker>,
+    /// The proxy by which it reaches what is outside.
+    #[serde(default)]
+    pub proxy: Option<ProxySettings>,
     /// The target it was registered for, where it names what outlives the container: the controller's word, one that the
     /// settings serve with this class, and good for a file name. None where nothing is kept.
     #[serde(default)]
@@ -113,6 +116,7 @@ impl ContainerPlan {
             caches: class.caches.clone(),
             disk: class.disk,
             docker: class.docker.clone(),
+            proxy: settings.proxy.as_ref().map(Proxy::for_containers),
             target: None,
             store: None,
             // Written by who makes the fence.
@@ -144,6 +148,7 @@ impl ContainerPlan {
                 pool: docker.pool,
                 subnet_prefix: SUBNET_PREFIX,
             }),
+            proxy: self.proxy.clone(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     class_network,
     file::{IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
-    token_file,
+    proxy, token_file,
 };
 
 /// The class and the template there are when the file names none.
@@ -52,6 +52,7 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         ids: ids(&mut found, written.ids, network.pool),
         network,
         github: GithubApi { api_url },
+        proxy: proxy::check(&mut found, &written.proxy),
         webhook: written.webhook.inspect(|written| webhook(&mut found, written)),
     };
     found.unless(

@@ -109,6 +109,8 @@ pub struct SettingsWritten {
     #[allow(missing_docs)]
     pub github: GithubApi,
     #[allow(missing_docs)]
+    pub proxy: ProxyWritten,
+    #[allow(missing_docs)]
     pub webhook: Option<Webhook>,
     /// By name.
     #[serde(rename = "credential")]
@@ -196,6 +198,19 @@ pub struct GithubApi {
     /// `https://api.NAME.ghe.com`.
     #[default = "https://api.github.com"]
     pub api_url: String,
+}
+
+/// The HTTP proxy by which this host and its containers reach what is outside; see [Behind a proxy](#behind-a-proxy).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProxyWritten {
+    /// Its root, `http://HOST:PORT`, without user and password.
+    pub url: Option<String>,
+    /// Its IPv4 address; required where `url` has a name, which containers find by this.
+    pub address: Option<Ipv4Addr>,
+    /// What is reached without it: names with all below them, `.example.org` (those below it alone), addresses,
+    /// networks, `*`.
+    pub except: Vec<String>,
 }
 
 /// Where webhook deliveries arrive; may be reached from elsewhere, that is its purpose.

@@ -27,6 +27,7 @@ pub mod file;
 mod pattern;
 pub mod pool;
 mod problem;
+mod proxy;
 mod range;
 pub mod reference;
 pub mod resolved;
@@ -42,6 +43,7 @@ pub use class_network::{ClassNetwork, Destination, SharedNetwork};
 pub use class_size::ClassSize;
 pub use file::{GithubApi, Http, Ids, Webhook};
 pub use problem::{Problem, Problems};
+pub use proxy::Proxy;
 pub use settings::{
     Cache, Class, Credential, CredentialKind, Device, Docker, IDS, Intake, Limits, NIX_STORE, Network, PRIVILEGED_COST,
     RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,

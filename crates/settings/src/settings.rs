@@ -18,6 +18,7 @@ use super::{
     file::{GithubApi, Http, Ids, Webhook},
     pattern,
     pool::Pool,
+    proxy::Proxy,
 };
 
 /// Everything the operator decided. Free of secrets; printing it is safe.
@@ -58,6 +59,8 @@ pub struct Settings {
     pub limits: Limits,
     pub ids: Ids,
     pub github: GithubApi,
+    /// The proxy by which this host and its containers reach what is outside; none = directly.
+    pub proxy: Option<Proxy>,
     /// Webhook deliveries that hasten looks; none = not listened for.
     pub webhook: Option<Webhook>,
 }

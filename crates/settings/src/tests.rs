@@ -160,6 +160,10 @@ const FULL: &str = r#"
     cpus = 3.5
     [ids]
     first = 655360
+    [proxy]
+    url = "http://proxy.lan:3128"
+    address = "192.168.1.9"
+    except = ["corp.example", "10.0.0.0/8"]
     [network.shared.db]
     destination = "10.8.0.0/16:80,90-99"
     interface = "br-db"
@@ -234,6 +238,17 @@ fn each_mistake_is_refused_with_key_problem_and_remedy() {
         ("[class.a.cache.C]", "class.a.cache.C", "invalid name"),
         ("[class.a.cache.c]\nsize = \"1K\"", "class.a.cache.c.size", "not a size"),
         ("[class.a.cache.c]\nper = \"job\"", "job", "unknown variant"),
+        ("[proxy]\nexcept = [\"a\"]", "proxy.url", "there is no proxy"),
+        ("[proxy]\nurl = \"http://me:swordfish@10.0.0.9:3128\"", "proxy.url", "a user and a password"),
+        ("[proxy]\nurl = \"https://10.0.0.9:3128\"", "proxy.url", "not the root of an HTTP proxy"),
+        ("[proxy]\nurl = \"10.0.0.9:3128\"", "proxy.url", "not the root of an HTTP proxy"),
+        ("[proxy]\nurl = \"http://10.0.0.9:3128/pac\"", "proxy.url", "not the root of an HTTP proxy"),
+        ("[proxy]\nurl = \"http://proxy.lan:3128\"", "proxy.address", "do not know where proxy.lan is"),
+        ("[proxy]\nurl = \"http://127.0.0.1:3128\"", "proxy.url", "each container's own"),
+        ("[proxy]\nurl = \"http://localhost:1\"\naddress = \"127.0.0.1\"", "proxy.address", "each container's own"),
+        ("[proxy]\nurl = \"http://10.0.0.9\"\naddress = \"10.0.0.8\"", "proxy.address", "another address"),
+        ("[proxy]\nurl = \"http://10.0.0.9\"\nexcept = [\"a,b\"]", "proxy.except", "no name"),
+        ("[proxy]\nurl = \"http://10.0.0.9\"\nexcept = [\"*.a\"]", "proxy.except", "no name"),
         ("[class.a]\nprivileged = true\ndisk = \"1G\"", "class.a.privileged", "loop devices"),
         ("[class.a]\nprivileged = true\ndevices = [\"loop\"]", "class.a.devices", "all loop devices"),
         ("[class.a]\ndevices = [\"loop\"]\n[class.b]\ndisk = \"1G\"", "class.a.devices", "class b has disk"),

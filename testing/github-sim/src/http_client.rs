@@ -39,7 +39,7 @@ where
     send(stream, host, request, limits).await
 }
 
-/// Sends a request, whose address is a path, and reads the whole answer.
+/// Sends a request, whose address is a path (to a proxy: a whole URL), and reads the whole answer.
 ///
 /// # Errors
 /// As [`post`].

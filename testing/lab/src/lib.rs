@@ -13,6 +13,7 @@
 mod cache;
 mod cgroup;
 mod exec;
+mod forward_proxy;
 mod host;
 mod inventory;
 mod lab;
@@ -31,6 +32,7 @@ mod workdir;
 
 pub use cache::Cache;
 pub use exec::{Output, Running};
+pub use forward_proxy::ForwardProxy;
 pub use inventory::{Inventory, Kind, OF_NSPAWN};
 pub use lab::{Lab, LabConfig};
 pub use machine::{Errand, Report, missing_machine_requirement};

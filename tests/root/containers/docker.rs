@@ -6,7 +6,7 @@ use std::{
 };
 
 use contract::event::{JobResult, What};
-use lab::{Cache, Place, Recipe, Tree};
+use lab::{Cache, ForwardProxy, Place, Recipe, Running, Tree};
 
 use crate::{
     assert_nothing_left,
@@ -381,6 +381,48 @@ fn images_come_from_the_mirror_that_the_class_names() {
     ) else {
         return;
     };
+    let _registry = registry(&host);
+    host.hand_over("j0000821", 1);
+    host.start("j0000821").unwrap_or_else(|error| panic!("{error}"));
+    host.ending("j0000821");
+    let journal = host.journal("j0000821");
+    assert!(journal.contains("said by an image of the mirror"), "{journal}");
+}
+
+#[test]
+fn images_come_through_the_proxy_and_containers_inside_know_it() {
+    if let Some(reason) = ForwardProxy::missing() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let (mirror, lan) = (format!("{}:5000", Place::Internet.address()), Place::Lan.address());
+    let url = format!("http://{lan}:{}", ForwardProxy::PORT);
+    let Some(host) = docker_host(
+        r#"
+        say "Listening for Jobs"
+        docker run --rm hello /bin/busybox env | grep -i proxy | sed 's/^/inside: /'
+        "#,
+        &format!(
+            "mirror = \"http://{mirror}\"\n[network]\ndns = []\n[proxy]\nurl = \"{url}\"\nexcept = [\"corp.example\"]"
+        ),
+    ) else {
+        return;
+    };
+    let _registry = registry(&host);
+    let proxy = ForwardProxy::start(&host.lab, Place::Lan).unwrap();
+    host.hand_over("j0000822", 1);
+    host.start("j0000822").unwrap_or_else(|error| panic!("{error}"));
+    host.ending("j0000822");
+    let journal = host.journal("j0000822");
+    for line in [format!("inside: https_proxy={url}"), "inside: NO_PROXY=localhost,127.0.0.1,::1,corp.example".into()] {
+        assert!(journal.contains(&line), "{line} in {journal}");
+    }
+    let (requests, pulled) = (proxy.requests().unwrap(), format!("GET http://{mirror}/v2/library/hello/"));
+    assert!(requests.iter().any(|request| request.starts_with(&pulled)), "{requests:#?}\n{journal}");
+}
+
+/// Starts the registry.
+fn registry(host: &Host) -> Running {
     let files = host.lab.shared().join("registry");
     let tree = Tree::ensure(&Cache::open().unwrap(), &Recipe::DOCKER).unwrap();
     let made = Command::new("sh")
@@ -389,11 +431,5 @@ fn images_come_from_the_mirror_that_the_class_names() {
         .status()
         .unwrap();
     assert!(made.success());
-    let _registry =
-        host.lab.spawn_in(Place::Internet, &["perl", "-e", REGISTRY_SERVER, files.to_str().unwrap()]).unwrap();
-    host.hand_over("j0000821", 1);
-    host.start("j0000821").unwrap_or_else(|error| panic!("{error}"));
-    host.ending("j0000821");
-    let journal = host.journal("j0000821");
-    assert!(journal.contains("said by an image of the mirror"), "{journal}");
+    host.lab.spawn_in(Place::Internet, &["perl", "-e", REGISTRY_SERVER, files.to_str().unwrap()]).unwrap()
 }

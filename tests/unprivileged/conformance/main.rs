@@ -118,7 +118,7 @@ async fn official(program: &Path, mode: &str, stage: &mut Stage) -> Vec<String> 
 
 fn client(stage: &Stage) -> ScaleSet<Session<Https>, Https> {
     let api_url = api_root(&stage.config_url).unwrap();
-    let wire = Https::new().unwrap();
+    let wire = Https::new(None).unwrap();
     let transport = Session::with_token(Rest::new(wire.clone(), &api_url), Token::new(TOKEN));
     let spec = SetSpec {
         scope: Scope::of(&stage.config_url).unwrap(),

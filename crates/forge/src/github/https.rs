@@ -17,8 +17,13 @@ use hyper_util::{
 };
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
 use rustls::crypto::ring;
+use settings::Proxy;
+use tower::service_fn;
 
-use super::wire::{Answer, NoAnswer, Request, Wire};
+use super::{
+    way,
+    wire::{Answer, NoAnswer, Request, Wire},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A poll is silent for most of a minute; this finds out sooner than its timeout that nobody is there any more.
@@ -36,9 +41,9 @@ pub struct Https {
 }
 
 impl Https {
-    /// A client that trusts the host's root certificates. Must be called inside a tokio runtime, where octocrab queues
+    /// A client that trusts the host's root certificates, and goes through the proxy if there is one. Must be called inside a tokio runtime, where octocrab queues
     /// calls. Plain `http://` URLs work as well: a GitHub in a lab.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(proxy: Option<&Proxy>) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -46,12 +51,13 @@ impl Https {
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(KEEPALIVE));
         tcp.set_keepalive_retries(Some(KEEPALIVE_TRIES));
+        let proxy = proxy.cloned();
         let tls = HttpsConnectorBuilder::new()
             .with_provider_and_native_roots(Arc::new(ring::default_provider()))
             .context("the host's root certificates cannot be read. Remedy: install ca-certificates")?
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(service_fn(move |to| way::connect(tcp.clone(), proxy.clone(), to)));
         let client: Client<_, OctoBody> = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
@@ -89,7 +95,7 @@ impl Wire for Https {
 }
 
 /// An error with its causes, without repeating what a cause already said.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

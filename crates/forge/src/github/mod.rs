@@ -19,6 +19,7 @@ mod sets;
 mod tally;
 mod timestamp;
 pub mod transport;
+mod way;
 pub mod wire;
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ mod tests {
     /// Answers one request with 401 and gives what was asked.
     async fn asked(root: &str) -> (String, Answer) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let rest = Rest::new(Https::new().unwrap(), &format!("http://{}{root}", listener.local_addr().unwrap()));
+        let rest = Rest::new(Https::new(None).unwrap(), &format!("http://{}{root}", listener.local_addr().unwrap()));
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 4096];
@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_path_that_is_none_takes_the_token_nowhere() {
-        let rest = Rest::new(Https::new().unwrap(), "http://127.0.0.1:9");
+        let rest = Rest::new(Https::new(None).unwrap(), "http://127.0.0.1:9");
         for path in ["@elsewhere.example/", "0/", ""] {
             let error = rest.exchange(Call::get(path), &Token::new("sesame")).await.unwrap_err();
             assert!(error.0.contains("no path below http://127.0.0.1:9"), "{error}");

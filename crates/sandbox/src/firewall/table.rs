@@ -115,6 +115,10 @@ pub fn class_objects(class: &Class, settings: &Settings) -> Vec<Value> {
                 .map(|to| rule(&chain, "resolvers", &[to, vec![accept()]].concat())),
         );
     }
+    if let Some(proxy) = settings.proxy.as_ref().filter(|_| reach.internet) {
+        let to = port_of(&json!(proxy.address.to_string()), "tcp", &(proxy.port, proxy.port));
+        rules.push(rule(&chain, "the proxy", &[to, vec![accept()]].concat()));
+    }
     for destination in &reach.allow {
         rules
             .extend(reached(destination).into_iter().map(|to| rule(&chain, "allowed", &[to, vec![accept()]].concat())));
@@ -165,15 +169,19 @@ fn forbidden(more: &[Ipv4Network]) -> Vec<Value> {
 /// address before they are judged, and the settings name the one that jobs are told. One expression for each protocol and
 /// range of ports: some versions of nft cannot list a set of ports that were asked for.
 fn addressed_to(address: Value, ports: &[(u16, u16)]) -> Vec<Vec<Value>> {
-    let address = is(original("ip daddr"), address);
     if ports.is_empty() {
-        return vec![vec![address]];
+        return vec![vec![is(original("ip daddr"), address)]];
     }
     let each = WITH_PORTS.iter().flat_map(|protocol| ports.iter().map(move |ports| (*protocol, ports)));
-    each.map(|(protocol, ports)| {
-        vec![address.clone(), is(meta("l4proto"), protocol), is(original("proto-dst"), range(ports))]
-    })
-    .collect()
+    each.map(|(protocol, ports)| port_of(&address, protocol, ports)).collect()
+}
+
+fn port_of(address: &Value, protocol: &str, ports: &(u16, u16)) -> Vec<Value> {
+    vec![
+        is(original("ip daddr"), address.clone()),
+        is(meta("l4proto"), protocol),
+        is(original("proto-dst"), range(ports)),
+    ]
 }
 
 fn reached(destination: &Destination) -> Vec<Vec<Value>> {

@@ -15,6 +15,8 @@ const CONFIG: &str = r#"
     dns = ["192.168.1.1", "9.9.9.9"]
     deny = ["203.0.113.0/24", "10.1.0.0/16", "128.0.0.0/1", "8.8.8.8", "9.0.0.0/9"]
     shared.db = { destination = "10.8.0.0/24:5432", interface = "br-db" }
+    [proxy]
+    url = "http://192.168.1.9:3128"
     [class.medium]
     [class.one-resolver.network]
     dns = ["1.1.1.1"]
@@ -83,6 +85,20 @@ fn a_destination_is_judged_by_the_address_that_the_container_asked_for() {
     let all = table::objects(&settings);
     let kept = all.iter().find(|rule| to(rule).as_deref() == Some("not the neighbourhood")).unwrap().to_string();
     assert!(kept.contains(r#""field":"daddr""#) && !kept.contains("original"), "{kept}");
+}
+
+/// A proxy is a way to the internet: a class without internet names it itself, or has none.
+#[test]
+fn the_proxy_is_reached_at_its_port_alone_and_by_classes_with_internet() {
+    let settings = settings(CONFIG);
+    for (class, expected) in [("medium", 1), ("one-resolver", 1), ("closed", 0)] {
+        let rules = chain_of(&settings.classes[class], &settings);
+        let to: Vec<&Value> = rules.iter().filter(|rule| rule.to_string().contains("192.168.1.9")).collect();
+        assert_eq!(to.len(), expected, "{class}: {to:#?}");
+        for text in to.iter().map(|rule| rule.to_string()) {
+            assert!(text.contains("3128") && text.contains("tcp") && !text.contains("udp"), "{text}");
+        }
+    }
 }
 
 #[test]

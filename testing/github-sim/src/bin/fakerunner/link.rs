@@ -1,5 +1,6 @@
 //! One request to the forge and its answer.
 
+use crate::proxy;
 use github_sim::http_client::{self, AnswerLimits};
 use http::{Request, Response, header};
 use serde_json::Value;
@@ -66,12 +67,15 @@ async fn send(request: Request<Vec<u8>>) -> io::Result<Answer> {
         Some(_) => authority.clone(),
         None => format!("{authority}:80"),
     };
-    let connect = TcpStream::connect(target.as_str());
+    let proxy = proxy::of(uri.host().unwrap_or_default());
+    let connect = TcpStream::connect(proxy.unwrap_or(&target));
     let stream =
         tokio::time::timeout(CONNECT_LIMIT, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let _ = stream.set_nodelay(true);
     let (mut parts, body) = request.into_parts();
-    parts.uri = uri.path_and_query().map_or("/", |path| path.as_str()).parse().map_err(io::Error::other)?;
+    if proxy.is_none() {
+        parts.uri = uri.path_and_query().map_or("/", |path| path.as_str()).parse().map_err(io::Error::other)?;
+    }
     let response: Response<Vec<u8>> =
         http_client::send(stream, &authority, Request::from_parts(parts, body), LIMITS).await?;
     let status = response.status().as_u16();

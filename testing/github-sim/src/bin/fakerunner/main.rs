@@ -11,6 +11,7 @@ mod link;
 mod listen;
 mod orphans;
 mod pages;
+mod proxy;
 mod root;
 mod session;
 mod shell;
@@ -66,7 +67,10 @@ fn main() -> ExitCode {
         ["warmup"] => code::SUCCESS,
         ["run", options @ ..] => run(options),
         ["spawnclient"] => match Root::find() {
-            Ok(root) => block_on(worker::run(&root)),
+            Ok(root) => {
+                proxy::take(&root.environment());
+                block_on(worker::run(&root))
+            }
             Err(_) => code::TERMINATED,
         },
         _ => {
@@ -111,6 +115,7 @@ fn run(options: &[&str]) -> u8 {
         Ok(settings) => settings,
         Err(error) => return failed(&error.to_string(), code::TERMINATED),
     };
+    proxy::take(&root.environment());
     block_on(listen::listen(&root, &settings))
 }
 
