@@ -30,6 +30,7 @@ let
     # Every option there is, but those that say something else than a key of the file.
     options =
       lib.removeAttrs cfg [
+        "blockedKernelModules"
         "containers"
         "enable"
         "package"
@@ -92,6 +93,24 @@ let
     pkgs.e2fsprogs
     pkgs.nftables
     pkgs.util-linux
+  ];
+
+  # What on this host needs a kernel module that is blocked.
+  needs = what: enabled: modules: {
+    assertion = !enabled || lib.intersectLists modules cfg.blockedKernelModules == [ ];
+    message = ''
+      ${option}.blockedKernelModules: ${what} needs ${toString (lib.intersectLists modules cfg.blockedKernelModules)}.
+      Remedy: blockedKernelModules = [ ${toString (map builtins.toJSON (lib.subtractLists modules cfg.blockedKernelModules))} ];
+    '';
+  };
+  ipsec = [
+    "esp4"
+    "esp6"
+  ];
+  ciphers = [
+    "af_alg"
+    "algif_hash"
+    "algif_skcipher"
   ];
 
   option = "services.gha-runner-controller";
@@ -176,6 +195,13 @@ in
             its configuration; a system always sees the host's store.
           '';
         }) cfg.templates
+        ++ [
+          (needs "networking.wireless.iwd.enable" config.networking.wireless.iwd.enable ciphers)
+          (needs "services.strongswan.enable" config.services.strongswan.enable ipsec)
+          (needs "services.strongswan-swanctl.enable" config.services.strongswan-swanctl.enable ipsec)
+          (needs "services.libreswan.enable" config.services.libreswan.enable ipsec)
+          (needs "boot.kernelModules" true config.boot.kernelModules)
+        ]
         # What the container's own configuration says about itself.
         ++ lib.concatLists (
           lib.mapAttrsToList (
@@ -207,7 +233,14 @@ in
           ]
           (file: {
             source = "${units}/lib/${file}";
-          });
+          })
+        // {
+          # `blacklist` keeps a module from its aliases alone. A file of its own, because stage 1 takes over the other one
+          # with all it names.
+          "modprobe.d/gha-runner-controller.conf".text = lib.concatMapStrings (name: ''
+            install ${name} ${pkgs.coreutils}/bin/false
+          '') cfg.blockedKernelModules;
+        };
       users.users.gha-runner-controller = {
         isSystemUser = true;
         group = "gha-runner-controller";

@@ -55,6 +55,27 @@ in
     description = "The controller, which is also the root half and the guest in the containers.";
   };
 
+  blockedKernelModules = mkOption {
+    type = types.listOf types.str;
+    default = [
+      "af_alg"
+      "algif_aead"
+      "algif_hash"
+      "algif_rng"
+      "algif_skcipher"
+      "esp4"
+      "esp6"
+      "rxrpc"
+    ];
+    example = [ "rxrpc" ];
+    description = ''
+      Kernel modules that the host does not load, also not by an alias or for another module. A job can otherwise have
+      the kernel load them, and they have let unprivileged users become root before. IPsec of the host needs `esp4` and
+      `esp6`; iwd and `cryptsetup benchmark` need `af_alg` and `algif_*`. What is loaded already, by stage 1 for an
+      encrypted disk too, stays.
+    '';
+  };
+
   tokenFile = secret "File with the token of every target that names no other";
 
   maxConcurrent = optional types.ints.positive "Most containers at once; 7 if not set." (example 4);

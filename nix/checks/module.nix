@@ -324,6 +324,14 @@ rec {
         its configuration; a system always sees the host's store.
       '';
     };
+    ipsec-without-its-modules = {
+      configuration = minimal;
+      beside.services.strongswan.enable = true;
+      says = ''
+        services.gha-runner-controller.blockedKernelModules: services.strongswan.enable needs esp4 esp6.
+        Remedy: blockedKernelModules = [ "af_alg" "algif_aead" "algif_hash" "algif_rng" "algif_skcipher" "rxrpc" ];
+      '';
+    };
     a-container-without-its-user = {
       configuration = minimal // {
         template.job.user = "nobody-there";
@@ -339,7 +347,8 @@ rec {
   failures = lib.mapAttrs (
     _: case:
     map (found: found.message) (
-      lib.filter (found: !found.assertion) (nixos case.configuration { }).config.assertions
+      lib.filter (found: !found.assertion)
+        (nixos case.configuration (case.beside or { })).config.assertions
     )
   ) refused;
 

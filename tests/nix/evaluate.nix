@@ -63,6 +63,9 @@ let
           "systemd/network/00-gha-runner.link"
           "systemd/network/00-gha-runner.network"
         ]
+    ++ fails (lib.hasInfix "install algif_hash "
+      config.environment.etc."modprobe.d/gha-runner-controller.conf".text
+    ) "${name}: a job can have the kernel load modules"
     ++ fails (
       config.systemd.services.gha-runner-controller.wantedBy == [ "multi-user.target" ]
     ) "${name}: nothing starts the controller"
@@ -113,6 +116,14 @@ let
         ) "${name}: ${unit} is changed in ${toString added.keys}"
       ) additions.${name}
     );
+
+  # What other hosts write by hand is what this module does.
+  modprobe =
+    let
+      inherit (module.accepted.minimal.config.services.gha-runner-controller) blockedKernelModules;
+      file = lib.concatMapStrings (name: "install ${name} /bin/false\n") blockedKernelModules;
+    in
+    fails (lib.hasInfix "\n```\n${file}```\n" (builtins.readFile ../../docs/security.md)) "docs/security.md does not say ${file}";
 
   # Nobody else's firewall stands in the way of what the fence lets pass.
   neighbours =
@@ -292,7 +303,11 @@ in
 {
   inherit template renamed;
   module =
-    module.problems ++ lib.concatMap host (lib.attrNames module.accepted) ++ neighbours ++ container;
+    module.problems
+    ++ lib.concatMap host (lib.attrNames module.accepted)
+    ++ modprobe
+    ++ neighbours
+    ++ container;
   inherit (module) settings;
   options = import ../../nix/options-doc.nix { inherit pkgs; };
   systems =
