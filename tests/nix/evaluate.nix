@@ -75,6 +75,9 @@ let
     ++ fails (
       !config.systemd.services.gha-runner-launcher.restartIfChanged
     ) "${name}: a switch stops the launcher, and its socket with it"
+    ++ fails (
+      config.boot.kernel.sysctl."vm.max_map_count" >= 1048576
+    ) "${name}: a job that needs maps of memory does not get them"
     # Of what our file says, nothing less counts in its place.
     ++
       lib.concatMap
