@@ -37,6 +37,7 @@ quick: style unit command-line ## what needs no root, with a shorter simulation
 
 nix: build ## the Nix code as far as it goes without nixpkgs
 	@tests/nix/everywhere.sh
+	@tests/nix/docker.sh
 	@tests/nix/units.sh "$(PROGRAM)"
 
 test-nix: build ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH

@@ -178,6 +178,7 @@ rec {
       };
       template = {
         environment.systemPackages = [ pkgs.nodejs ];
+        job.nixpkgs = pkgs.writeTextDir "default.nix" "{ }";
       };
       templates.released = {
         runnerDirectory = "/var/lib/actions-runner";

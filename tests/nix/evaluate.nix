@@ -144,6 +144,22 @@ let
       inherit (module.accepted.minimal.config.services.gha-runner-controller.containers.default) config;
     in
     fails (
+      config.job.environment ? NIX_PATH == lib.hasPrefix builtins.storeDir (toString pkgs.path)
+    ) "container: <nixpkgs> is not that of its packages"
+    ++ (
+      let
+        full = module.accepted.full.config.services.gha-runner-controller.containers.default.config;
+      in
+      fails (
+        full.job.environment.NIX_PATH == "nixpkgs=${full.job.nixpkgs}"
+        && full.nix.registry.nixpkgs.to.path == "${full.job.nixpkgs}"
+      ) "container: <nixpkgs> is not what was named"
+    )
+    ++ fails (lib.any
+      (package: lib.isDerivation package && package.name == "docker" && package.meta.priority or 5 < 5)
+      config.environment.systemPackages
+    ) "container: Docker in jobs' containers starts no Node.js of the store"
+    ++ fails (
       config.systemd.services.docker.wantedBy == [ ]
     ) "container: Docker starts without being asked"
     ++ fails (
