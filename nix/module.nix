@@ -25,45 +25,46 @@ let
     }
   ) (lib.filterAttrs (_: template: template.tree == null) cfg.templates);
 
+  # Every option there is, but those that say something else than a key of the file.
+  keys =
+    lib.removeAttrs cfg [
+      "blockedKernelModules"
+      "containers"
+      "enable"
+      "package"
+      "settings"
+      "targets"
+      "template"
+      "units"
+    ]
+    // {
+      templates = lib.mapAttrs (
+        name: template:
+        {
+          inherit (template) runnerVersion;
+        }
+        // (
+          if template.tree != null then
+            {
+              path = template.tree;
+              inherit (template) runner user nixStore;
+            }
+          else
+            let
+              container = containers.${name}.config;
+            in
+            {
+              system = "${container.system.build.toplevel}";
+              runnerDir = template.runnerDirectory;
+              runner = container.job.runner.program;
+              inherit (container.job) user;
+            }
+        )
+      ) cfg.templates;
+    };
   settings = pure.make {
     inherit (cfg) targets settings;
-    # Every option there is, but those that say something else than a key of the file.
-    options =
-      lib.removeAttrs cfg [
-        "blockedKernelModules"
-        "containers"
-        "enable"
-        "package"
-        "settings"
-        "targets"
-        "template"
-        "units"
-      ]
-      // {
-        templates = lib.mapAttrs (
-          name: template:
-          {
-            inherit (template) runnerVersion;
-          }
-          // (
-            if template.tree != null then
-              {
-                path = template.tree;
-                inherit (template) runner user nixStore;
-              }
-            else
-              let
-                container = containers.${name}.config;
-              in
-              {
-                system = "${container.system.build.toplevel}";
-                runnerDir = template.runnerDirectory;
-                runner = container.job.runner.program;
-                inherit (container.job) user;
-              }
-          )
-        ) cfg.templates;
-      };
+    options = keys;
   };
 
   units = pkgs.callPackage ./units.nix {
@@ -73,20 +74,56 @@ let
   classes = lib.attrNames (settings.class or { default = { }; });
   hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues (settings.class or { }));
 
-  secrets = {
-    inherit (cfg) tokenFile;
-    "http.tokenFile" = cfg.http.tokenFile;
-    "webhook.secretFile" = cfg.webhook.secretFile;
-  }
-  // lib.concatMapAttrs (name: credential: {
-    "credentials.${name}.tokenFile" = credential.tokenFile;
-    "credentials.${name}.privateKeyFile" = credential.privateKeyFile;
-  }) cfg.credentials
-  // lib.listToAttrs (
-    lib.imap0 (
-      index: target: lib.nameValuePair "targets[${toString index}].tokenFile" target.tokenFile
-    ) cfg.targets
-  );
+  # What would be wrong with a secret's file.
+  exposed =
+    { name, value }:
+    if pure.inStore value then
+      ''
+        ${option}.${name}: ${toString value} is in the Nix store, which every user and every job can read. Remedy:
+        name a file outside of it, for example one of sops-nix or agenix, or one only root can read; in quotes,
+        because a path without them is copied into the store.
+      ''
+    else if builtins.isPath value then
+      ''
+        ${option}.${name}: ${toString value} is a path without quotes, which Nix copies into its store, where every user
+        and every job can read it, as soon as it becomes a text. Remedy: write "${toString value}".
+      ''
+    else
+      null;
+
+  # The ids that containers have: 65,536 for each subnet.
+  idsFirst = if cfg.ids.first == null then 536870912 else cfg.ids.first;
+  idsEnd =
+    let
+      width = builtins.match "[^/-]+/([0-9]+)" cfg.network.pool;
+      prefix = if cfg.network.prefix == null then 24 else cfg.network.prefix;
+      subnets =
+        if cfg.network.pool == null then
+          100
+        else if width == null then
+          1
+        else
+          lib.foldl' (count: _: count * 2) 1 (lib.range 1 (prefix - lib.toInt (lib.head width)));
+    in
+    idsFirst + subnets * 65536;
+  delegated =
+    name: user:
+    map (
+      range:
+      let
+        start = range.startUid or range.startGid;
+        end = start + range.count;
+      in
+      {
+        assertion = end <= idsFirst || start >= idsEnd;
+        message = ''
+          ${option}.ids.first: the ids of containers, from ${toString idsFirst} on, reach into those that users.users.${name}
+          may give away, ${toString start}-${toString (end - 1)}. Remedy: ids.first = ${
+            toString ((end + 65535) / 65536 * 65536)
+          };
+        '';
+      }
+    ) (user.subUidRanges ++ user.subGidRanges);
 
   # What the root half calls: the fence, and file systems in files (caches, kept image stores, limited disks).
   programs = [
@@ -145,14 +182,92 @@ in
       };
 
       assertions =
-        lib.mapAttrsToList (name: path: {
-          assertion = path == null || !pure.inStore path;
+        map
+          (file: {
+            assertion = exposed file == null;
+            message = exposed file;
+          })
+          (
+            pure.secretFiles {
+              inherit (cfg)
+                tokenFile
+                credentials
+                targets
+                http
+                webhook
+                settings
+                ;
+            }
+          )
+        ++ map (key: {
+          assertion = false;
           message = ''
-            ${option}.${name}: ${toString path} is in the Nix store, which every user and every job can read. Remedy:
-            name a file outside of it, for example one of sops-nix or agenix, or one only root can read; in quotes,
-            because a path without them is copied into the store.
+            ${option}.settings.${key}: this key has an option, which is set too. Remedy: write it in one place.
           '';
-        }) secrets
+        }) (pure.twice keys (lib.removeAttrs cfg.settings [ "target" ]))
+        ++ [
+          {
+            assertion = !config.boot.isContainer;
+            message = ''
+              ${option}.enable: this system is a container (boot.isContainer), which has no ids, links and mounts to give to
+              containers of its own. Remedy: enable it on the machine, or in a virtual machine.
+            '';
+          }
+          {
+            assertion =
+              config.security.allowUserNamespaces
+              || lib.all (class: class.privileged or false) (
+                lib.attrValues (settings.class or { default = { }; })
+              );
+            message = ''
+              security.allowUserNamespaces: without user namespaces no container boots. Remedy: leave it on, or choose
+              another host; `privileged = true` in every class does without, and gives each job the host's root.
+            '';
+          }
+          {
+            assertion =
+              !config.boot.kernel.enable || lib.versionAtLeast config.boot.kernelPackages.kernel.version "5.19";
+            message = ''
+              boot.kernelPackages: Linux ${config.boot.kernelPackages.kernel.version} cannot map the ids of an overlay's
+              layers. Remedy: 5.19 or newer, for example pkgs.linuxPackages.
+            '';
+          }
+        ]
+        ++
+          map
+            (key: {
+              assertion =
+                !lib.elem (config.boot.kernel.sysctl.${key} or null) [
+                  0
+                  "0"
+                  false
+                ];
+              message = ''
+                boot.kernel.sysctl."${key}": with 0 the host forwards nothing, and no container reaches the internet. Remedy:
+                leave it out; the fence (docs/security.md) decides what is forwarded for containers.
+              '';
+            })
+            [
+              "net.ipv4.ip_forward"
+              "net.ipv4.conf.all.forwarding"
+            ]
+        ++ lib.concatLists (lib.mapAttrsToList delegated config.users.users)
+        ++ lib.mapAttrsToList (
+          name: class:
+          let
+            template = class.template or "default";
+          in
+          {
+            assertion =
+              !(class.docker.enable or false)
+              || !(containers ? ${template})
+              || containers.${template}.config.virtualisation.docker.enable;
+            message = ''
+              ${option}.classes.${name}.docker.enable: there is no Docker in the template ${template}. Remedy:
+              virtualisation.docker.enable = true in its configuration, or another template.
+            '';
+          }
+        ) (settings.class or { })
         ++ lib.mapAttrsToList (name: credential: {
           assertion =
             (credential.tokenFile != null) != (credential.appId != null && credential.privateKeyFile != null);

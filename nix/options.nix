@@ -102,7 +102,7 @@ in
       (example "1m");
   runnerLabels =
     optional (types.listOf types.str)
-      "Labels of the class `default`; self-hosted, ci, nix, x64, Linux if not set."
+      "Labels of the class `default`; self-hosted, ci, nix, Linux, and x64 or arm64, as the host is, if not set."
       (example [
         "self-hosted"
         "linux"
@@ -437,7 +437,7 @@ in
   settings = mkOption {
     inherit ((pkgs.formats.json { })) type;
     default = { };
-    description = "Any key of the configuration file, in its own spelling (docs/configuration.md). Wins over the options.";
+    description = "Any key of the configuration file, in its own spelling (docs/configuration.md), but none whose option is set too.";
     example = {
       class.big.io_weight = 50;
     };
