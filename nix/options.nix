@@ -28,10 +28,9 @@ let
     optional types.path
       "${what}. Read by systemd as root when the controller starts, so it may belong to root alone; a path of sops-nix, agenix or a plain file, never one in the Nix store."
       (example "/run/secrets/github-token");
-  duration = types.strMatching "([0-9]+ *[a-z]+ *)+";
-  size = types.either types.ints.positive (
-    types.strMatching "[0-9]+ *([KMGTkmgt]?i?[Bb]|[KMGTkmgt])?"
-  );
+  # The program knows how these are written, and says it in better words than a regular expression.
+  duration = types.str;
+  size = types.either types.ints.positive types.str;
   # A table of keys, and tables people name.
   table = options: types.submodule { inherit options; };
   tables = options: types.attrsOf (table options);
@@ -50,8 +49,8 @@ in
 
   package = mkOption {
     type = types.package;
-    default = pkgs.callPackage ./package.nix { };
-    defaultText = literalExpression "pkgs.callPackage ./package.nix { }";
+    default = pkgs.gha-runner-controller or (pkgs.callPackage ./package.nix { });
+    defaultText = literalExpression "pkgs.gha-runner-controller, if an overlay has it";
     description = "The controller, which is also the root half and the guest in the containers.";
   };
 

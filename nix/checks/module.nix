@@ -13,6 +13,7 @@ let
     import (pkgs.path + "/nixos/lib/eval-config.nix") {
       inherit lib;
       system = null;
+      specialArgs.inputs.marker = "of a flake";
       modules = [
         ../module.nix
         {
@@ -178,8 +179,9 @@ rec {
           privileged = true;
         };
       };
-      template = {
+      template = { inputs, ... }: {
         environment.systemPackages = [ pkgs.nodejs ];
+        job.environment.FLAKE = inputs.marker;
         job.nixpkgs = pkgs.writeTextDir "default.nix" "{ }";
       };
       templates.released = {

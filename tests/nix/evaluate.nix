@@ -109,6 +109,7 @@ let
             )
           )
         )
+    ++ fails config.virtualisation.vmVariant.virtualisation.useNixStoreImage "${name}: no container boots in build-vm"
     ++ fails (!config.security.polkit.enable) "${name}: polkit, which nothing here needs"
     ++ lib.concatLists (
       lib.mapAttrsToList (
@@ -119,6 +120,16 @@ let
         ) "${name}: ${unit} is changed in ${toString added.keys}"
       ) additions.${name}
     );
+
+  overlay =
+    let
+      overlaid = pkgs.extend (_: _: { gha-runner-controller = pkgs.hello; });
+      options = import ../../nix/options.nix {
+        inherit lib;
+        pkgs = overlaid;
+      };
+    in
+    fails (options.package.default == pkgs.hello) "an overlay's package is not taken";
 
   # What other hosts write by hand is what this module does.
   modprobe =
@@ -154,6 +165,9 @@ let
         full.job.environment.NIX_PATH == "nixpkgs=${full.job.nixpkgs}"
         && full.nix.registry.nixpkgs.to.path == "${full.job.nixpkgs}"
       ) "container: <nixpkgs> is not what was named"
+      ++ fails (
+        full.job.environment.FLAKE == "of a flake"
+      ) "container: a template does not get what the host's modules get"
     )
     ++ fails (lib.any
       (package: lib.isDerivation package && package.name == "docker" && package.meta.priority or 5 < 5)
@@ -324,6 +338,7 @@ in
   module =
     module.problems
     ++ lib.concatMap host (lib.attrNames module.accepted)
+    ++ overlay
     ++ modprobe
     ++ neighbours
     ++ container;
