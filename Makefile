@@ -40,7 +40,8 @@ nix: build ## the Nix code as far as it goes without nixpkgs
 	@tests/nix/docker.sh
 	@tests/nix/units.sh "$(PROGRAM)"
 
-test-nix: build ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH
+test-nix: ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH
+	$(CARGO) build --release --locked --workspace --bin gha-runner-controller
 	@tests/nix/with-nixpkgs.sh "$(NIXPKGS)" "$(PROGRAM)"
 
 nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH

@@ -102,8 +102,8 @@ in
 
   config = mkMerge [
     {
-      # A class that left the configuration may still have jobs: its unit stays, where a reboot forgets it, and what
-      # the unit names stays with it. Also without the module's own `enable`: that is one way for a class to leave.
+      # A class that left the configuration may still have jobs: its unit stays until the last has ended, and what the
+      # unit names stays with it. Also without the module's own `enable`: that is one way for a class to leave.
       system.activationScripts.ghaRunnerRunningClasses = builtins.readFile ./keep-classes.sh;
     }
     (mkIf cfg.enable {

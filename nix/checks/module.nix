@@ -39,14 +39,11 @@ let
     networking.nftables.enable = true;
     networking.firewall.filterForward = true;
     systemd.network.enable = true;
-    # With the kernel's limits of its own, and a root that may give away ids.
+    # With defaults of its own for the kernel's limits, and a root that may give away ids.
     virtualisation.incus.enable = true;
-    # Of the same limits, what others say by default and what the host's own configuration says.
+    # What others say by default, and what the host's own configuration says.
     boot.kernel.sysctl = {
-      "fs.inotify.max_user_watches" = lib.mkOverride 1050 1048576;
-      "kernel.keys.maxkeys" = lib.mkDefault 2000;
       "net.ipv4.ip_forward" = lib.mkDefault 1;
-      "net.ipv4.neigh.default.gc_thresh3" = lib.mkDefault 8192;
       "kernel.pty.max" = 50000;
     };
   };

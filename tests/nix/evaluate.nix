@@ -350,12 +350,6 @@ in
       name: container:
       lib.nameValuePair "container-${name}" container.config.system.build.toplevel.drvPath
     ) module.accepted.full.config.services.gha-runner-controller.containers;
-  checks = lib.mapAttrs (_: check: check.drvPath) project.checks;
-  drivers = lib.mapAttrs (_: test: {
-    driver = test.driver.drvPath;
-    script = builtins.unsafeDiscardStringContext test.config.testScriptString;
-    machines = lib.attrNames test.nodes;
-  }) (lib.filterAttrs (_: check: check ? driver) project.checks);
   wrong = project.checks.nixos-wrong.cases;
   snippets = lib.mapAttrs snippet snippets;
 }
