@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod boots;
+mod classes;
 mod devices;
 mod docker;
 mod fence;
