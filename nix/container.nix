@@ -301,11 +301,13 @@ in
       xdg.icons.enable = mkDefault false;
       xdg.mime.enable = mkDefault false;
       xdg.sounds.enable = mkDefault false;
-      # What a program may ask for beyond the usual, as in a tree (crates/sandbox/src/tree.rs).
+      # What a program may ask for beyond the usual, and how long one is waited for at the end, as in a tree
+      # (crates/sandbox/src/tree.rs).
       environment.etc."systemd/system.conf.d/50-gha-runner.conf".text = ''
         [Manager]
         DefaultLimitNOFILE=1024:1048576
         DefaultLimitMEMLOCK=8388608:infinity
+        DefaultTimeoutStopSec=5s
       '';
       # On disk like the rest.
       boot.tmp.useTmpfs = mkForce false;
