@@ -33,38 +33,49 @@ let
       null;
 
   # The ids that containers have: 65,536 for each subnet.
-  idsFirst = if cfg.ids.first == null then 536870912 else cfg.ids.first;
+  idsFirst = settings.ids.first or 536870912;
   idsEnd =
     let
-      width = builtins.match "[^/-]+/([0-9]+)" cfg.network.pool;
-      prefix = if cfg.network.prefix == null then 24 else cfg.network.prefix;
+      pool = settings.network.pool or null;
+      width = builtins.match "[^/-]+/([0-9]+)" pool;
       subnets =
-        if cfg.network.pool == null then
+        if pool == null then
           100
         else if width == null then
           1
         else
-          lib.foldl' (count: _: count * 2) 1 (lib.range 1 (prefix - lib.toInt (lib.head width)));
+          lib.foldl' (count: _: count * 2) 1 (
+            lib.range 1 ((settings.network.prefix or 24) - lib.toInt (lib.head width))
+          );
     in
     idsFirst + subnets * 65536;
   delegated =
     name: user:
-    map (
-      range:
-      let
-        start = range.startUid or range.startGid;
-        end = start + range.count;
-      in
-      {
-        assertion = end <= idsFirst || start >= idsEnd;
-        message = ''
-          ${option}.ids.first: the ids of containers, from ${toString idsFirst} on, reach into those that users.users.${name}
-          may give away, ${toString start}-${toString (end - 1)}. Remedy: ids.first = ${
-            toString ((end + 65535) / 65536 * 65536)
-          };
-        '';
-      }
-    ) (user.subUidRanges ++ user.subGidRanges);
+    map
+      (
+        { start, count }:
+        let
+          end = start + count;
+        in
+        {
+          assertion = end <= idsFirst || start >= idsEnd;
+          message = ''
+            ${option}.ids.first: the ids of containers, from ${toString idsFirst} on, reach into those that users.users.${name}
+            may give away, ${toString start}-${toString (end - 1)}. Remedy: ids.first = ${
+              toString ((end + 65535) / 65536 * 65536)
+            };
+          '';
+        }
+      )
+      (
+        # Of users and of groups they are often the same.
+        lib.unique (
+          map (range: {
+            start = range.startUid or range.startGid;
+            inherit (range) count;
+          }) (user.subUidRanges ++ user.subGidRanges)
+        )
+      );
 
   # What on this host needs a kernel module that is blocked.
   needs = what: enabled: modules: {
