@@ -37,9 +37,11 @@ quick: style unit command-line ## what needs no root, with a shorter simulation
 
 nix: build ## the Nix code as far as it goes without nixpkgs
 	@tests/nix/everywhere.sh
+	@tests/nix/docker.sh
 	@tests/nix/units.sh "$(PROGRAM)"
 
-test-nix: build ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH
+test-nix: ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH
+	$(CARGO) build --release --locked --workspace --bin gha-runner-controller
 	@tests/nix/with-nixpkgs.sh "$(NIXPKGS)" "$(PROGRAM)"
 
 nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH

@@ -24,7 +24,43 @@ let
 
   # What Nix in the container knows to be complete: the programs a job finds, with all they depend on, and whatever is
   # added. Not the system itself, which would have to contain its own description.
-  registration = pkgs.closureInfo { rootPaths = [ config.system.path ] ++ cfg.storePaths; };
+  registration = pkgs.closureInfo {
+    rootPaths = [ config.system.path ] ++ cfg.storePaths ++ lib.optional (nixpkgs != null) nixpkgs;
+  };
+
+  nixpkgs = if cfg.nixpkgs == null then null else "${cfg.nixpkgs}";
+  # Where the system's own packages come from, if that is in the store already: of what is elsewhere nobody knows how
+  # large it is. A flake's is a path of the store; a channel is reached by links, which `storePath` follows, but not
+  # where evaluation is pure.
+  origin =
+    let
+      path = toString pkgs.path;
+    in
+    if lib.hasPrefix "${builtins.storeDir}/" path then
+      builtins.appendContext path {
+        ${lib.concatStringsSep "/" (lib.take 4 (lib.splitString "/" path))}.path = true;
+      }
+    else if builtins ? currentSystem && lib.hasPrefix "/nix/var/nix/profiles/" path then
+      builtins.storePath path
+    else
+      null;
+
+  # What the runner starts in the containers of jobs (`container:`). The package has links into the store, which such a
+  # container does not see.
+  node = pkgs.runCommand "job-node" { } ''
+    mkdir "$out"
+    for node in ${cfg.runner.package}/lib/externals/*; do
+      [ ! -e "$node" ] || for name in "''${node##*/}" "''${node##*/}_alpine"; do
+        ln -s "$(readlink -f "$node")" "$out/$name"
+      done
+    done
+  '';
+  docker = pkgs.writeShellScriptBin "docker" ''
+    docker=${config.virtualisation.docker.package}/bin/docker
+    node=${node}
+    closure=${pkgs.closureInfo { rootPaths = [ node ]; }}/store-paths
+    ${builtins.readFile ./docker.sh}
+  '';
 
   user = config.users.users.${cfg.user};
   quoted = lib.escapeShellArg;
@@ -45,6 +81,9 @@ let
       ln -s ../run "$out/var/run"
       cp ${environment} "$out"${quoted "${cfg.runner.root}/.env"}
       ln -s ${config.environment.binsh} "$out/bin/sh"
+      # What a script of another distribution begins with. A link costs the boot nothing and needs no FUSE, as envfs does.
+      ln -s ${pkgs.bashInteractive}/bin/bash "$out/bin/bash"
+      ln -s ${pkgs.bashInteractive}/bin/bash "$out/usr/bin/bash"
       ${lib.optionalString config.nix.enable ''mkdir -p "$out/nix/var/nix/daemon-socket"''}
       cp --recursive --no-dereference --no-preserve=mode ${etc}/etc "$out/etc"
       cd "$out/etc"
@@ -120,6 +159,16 @@ in
       };
       description = "Variables every step of every job sees. Not for secrets: they are in the Nix store.";
     };
+    nixpkgs = mkOption {
+      type = types.nullOr types.path;
+      default = origin;
+      defaultText = lib.literalMD "the nixpkgs of the container's own packages, if it is in the Nix store";
+      example = lib.literalExpression "inputs.nixpkgs";
+      description = ''
+        What `<nixpkgs>` and the flake `nixpkgs` are in the container, so that `nix-shell -p hello` and `nix run
+        nixpkgs#hello` work. `null` for nothing.
+      '';
+    };
     storePaths = mkOption {
       type = types.listOf types.package;
       default = [ ];
@@ -152,12 +201,29 @@ in
       };
       job.environment = {
         NIX_REMOTE = mkDefault "daemon";
+        # Steps are no login shells, which would find it by themselves.
+        NIX_PATH = lib.mkIf (config.nix.enable && config.nix.nixPath != [ ]) (
+          mkDefault (lib.concatStringsSep ":" config.nix.nixPath)
+        );
         NIX_SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
         SSL_CERT_FILE = mkDefault "/etc/ssl/certs/ca-certificates.crt";
       };
       # --- Nix: the store is an overlay over the host's; the database begins empty and is filled on first use
       nix.enable = mkDefault true;
       nix.channel.enable = mkDefault false;
+      nix.nixPath = lib.mkIf (nixpkgs != null) (mkDefault [ "nixpkgs=${nixpkgs}" ]);
+      nix.registry = lib.mkIf (nixpkgs != null) {
+        nixpkgs.to = mkDefault {
+          type = "path";
+          path = nixpkgs;
+        };
+      };
+      warnings =
+        lib.optional (config.nix.enable && nixpkgs == null && options.job.nixpkgs.highestPrio >= 1500)
+          ''
+            job.nixpkgs: ${toString pkgs.path} is not in the Nix store, so jobs find no <nixpkgs>. Remedy: name one, as
+            job.nixpkgs = ${toString pkgs.path} without quotes, which copies it into the store, or null for none.
+          '';
       # None that the mount does not have: Docker could not bind what is in it (docs/nspawn.md#locked-mount-flags).
       boot.nixStoreMountOpts = mkForce [ ];
       systemd.services.nix-daemon = lib.mkIf config.nix.enable {
@@ -179,6 +245,11 @@ in
             config.virtualisation.docker.daemon.settings;
         mode = "0644";
       };
+      environment.systemPackages = lib.mkIf (
+        config.virtualisation.docker.enable
+        && cfg.runner.package != null
+        && lib.hasPrefix "${cfg.runner.package}/" cfg.runner.program
+      ) [ (lib.hiPrio docker) ];
       systemd.sockets.docker = lib.mkIf config.virtualisation.docker.enable early;
       virtualisation.docker.extraOptions = "--config-file=/etc/docker/daemon.json";
 
@@ -235,11 +306,13 @@ in
       xdg.icons.enable = mkDefault false;
       xdg.mime.enable = mkDefault false;
       xdg.sounds.enable = mkDefault false;
-      # What a program may ask for beyond the usual, as in a tree (crates/sandbox/src/tree.rs).
+      # What a program may ask for beyond the usual, and how long one is waited for at the end, as in a tree
+      # (crates/sandbox/src/tree.rs).
       environment.etc."systemd/system.conf.d/50-gha-runner.conf".text = ''
         [Manager]
         DefaultLimitNOFILE=1024:1048576
         DefaultLimitMEMLOCK=8388608:infinity
+        DefaultTimeoutStopSec=5s
       '';
       # On disk like the rest.
       boot.tmp.useTmpfs = mkForce false;

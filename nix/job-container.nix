@@ -1,12 +1,14 @@
-# Builds a job container's system from NixOS modules: `{ pkgs, modules }` -> a NixOS configuration whose
+# Builds a job container's system from NixOS modules: `{ pkgs, modules, specialArgs }` -> a NixOS configuration whose
 # `config.system.build.toplevel` is what a template's `system` names.
 {
   pkgs,
   modules ? [ ],
-  package ? pkgs.callPackage ./package.nix { },
+  specialArgs ? { },
+  package ? pkgs.gha-runner-controller or (pkgs.callPackage ./package.nix { }),
 }:
 import (pkgs.path + "/nixos/lib/eval-config.nix") {
   inherit (pkgs) lib;
+  inherit specialArgs;
   system = null;
   modules = [
     ./container.nix

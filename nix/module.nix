@@ -16,6 +16,8 @@ let
     import ./job-container.nix {
       inherit pkgs;
       inherit (cfg) package;
+      # What a flake hands to its host's modules, `inputs` for example.
+      specialArgs = lib.removeAttrs config._module.specialArgs [ "modulesPath" ];
       modules = [
         template.configuration
         # As the host's, before the container's own default.
@@ -25,44 +27,46 @@ let
     }
   ) (lib.filterAttrs (_: template: template.tree == null) cfg.templates);
 
+  # Every option there is, but those that say something else than a key of the file.
+  keys =
+    lib.removeAttrs cfg [
+      "blockedKernelModules"
+      "containers"
+      "enable"
+      "package"
+      "settings"
+      "targets"
+      "template"
+      "units"
+    ]
+    // {
+      templates = lib.mapAttrs (
+        name: template:
+        {
+          inherit (template) runnerVersion;
+        }
+        // (
+          if template.tree != null then
+            {
+              path = template.tree;
+              inherit (template) runner user nixStore;
+            }
+          else
+            let
+              container = containers.${name}.config;
+            in
+            {
+              system = "${container.system.build.toplevel}";
+              runnerDir = template.runnerDirectory;
+              runner = container.job.runner.program;
+              inherit (container.job) user;
+            }
+        )
+      ) cfg.templates;
+    };
   settings = pure.make {
     inherit (cfg) targets settings;
-    # Every option there is, but those that say something else than a key of the file.
-    options =
-      lib.removeAttrs cfg [
-        "containers"
-        "enable"
-        "package"
-        "settings"
-        "targets"
-        "template"
-        "units"
-      ]
-      // {
-        templates = lib.mapAttrs (
-          name: template:
-          {
-            inherit (template) runnerVersion;
-          }
-          // (
-            if template.tree != null then
-              {
-                path = template.tree;
-                inherit (template) runner user nixStore;
-              }
-            else
-              let
-                container = containers.${name}.config;
-              in
-              {
-                system = "${container.system.build.toplevel}";
-                runnerDir = template.runnerDirectory;
-                runner = container.job.runner.program;
-                inherit (container.job) user;
-              }
-          )
-        ) cfg.templates;
-      };
+    options = keys;
   };
 
   units = pkgs.callPackage ./units.nix {
@@ -72,21 +76,6 @@ let
   classes = lib.attrNames (settings.class or { default = { }; });
   hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues (settings.class or { }));
 
-  secrets = {
-    inherit (cfg) tokenFile;
-    "http.tokenFile" = cfg.http.tokenFile;
-    "webhook.secretFile" = cfg.webhook.secretFile;
-  }
-  // lib.concatMapAttrs (name: credential: {
-    "credentials.${name}.tokenFile" = credential.tokenFile;
-    "credentials.${name}.privateKeyFile" = credential.privateKeyFile;
-  }) cfg.credentials
-  // lib.listToAttrs (
-    lib.imap0 (
-      index: target: lib.nameValuePair "targets[${toString index}].tokenFile" target.tokenFile
-    ) cfg.targets
-  );
-
   # What the root half calls: the fence, and file systems in files (caches, kept image stores, limited disks).
   programs = [
     pkgs.e2fsprogs
@@ -94,8 +83,6 @@ let
     pkgs.util-linux
   ];
 
-  option = "services.gha-runner-controller";
-  count = lib.count (value: value != null);
 in
 {
   options.services.gha-runner-controller = import ./options.nix { inherit lib pkgs; } // {
@@ -115,8 +102,8 @@ in
 
   config = mkMerge [
     {
-      # A class that left the configuration may still have jobs: its unit stays, where a reboot forgets it, and what
-      # the unit names stays with it. Also without the module's own `enable`: that is one way for a class to leave.
+      # A class that left the configuration may still have jobs: its unit stays until the last has ended, and what the
+      # unit names stays with it. Also without the module's own `enable`: that is one way for a class to leave.
       system.activationScripts.ghaRunnerRunningClasses = builtins.readFile ./keep-classes.sh;
     }
     (mkIf cfg.enable {
@@ -125,66 +112,15 @@ in
         templates.default.configuration = cfg.template;
       };
 
-      assertions =
-        lib.mapAttrsToList (name: path: {
-          assertion = path == null || !pure.inStore path;
-          message = ''
-            ${option}.${name}: ${toString path} is in the Nix store, which every user and every job can read. Remedy:
-            name a file outside of it, for example one of sops-nix or agenix, or one only root can read; in quotes,
-            because a path without them is copied into the store.
-          '';
-        }) secrets
-        ++ lib.mapAttrsToList (name: credential: {
-          assertion =
-            (credential.tokenFile != null) != (credential.appId != null && credential.privateKeyFile != null);
-          message = ''
-            ${option}.credentials.${name}: neither a token nor an App, or both. Remedy: set tokenFile, or appId and
-            privateKeyFile.
-          '';
-        }) cfg.credentials
-        ++ lib.imap0 (index: target: {
-          assertion =
-            count [
-              target.repo
-              target.org
-              target.user
-              target.enterprise
-            ] == 1;
-          message = ''
-            ${option}.targets[${toString index}]: names none or several of repo, org, user and enterprise. Remedy: name
-            one in each target.
-          '';
-        }) cfg.targets
-        ++ lib.mapAttrsToList (name: template: {
-          assertion = template.tree == null || template.runnerDirectory == null;
-          message = ''
-            ${option}.templates.${name}: a tree brings its own runner. Remedy: put the runner into the tree, or leave
-            runnerDirectory out.
-          '';
-        }) cfg.templates
-        ++ lib.mapAttrsToList (name: template: {
-          assertion =
-            template.tree != null
-            ||
-              count [
-                template.runner
-                template.user
-                template.nixStore
-              ] == 0;
-          message = ''
-            ${option}.templates.${name}: runner, user and nixStore are of a tree. Remedy: set job.runner and job.user in
-            its configuration; a system always sees the host's store.
-          '';
-        }) cfg.templates
-        # What the container's own configuration says about itself.
-        ++ lib.concatLists (
-          lib.mapAttrsToList (
-            name: container:
-            map (
-              found: found // { message = "${option}.templates.${name}: ${found.message}"; }
-            ) container.config.assertions
-          ) containers
-        );
+      assertions = import ./assertions.nix {
+        inherit
+          config
+          lib
+          keys
+          settings
+          containers
+          ;
+      };
 
       environment.systemPackages = [ cfg.package ];
 
@@ -207,7 +143,14 @@ in
           ]
           (file: {
             source = "${units}/lib/${file}";
-          });
+          })
+        // {
+          # `blacklist` keeps a module from its aliases alone. A file of its own, because stage 1 takes over the other one
+          # with all it names.
+          "modprobe.d/gha-runner-controller.conf".text = lib.concatMapStrings (name: ''
+            install ${name} ${pkgs.coreutils}/bin/false
+          '') cfg.blockedKernelModules;
+        };
       users.users.gha-runner-controller = {
         isSystemUser = true;
         group = "gha-runner-controller";
@@ -327,6 +270,12 @@ in
         # Not in 60-nixos.conf, where less is said of them than in our file: 524,288 by NixOS, 2,000 by Incus.
         "fs.inotify.max_user_watches" = null;
         "kernel.keys.maxkeys" = null;
+      };
+
+      # --- `nixos-rebuild build-vm`: a store on a file system whose ids can be mapped, which the host's over 9p is not
+      virtualisation.vmVariant.virtualisation = {
+        useNixStoreImage = lib.mkDefault true;
+        writableStore = lib.mkDefault false;
       };
 
       # --- others that manage links leave ours alone; a firewall that refuses what it does not know lets them pass: the

@@ -28,10 +28,9 @@ let
     optional types.path
       "${what}. Read by systemd as root when the controller starts, so it may belong to root alone; a path of sops-nix, agenix or a plain file, never one in the Nix store."
       (example "/run/secrets/github-token");
-  duration = types.strMatching "([0-9]+ *[a-z]+ *)+";
-  size = types.either types.ints.positive (
-    types.strMatching "[0-9]+ *([KMGTkmgt]?i?[Bb]|[KMGTkmgt])?"
-  );
+  # The program knows how these are written, and says it in better words than a regular expression.
+  duration = types.str;
+  size = types.either types.ints.positive types.str;
   # A table of keys, and tables people name.
   table = options: types.submodule { inherit options; };
   tables = options: types.attrsOf (table options);
@@ -50,9 +49,30 @@ in
 
   package = mkOption {
     type = types.package;
-    default = pkgs.callPackage ./package.nix { };
-    defaultText = literalExpression "pkgs.callPackage ./package.nix { }";
+    default = pkgs.gha-runner-controller or (pkgs.callPackage ./package.nix { });
+    defaultText = literalExpression "pkgs.gha-runner-controller, if an overlay has it";
     description = "The controller, which is also the root half and the guest in the containers.";
+  };
+
+  blockedKernelModules = mkOption {
+    type = types.listOf types.str;
+    default = [
+      "af_alg"
+      "algif_aead"
+      "algif_hash"
+      "algif_rng"
+      "algif_skcipher"
+      "esp4"
+      "esp6"
+      "rxrpc"
+    ];
+    example = [ "rxrpc" ];
+    description = ''
+      Kernel modules that the host does not load, also not by an alias or for another module. A job can otherwise have
+      the kernel load them, and they have let unprivileged users become root before. IPsec of the host needs `esp4` and
+      `esp6`; iwd and `cryptsetup benchmark` need `af_alg` and `algif_*`. What is loaded already, by stage 1 for an
+      encrypted disk too, stays.
+    '';
   };
 
   tokenFile = secret "File with the token of every target that names no other";
@@ -81,7 +101,7 @@ in
       (example "1m");
   runnerLabels =
     optional (types.listOf types.str)
-      "Labels of the class `default`; self-hosted, ci, nix, x64, Linux if not set."
+      "Labels of the class `default`; self-hosted, ci, nix, Linux, and x64 or arm64, as the host is, if not set."
       (example [
         "self-hosted"
         "linux"
@@ -444,7 +464,7 @@ in
   settings = mkOption {
     inherit ((pkgs.formats.json { })) type;
     default = { };
-    description = "Any key of the configuration file, in its own spelling (docs/configuration.md). Wins over the options.";
+    description = "Any key of the configuration file, in its own spelling (docs/configuration.md), but none whose option is set too.";
     example = {
       class.big.io_weight = 50;
     };

@@ -3,14 +3,19 @@
 let
   inherit (builtins)
     attrNames
+    concatLists
+    concatMap
     concatStringsSep
     elemAt
     filter
+    genList
     isAttrs
     isList
     isPath
+    length
     listToAttrs
     mapAttrs
+    match
     replaceStrings
     split
     stringLength
@@ -68,6 +73,47 @@ let
       )
     );
 
+  # Of what people wrote in the file's spelling, likewise.
+  plain =
+    value:
+    if isPath value then
+      toString value
+    else if isList value then
+      map plain value
+    else if isAttrs value && !(value ? outPath) then
+      mapAttrs (_: plain) value
+    else
+      value;
+
+  # Every secret's file there is in a value, under its name.
+  secretFiles =
+    name: value:
+    if isAttrs value && !(value ? outPath) then
+      concatMap (key: secretFiles (if name == "" then key else "${name}.${key}") value.${key}) (
+        attrNames value
+      )
+    else if isList value then
+      concatLists (
+        genList (index: secretFiles "${name}[${toString index}]" (elemAt value index)) (length value)
+      )
+    else if value != null && match ".*(File|_file)" name != null then
+      [ { inherit name value; } ]
+    else
+      [ ];
+
+  # Keys that both have.
+  twice =
+    prefix: one: other:
+    concatMap (
+      key:
+      if !(other ? ${key}) then
+        [ ]
+      else if isAttrs one.${key} && isAttrs other.${key} then
+        twice "${prefix}${key}." one.${key} other.${key}
+      else
+        [ "${prefix}${key}" ]
+    ) (attrNames one);
+
   # What is written twice is decided by `over`.
   merge =
     under: over:
@@ -81,6 +127,9 @@ let
 in
 {
   inherit snake merge;
+  secretFiles = secretFiles "";
+  # Keys that `settings` has beside an option of its own.
+  twice = options: settings: twice "" (section options) settings;
 
   # Whether a file would lie where every user can read it.
   inStore = path: substring 0 (stringLength storeDir) (toString path) == storeDir;
@@ -94,7 +143,8 @@ in
       settings ? { },
     }:
     let
-      all = map section targets ++ settings.target or [ ];
+      written = plain settings;
+      all = map section targets ++ written.target or [ ];
     in
-    merge (section options) (settings // (if all == [ ] then { } else { target = all; }));
+    merge (section options) (written // (if all == [ ] then { } else { target = all; }));
 }

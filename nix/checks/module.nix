@@ -13,6 +13,7 @@ let
     import (pkgs.path + "/nixos/lib/eval-config.nix") {
       inherit lib;
       system = null;
+      specialArgs.inputs.marker = "of a flake";
       modules = [
         ../module.nix
         {
@@ -38,12 +39,11 @@ let
     networking.nftables.enable = true;
     networking.firewall.filterForward = true;
     systemd.network.enable = true;
-    # Of the same limits, what Incus says by default and what the host's own configuration says.
+    # With defaults of its own for the kernel's limits, and a root that may give away ids.
+    virtualisation.incus.enable = true;
+    # What others say by default, and what the host's own configuration says.
     boot.kernel.sysctl = {
-      "fs.inotify.max_user_watches" = lib.mkOverride 1050 1048576;
-      "kernel.keys.maxkeys" = lib.mkDefault 2000;
       "net.ipv4.ip_forward" = lib.mkDefault 1;
-      "net.ipv4.neigh.default.gc_thresh3" = lib.mkDefault 8192;
       "kernel.pty.max" = 50000;
     };
   };
@@ -176,8 +176,10 @@ rec {
           privileged = true;
         };
       };
-      template = {
+      template = { inputs, ... }: {
         environment.systemPackages = [ pkgs.nodejs ];
+        job.environment.FLAKE = inputs.marker;
+        job.nixpkgs = pkgs.writeTextDir "default.nix" "{ }";
       };
       templates.released = {
         runnerDirectory = "/var/lib/actions-runner";
@@ -219,8 +221,10 @@ rec {
       };
       github.apiUrl = "https://github.example.org/api/v3";
     };
-    # Beside Docker and a firewall that refuses to forward.
-    neighbours = minimal;
+    # Beside Docker, Incus and a firewall that refuses to forward.
+    neighbours = minimal // {
+      ids.first = 1073741824;
+    };
   };
 
   # What does not, and what it says.
@@ -324,6 +328,103 @@ rec {
         its configuration; a system always sees the host's store.
       '';
     };
+    ipsec-without-its-modules = {
+      configuration = minimal;
+      beside.services.strongswan.enable = true;
+      says = ''
+        services.gha-runner-controller.blockedKernelModules: services.strongswan.enable needs esp4 esp6.
+        Remedy: blockedKernelModules = [ "af_alg" "algif_aead" "algif_hash" "algif_rng" "algif_skcipher" "rxrpc" ];
+      '';
+    };
+    a-secret-without-quotes = {
+      configuration = minimal // {
+        tokenFile = /run/secrets/token;
+      };
+      says = ''
+        services.gha-runner-controller.tokenFile: /run/secrets/token is a path without quotes, which Nix copies into its store, where every user
+        and every job can read it, as soon as it becomes a text. Remedy: write "/run/secrets/token".
+      '';
+    };
+    a-secret-without-quotes-in-the-settings = {
+      configuration = minimal // {
+        settings.http.token_file = /run/secrets/readers;
+      };
+      says = ''
+        services.gha-runner-controller.settings.http.token_file: /run/secrets/readers is a path without quotes, which Nix copies into its store, where every user
+        and every job can read it, as soon as it becomes a text. Remedy: write "/run/secrets/readers".
+      '';
+    };
+    a-key-in-two-places = {
+      configuration = minimal // {
+        maxConcurrent = 3;
+        settings.max_concurrent = 4;
+      };
+      says = ''
+        services.gha-runner-controller.settings.max_concurrent: this key has an option, which is set too. Remedy: write it in one place.
+      '';
+    };
+    a-host-that-is-a-container = {
+      configuration = minimal;
+      beside = {
+        boot.isContainer = true;
+      };
+      says = ''
+        services.gha-runner-controller.enable: this system is a container (boot.isContainer), which has no ids, links and mounts to give to
+        containers of its own. Remedy: enable it on the machine, or in a virtual machine.
+      '';
+    };
+    no-user-namespaces = {
+      configuration = minimal;
+      beside = {
+        security.allowUserNamespaces = false;
+        nix.settings.sandbox = false;
+      };
+      says = ''
+        security.allowUserNamespaces: without user namespaces no container boots. Remedy: leave it on, or choose
+        another host; `privileged = true` in every class does without, and gives each job the host's root.
+      '';
+    };
+    an-old-kernel = {
+      configuration = minimal;
+      beside.boot.kernelPackages = pkgs.linuxPackages.extend (
+        _: old: { kernel = lib.makeOverridable (_: old.kernel // { version = "5.15.1"; }) { }; }
+      );
+      says = ''
+        boot.kernelPackages: Linux 5.15.1 cannot map the ids of an overlay's
+        layers. Remedy: 5.19 or newer, for example pkgs.linuxPackages.
+      '';
+    };
+    nothing-forwarded = {
+      configuration = minimal;
+      beside = {
+        boot.kernel.sysctl."net.ipv4.ip_forward" = 0;
+      };
+      says = ''
+        boot.kernel.sysctl."net.ipv4.ip_forward": with 0 the host forwards nothing, and no container reaches the internet. Remedy:
+        leave it out; the fence (docs/security.md) decides what is forwarded for containers.
+      '';
+    };
+    ids-of-somebody-else = {
+      configuration = minimal;
+      beside = {
+        virtualisation.incus.enable = true;
+        networking.nftables.enable = true;
+      };
+      says = ''
+        services.gha-runner-controller.ids.first: the ids of containers, from 536870912 on, reach into those that users.users.root
+        may give away, 1000000-1000999999. Remedy: ids.first = 1001062400;
+      '';
+    };
+    docker-without-docker = {
+      configuration = minimal // {
+        classes.small.docker.enable = true;
+        template.virtualisation.docker.enable = lib.mkForce false;
+      };
+      says = ''
+        services.gha-runner-controller.classes.small.docker.enable: there is no Docker in the template default. Remedy:
+        virtualisation.docker.enable = true in its configuration, or another template.
+      '';
+    };
     a-container-without-its-user = {
       configuration = minimal // {
         template.job.user = "nobody-there";
@@ -339,7 +440,8 @@ rec {
   failures = lib.mapAttrs (
     _: case:
     map (found: found.message) (
-      lib.filter (found: !found.assertion) (nixos case.configuration { }).config.assertions
+      lib.filter (found: !found.assertion)
+        (nixos case.configuration (case.beside or { })).config.assertions
     )
   ) refused;
 

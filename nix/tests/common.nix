@@ -93,6 +93,8 @@ in
           # The simulator's stand-in for the runner: the same protocol, and jobs that are shell scripts.
           job.runner.program = "${laboratory}/bin/fakerunner";
           networking.hosts.${forgeAddress} = [ "forge" ];
+          # A whole nixpkgs would be in the image of the machine's store.
+          job.nixpkgs = pkgs.writeTextDir "default.nix" "{ }";
         };
         network.dns = [ ];
       };

@@ -12,13 +12,21 @@ let
       configuration.pollInterval = "0s";
       says = "poll_interval: 0s is out of range. Remedy: write a duration from 1s to 1h";
     };
+    a-wait-without-a-unit = {
+      configuration.pollInterval = "10";
+      says = ''invalid value: string "10", expected a duration'';
+    };
+    a-size-of-nothing-known = {
+      configuration.classes.small.memory = "4 apples";
+      says = "class.small.memory: 4 apples is not a size of at least 16M. Remedy: write bytes or a size such as 512M or 4G";
+    };
     a-misspelt-key = {
       configuration.settings.max_concurent = 3;
       says = "unknown field `max_concurent`, expected one of `token_file`, `max_concurrent`, ";
     };
     too-little-memory = {
       configuration.classes.small.memory = "8M";
-      says = ''class.small.memory: Text("8M") is not a size of at least 16M. Remedy: write bytes or a size such as 512M or 4G'';
+      says = "class.small.memory: 8M is not a size of at least 16M. Remedy: write bytes or a size such as 512M or 4G";
     };
     a-template-nobody-has = {
       configuration.classes.small.template = "rust";

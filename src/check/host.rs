@@ -29,13 +29,18 @@ fn low(root: &Path, limit: &Shared, containers: usize) -> Option<Finding> {
             Ok(granted) => granted,
         },
     };
+    let why = if limit.each == 0 {
+        format!("is {granted}, and one job may need {needed}: it cannot raise it itself")
+    } else {
+        format!(
+            "is {granted}, and {containers} containers at once may need {needed}: what one job takes, others and the \
+             host do not get"
+        )
+    };
     (granted < needed).then(|| {
         Finding::warning(
             key,
-            format!(
-                "is {granted}, and {containers} containers at once may need {needed}: what one job takes, others and the \
-                 host do not get"
-            ),
+            why,
             format!(
                 "write /etc/{} by `units`, or `{key} = {}` into a file that sorts behind it (NixOS: \
                  boot.kernel.sysctl), and run `systemctl restart systemd-sysctl`",

@@ -63,7 +63,7 @@ const fn in_memory(key: &'static str, each: u64, host: u64) -> Shared {
 }
 
 /// All of them.
-pub const LIMITS: [Shared; 19] = [
+pub const LIMITS: [Shared; 20] = [
     // A container has nine when it is idle. A job gets what a GitHub-hosted runner has, which is what clusters in containers
     // (kind) ask for.
     in_memory("fs.inotify.max_user_instances", 1280, 128),
@@ -84,6 +84,9 @@ pub const LIMITS: [Shared; 19] = [
     Shared { key: "kernel.keys.root_maxbytes", each: 2_000_000, host: 25_000_000, least: 25_000_000 },
     // Neighbours in all network namespaces together: the containers themselves, and those of Docker in them.
     Shared { key: "net.ipv4.neigh.default.gc_thresh3", each: 1024, host: 1024, least: 1024 },
+    // Of each process, and no job can raise it. Elasticsearch and OpenSearch do not start with less than 262,144; this
+    // is what Fedora, Ubuntu and NixOS choose.
+    Shared { key: "vm.max_map_count", each: 0, host: 1_048_576, least: 65_530 },
     namespaces("user.max_cgroup_namespaces"),
     namespaces("user.max_ipc_namespaces"),
     namespaces("user.max_mnt_namespaces"),

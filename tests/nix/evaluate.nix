@@ -63,6 +63,9 @@ let
           "systemd/network/00-gha-runner.link"
           "systemd/network/00-gha-runner.network"
         ]
+    ++ fails (lib.hasInfix "install algif_hash "
+      config.environment.etc."modprobe.d/gha-runner-controller.conf".text
+    ) "${name}: a job can have the kernel load modules"
     ++ fails (
       config.systemd.services.gha-runner-controller.wantedBy == [ "multi-user.target" ]
     ) "${name}: nothing starts the controller"
@@ -72,6 +75,9 @@ let
     ++ fails (
       !config.systemd.services.gha-runner-launcher.restartIfChanged
     ) "${name}: a switch stops the launcher, and its socket with it"
+    ++ fails (
+      config.boot.kernel.sysctl."vm.max_map_count" >= 1048576
+    ) "${name}: a job that needs maps of memory does not get them"
     # Of what our file says, nothing less counts in its place.
     ++
       lib.concatMap
@@ -103,6 +109,7 @@ let
             )
           )
         )
+    ++ fails config.virtualisation.vmVariant.virtualisation.useNixStoreImage "${name}: no container boots in build-vm"
     ++ fails (!config.security.polkit.enable) "${name}: polkit, which nothing here needs"
     ++ lib.concatLists (
       lib.mapAttrsToList (
@@ -113,6 +120,24 @@ let
         ) "${name}: ${unit} is changed in ${toString added.keys}"
       ) additions.${name}
     );
+
+  overlay =
+    let
+      overlaid = pkgs.extend (_: _: { gha-runner-controller = pkgs.hello; });
+      options = import ../../nix/options.nix {
+        inherit lib;
+        pkgs = overlaid;
+      };
+    in
+    fails (options.package.default == pkgs.hello) "an overlay's package is not taken";
+
+  # What other hosts write by hand is what this module does.
+  modprobe =
+    let
+      inherit (module.accepted.minimal.config.services.gha-runner-controller) blockedKernelModules;
+      file = lib.concatMapStrings (name: "install ${name} /bin/false\n") blockedKernelModules;
+    in
+    fails (lib.hasInfix "\n```\n${file}```\n" (builtins.readFile ../../docs/security.md)) "docs/security.md does not say ${file}";
 
   # Nobody else's firewall stands in the way of what the fence lets pass.
   neighbours =
@@ -130,6 +155,25 @@ let
       inherit (module.accepted.minimal.config.services.gha-runner-controller.containers.default) config;
     in
     fails (
+      config.job.environment ? NIX_PATH == lib.hasPrefix builtins.storeDir (toString pkgs.path)
+    ) "container: <nixpkgs> is not that of its packages"
+    ++ (
+      let
+        full = module.accepted.full.config.services.gha-runner-controller.containers.default.config;
+      in
+      fails (
+        full.job.environment.NIX_PATH == "nixpkgs=${full.job.nixpkgs}"
+        && full.nix.registry.nixpkgs.to.path == "${full.job.nixpkgs}"
+      ) "container: <nixpkgs> is not what was named"
+      ++ fails (
+        full.job.environment.FLAKE == "of a flake"
+      ) "container: a template does not get what the host's modules get"
+    )
+    ++ fails (lib.any
+      (package: lib.isDerivation package && package.name == "docker" && package.meta.priority or 5 < 5)
+      config.environment.systemPackages
+    ) "container: Docker in jobs' containers starts no Node.js of the store"
+    ++ fails (
       config.systemd.services.docker.wantedBy == [ ]
     ) "container: Docker starts without being asked"
     ++ fails (
@@ -292,7 +336,12 @@ in
 {
   inherit template renamed;
   module =
-    module.problems ++ lib.concatMap host (lib.attrNames module.accepted) ++ neighbours ++ container;
+    module.problems
+    ++ lib.concatMap host (lib.attrNames module.accepted)
+    ++ overlay
+    ++ modprobe
+    ++ neighbours
+    ++ container;
   inherit (module) settings;
   options = import ../../nix/options-doc.nix { inherit pkgs; };
   systems =
@@ -301,12 +350,6 @@ in
       name: container:
       lib.nameValuePair "container-${name}" container.config.system.build.toplevel.drvPath
     ) module.accepted.full.config.services.gha-runner-controller.containers;
-  checks = lib.mapAttrs (_: check: check.drvPath) project.checks;
-  drivers = lib.mapAttrs (_: test: {
-    driver = test.driver.drvPath;
-    script = builtins.unsafeDiscardStringContext test.config.testScriptString;
-    machines = lib.attrNames test.nodes;
-  }) (lib.filterAttrs (_: check: check ? driver) project.checks);
   wrong = project.checks.nixos-wrong.cases;
   snippets = lib.mapAttrs snippet snippets;
 }

@@ -42,6 +42,7 @@ settings.make {
   options =
     builtins.removeAttrs options [
       # Of the module alone.
+      "blockedKernelModules"
       "enable"
       "package"
       "settings"

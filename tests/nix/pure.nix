@@ -110,6 +110,49 @@ let
       got = (settings.make { options.tokenFile = /run/secrets/token; }).token_file;
       expected = "/run/secrets/token";
     };
+    nor-one-in-the-files-own-spelling = {
+      got = settings.make { settings.http.token_file = /run/secrets/token; };
+      expected.http.token_file = "/run/secrets/token";
+    };
+    a-secrets-file-is-found-wherever-it-is = {
+      got = map (file: file.name) (
+        settings.secretFiles {
+          tokenFile = null;
+          webhook.secretFile = "/a";
+          targets = [
+            { repo = "a/b"; }
+            { tokenFile = /b; }
+          ];
+          settings.credential.app.private_key_file = "/c";
+        }
+      );
+      expected = [
+        "settings.credential.app.private_key_file"
+        "targets[1].tokenFile"
+        "webhook.secretFile"
+      ];
+    };
+    a-key-that-is-written-twice-is-found = {
+      got =
+        settings.twice
+          {
+            maxConcurrent = 3;
+            pollInterval = null;
+            classes.small.cpus = 2;
+          }
+          {
+            max_concurrent = 3;
+            poll_interval = "1s";
+            class.small = {
+              cpus = 3;
+              memory = "2G";
+            };
+          };
+      expected = [
+        "class.small.cpus"
+        "max_concurrent"
+      ];
+    };
     a-file-in-the-store-is-told-from-one-outside = {
       got = map settings.inStore [
         "${store}/abc-token"

@@ -5,15 +5,18 @@ nixpkgs=${1-}
 program=${2-}
 cd "$(dirname "$0")/../.."
 
-not_checked() {
-    echo "not checked: the module, the template, the scenarios, the flake, the option reference, the documents' snippets: $1"
+[ -n "$nixpkgs" ] || {
+    echo "not checked: module, template, scenarios, flake, option reference, the documents' snippets: no nixpkgs is given" \
+        "(make test-nix NIXPKGS=PATH)"
     exit 0
 }
-[ -n "$nixpkgs" ] || not_checked "no nixpkgs is given (make test-nix NIXPKGS=PATH)"
-[ -e "$nixpkgs/nixos/lib/eval-config.nix" ] || not_checked "$nixpkgs is no nixpkgs"
-command -v nix-instantiate >/dev/null || not_checked "no nix-instantiate"
+cannot() { echo "$1" >&2; exit 1; }
+[ -e "$nixpkgs/nixos/lib/eval-config.nix" ] || cannot "$nixpkgs is no nixpkgs"
+for program_of in nix-instantiate nix jq python3; do
+    command -v $program_of >/dev/null || cannot "there is no $program_of; install it"
+done
 version=$(nix-instantiate --version | grep -oE '[0-9]+\.[0-9]+' | head -1)
-[ "$(printf '%s\n' 2.18 "$version" | sort -V | head -1)" = 2.18 ] || not_checked "Nix $version is older than 2.18"
+[ "$(printf '%s\n' 2.18 "$version" | sort -V | head -1)" = 2.18 ] || cannot "Nix $version is older than 2.18"
 nixpkgs=$(realpath "$nixpkgs")
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -46,7 +49,7 @@ no_problems() {
     jq -r '.[]' "$place/$1" >&2
     jq -e '. == []' "$place/$1" >/dev/null
 }
-derivations() { evaluate "$1" >"$place/$1" && jq -e "$2" "$place/$1" >/dev/null; }
+systems() { evaluate systems >"$place/systems" && jq -e 'length >= 5 and all(.[]; endswith(".drv"))' "$place/systems" >/dev/null; }
 is_current() { tests/nix/options.sh "$nixpkgs" | diff - docs/options.md; }
 
 accepted() {
@@ -76,20 +79,72 @@ refused() {
     [ -n "${said-}" ]
 }
 
-scripts() {
-    evaluate drivers >"$place/drivers" || return 1
-    local name ok=0
-    for name in $(jq -r 'keys[]' "$place/drivers"); do
-        {
-            # What the test driver defines for every script.
-            echo 'start_all = retry = driver = subtest = None'
-            jq -r ".[\"$name\"].machines[] | \"\(.) = None\"" "$place/drivers"
-            jq -r ".[\"$name\"].script" "$place/drivers"
-        } >"$place/$name.py"
-        python3 -m pyflakes "$place/$name.py" || ok=1
-    done
-    return $ok
+# Commands of flakes, which ask no registry.
+flakes() {
+    NIX_CONFIG="experimental-features = nix-command flakes
+flake-registry =" nix "$@" 2>"$place/stderr" || { tail -25 "$place/stderr" >&2; return 1; }
 }
+
+# Puts into the store what flakes are evaluated from: the nixpkgs, once, and of this tree what git knows.
+sources() {
+    tree="path:$(flakes flake prefetch --json "path:$nixpkgs" | jq -r .storePath)"
+    [ "$tree" != path: ] || return 1
+    mkdir "$place/source"
+    # One that is deleted is still known.
+    git ls-files -z --cached --others --exclude-standard |
+        xargs -0 sh -c 'for file; do [ ! -e "$file" ] || printf "%s\0" "$file"; done' sh |
+        tar -c --null --files-from=- | tar -x -C "$place/source"
+}
+
+# Every output but the checks, each of which takes a gigabyte: they are evaluated one by one.
+outputs() {
+    mkdir "$place/outputs"
+    cat >"$place/outputs/flake.nix" <<END
+{
+  inputs.project.url = "path:$place/source";
+  inputs.project.inputs.nixpkgs.url = "$tree";
+  outputs = { project, ... }: builtins.removeAttrs project.outputs [ "checks" ];
+}
+END
+    flakes flake check --no-build --all-systems "path:$place/outputs"
+}
+
+# $1: system; $2: what is to be known of a check; $3: its name, or none for the names
+check() {
+    flakes eval --json --read-only --no-write-lock-file --override-input nixpkgs "$tree" --apply "$2" \
+        "path:$place/source#checks.$1-linux${3:+.$3}"
+}
+
+checks() {
+    local system name names facts
+    for system in x86_64 aarch64; do
+        names=$(check $system builtins.attrNames | jq -r '.[]') || return 1
+        grep -qx nixos-job <<<"$names" || return 1
+        for name in $names; do
+            facts='check: { drv = check.drvPath; }'
+            # What is in a script is the same for both.
+            [[ $system-$name != x86_64-nixos-* || $name = nixos-wrong ]] || facts='check: {
+                drv = check.drvPath;
+                driver = check.driver.drvPath;
+                script = builtins.unsafeDiscardStringContext check.config.testScriptString;
+                machines = builtins.attrNames check.nodes;
+            }'
+            check $system "$facts" "$name" >"$place/$name.json" &&
+                jq -e '.drv | endswith(".drv")' "$place/$name.json" >/dev/null ||
+                { echo "$name for $system does not evaluate" >&2; return 1; }
+            jq -e .script "$place/$name.json" >/dev/null || continue
+            {
+                # What the test driver defines for every script.
+                echo 'start_all = retry = driver = subtest = None'
+                jq -r '.machines[] | "\(.) = None"' "$place/$name.json"
+                jq -r .script "$place/$name.json"
+            } >"$place/$name.py"
+        done
+    done
+    ls "$place"/nixos-*.py >/dev/null
+}
+
+scripts() { python3 -m pyflakes "$place"/nixos-*.py; }
 
 documents() {
     # The reference has an example for each option, which is not a configuration.
@@ -117,30 +172,28 @@ migration() {
     no_problems renamed --arg migration "builtins.fromJSON (builtins.readFile $place/migration.json)"
 }
 
-flake() {
-    NIX_CONFIG="experimental-features = nix-command flakes" nix flake check --no-build --all-systems "path:$PWD" \
-        --override-input nixpkgs "path:$nixpkgs" >"$place/flake" 2>&1 || { tail -25 "$place/flake" >&2; return 1; }
-    local system
-    for system in x86_64 aarch64; do grep -q "checks.$system-linux.nixos-job" "$place/flake" || return 1; done
-}
-
 judge "the module: each assertion's own words, the program's units and nothing in their place" no_problems module
-judge "systems and containers evaluate" derivations systems 'length >= 5 and all(.[]; endswith(".drv"))'
-judge "checks evaluate" derivations checks 'length >= 11 and all(.[]; endswith(".drv"))'
+judge "systems and containers evaluate" systems
 if [ -x "$program" ]; then
     judge "the program accepts what the module writes" accepted
     judge "a host with a wrong setting is refused in the program's own words" refused
 else
     echo "skipped: whether the program accepts what the module writes: it is not built"
 fi
-if python3 -m pyflakes --version >/dev/null 2>&1; then
-    judge "test scripts and drivers" scripts
-else
-    echo "skipped: test scripts: no pyflakes (Debian: pyflakes3)"
-fi
 judge "docs/options.md is current (make nix-options)" is_current
 judge "what the documents show evaluates" documents
 judge "the host template evaluates and is what the walk-through says" no_problems template
 judge "the names in the migration tables are options, on both sides" migration
-judge "nix flake check --no-build, for x86_64-linux and aarch64-linux" flake
+if sources; then
+    judge "the flake's outputs, for x86_64-linux and aarch64-linux" outputs
+    judge "its checks, each by itself" checks
+else
+    echo "FAILED: no flake can be evaluated" >&2
+    failed=1
+fi
+if python3 -m pyflakes --version >/dev/null 2>&1; then
+    judge "the scenarios' scripts" scripts
+else
+    echo "skipped: the scenarios' scripts: no pyflakes (Debian: pyflakes3)"
+fi
 exit $failed

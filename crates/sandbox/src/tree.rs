@@ -25,7 +25,8 @@ const TMP_UNIT: (&str, &str) = ("etc/systemd/system", "tmp.mount");
 /// Takes the place of the file of the same name by which Debian empties the directory in the middle of a boot, when the
 /// job may be using it (tmpfiles.d(5)).
 const TMPFILES: (&str, &str) = ("etc/tmpfiles.d/tmp.conf", "q /tmp 1777 root root -\nq /var/tmp 1777 root root -\n");
-/// What PID 1 lets its services have unless they ask: newer versions lower what they were given.
+/// What PID 1 lets its services have unless they ask: newer versions lower what they were given. And how long it waits at
+/// the end for what does not end, where the guest, which kills that, was killed itself.
 const MANAGER: &str = "etc/systemd/system.conf.d/50-gha-runner.conf";
 
 /// Puts all of it into the container's root file system in `layers`.
@@ -44,7 +45,10 @@ pub fn settle(layers: &Path, uid_base: u32) -> anyhow::Result<()> {
 }
 
 fn manager() -> String {
-    format!("[Manager]\nDefaultLimitNOFILE={USUAL_FILES}:{MOST_FILES}\nDefaultLimitMEMLOCK={USUAL_LOCKED}:infinity\n")
+    format!(
+        "[Manager]\nDefaultLimitNOFILE={USUAL_FILES}:{MOST_FILES}\nDefaultLimitMEMLOCK={USUAL_LOCKED}:infinity\n\
+         DefaultTimeoutStopSec=5s\n"
+    )
 }
 
 /// What the template has under this name is left as it is, a link as well.

@@ -24,8 +24,10 @@ use smart_default::SmartDefault;
 
 use super::{ClassSize, Device, Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
 
+/// What a runner calls the processor of this host.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
 /// Labels of the class `default` unless something else is written.
-pub(super) const LABELS: [&str; 5] = ["self-hosted", "ci", "nix", "x64", "Linux"];
+pub(super) const LABELS: [&str; 5] = ["self-hosted", "ci", "nix", ARCHITECTURE, "Linux"];
 /// Subnets of containers unless something else is written.
 pub(super) const POOL: &str = "192.168.100.0-192.168.199.0";
 /// Time between looks at an idle repository unless something else is written, or active ones are looked at less often.
@@ -90,7 +92,7 @@ pub struct SettingsWritten {
     #[default = "gha-runner-operators"]
     pub operators: String,
     /// Labels of the class `default`.
-    #[schemars(extend("default" = LABELS))]
+    #[schemars(extend("x-default" = "self-hosted, ci, nix, Linux, and x64 or arm64, as the host is"))]
     pub runner_labels: Option<Vec<String>>,
     /// The controller's records.
     #[default = "/var/lib/gha-runner-controller"]

@@ -31,7 +31,8 @@ fn two_variables_and_no_file_are_enough() {
     assert_eq!((settings.max_concurrent, settings.poll_interval.as_secs()), (7, 10));
     assert_eq!((settings.job_timeout.as_secs(), settings.http.port), (7200, 8080));
     assert_eq!(settings.state_dir, PathBuf::from("/var/lib/gha-runner-controller"));
-    assert_eq!(settings.classes["default"].labels, ["self-hosted", "ci", "nix", "x64", "Linux"]);
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    assert_eq!(settings.classes["default"].labels, ["self-hosted", "ci", "nix", architecture, "Linux"]);
     assert_eq!(settings.network.pool.len(), 100);
 }
 

@@ -155,6 +155,11 @@ impl Scenario<'_> {
                     "nix-store --query --hash $(readlink -f $(command -v git) | cut -d/ -f1-4); {build}; grep hi result"
                 ),
             ),
+            ("nix-path", "test -e $(nix-instantiate --find-file nixpkgs)/default.nix"),
+            (
+                "bash",
+                "printf '#!/bin/bash\\necho $BASH\\n' > /tmp/script; chmod +x /tmp/script; /tmp/script | grep -x /bin/bash",
+            ),
             ("nix-ld", FOREIGN),
             ("docker", "test ! -e /run/docker.pid; docker info; tar -c --files-from=/dev/null | docker import - empty"),
         ] {

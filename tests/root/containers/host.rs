@@ -20,7 +20,7 @@ pub const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
 pub const RUNNER: &str = "/opt/actions-runner/bin/Runner.Listener";
 /// What is in the grant and must be nowhere else.
 pub const SECRET: &str = "swordfish";
-const CLASS: &str = "medium";
+pub const CLASS: &str = "medium";
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const BINARY: &str = env!("CARGO_BIN_EXE_gha-runner-controller");
 

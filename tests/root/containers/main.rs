@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod boots;
+mod classes;
 mod devices;
 mod docker;
 mod everything;
@@ -140,6 +141,41 @@ fn every_ending_arrives_and_nothing_is_left() {
     check("j0000015", 5, "exit-code", "12");
     assert!(host.journal("j0000015").contains("interrupted"));
     check("j0000016", 6, "signal", "KILL");
+    assert_nothing_left(&host, &before);
+}
+
+#[test]
+fn what_does_not_end_when_it_is_asked_to_holds_no_container_up() {
+    let Some(host) = Host::boot(
+        r#"
+        sudo systemd-run --quiet bash -c "trap '' TERM; while :; do sleep 1; done"
+        say "Listening for Jobs"
+        say "Running job: x"
+        case "$(hostname)" in
+        j0000020) say "Job x completed with result: Succeeded"; exit 0;;
+        # Nobody is left who kills what does not end, but PID 1.
+        j0000022) sleep 1; sudo systemctl kill --kill-whom=main --signal=KILL gha-runner-guest.service;;
+        esac
+        trap 'exit 0' INT; while :; do sleep 0.1; done
+        "#,
+    ) else {
+        return;
+    };
+    let before = host.lab.leftovers().unwrap();
+    for (name, subnet, status) in [("j0000020", 0, "0"), ("j0000021", 1, "21"), ("j0000022", 2, "255")] {
+        host.hand_over(name, subnet);
+        host.start(name).unwrap();
+        host.wait_for(name, &What::JobStarted { job: "x".into() });
+        let begun = Instant::now();
+        if name == "j0000021" {
+            host.stop(name);
+        }
+        let ending = host.ending(name);
+        println!("{name}: ended in {:.1?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
+        assert_eq!(ending.exit_status.as_deref(), Some(status), "{name}:\n{}", host.journal(name));
+        assert_eq!(ending.left_behind, Vec::<String>::new());
+    }
     assert_nothing_left(&host, &before);
 }
 
