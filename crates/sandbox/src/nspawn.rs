@@ -243,6 +243,7 @@ mod tests {
                 &ContainerPlan { root, proxy: Some(proxy.for_containers()), ..plan() },
                 &Paths::default(),
                 7,
+                257,
             );
             // What its systemd reads comes behind the options of systemd-nspawn.
             let options = line.iter().position(|argument| argument == "--").unwrap();
