@@ -78,7 +78,9 @@ fn end(stage: &Stage, job: JobId, cause: Cause, conclusion: Conclusion) -> (JobV
     let ended = stage.wait_finished(job, MINUTE).unwrap();
     assert_eq!((ended.cause, ended.conclusion.as_deref()), (cause, Some(conclusion.as_str())), "{ended:#?}");
     let logs = ["/usr/local/bin/gha-runner-controller", "logs", &ended.name];
-    (done, stage.lab.exec(Place::Host, &logs).unwrap().check().unwrap().text())
+    let logs = stage.lab.exec(Place::Host, &logs).unwrap().check().unwrap().text();
+    println!("{logs}");
+    (done, logs)
 }
 
 #[test]
@@ -146,7 +148,8 @@ fn a_job_with_containers_that_fails_is_cancelled_or_stopped_is_told_as_that_and_
     let began = Instant::now();
     stage.lab.exec(Place::Host, &stop).unwrap().check().unwrap();
     let (_, logs) = end(&stage, stopped, Cause::StoppedByOperator, Conclusion::Failure);
-    println!("stopped within {:.1?}", began.elapsed());
+    // Neither the runner nor Docker waits for what runs in its containers.
+    assert!(began.elapsed() < Duration::from_secs(8), "it took {:.1?} to stop", began.elapsed());
     // GitHub's runner leaves its containers then; they go with the container around them.
     assert!(!logs.contains(REMOVED), "{logs}");
     stage.wait_until_clean(MINUTE).unwrap();

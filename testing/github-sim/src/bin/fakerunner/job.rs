@@ -152,7 +152,7 @@ impl Running {
             self.line(&mut record, "##[endgroup]").await;
             let script = self.temp.join(format!("{}.sh", uuid()));
             end = match std::fs::write(&script, &step.script) {
-                Ok(()) => self.script(&mut self.step(&script), record).await,
+                Ok(()) => self.script(self.step(&script), record).await,
                 Err(error) => self.cannot_run(record, &error).await,
             };
             let _ = std::fs::remove_file(&script);
@@ -238,7 +238,7 @@ impl Running {
         let mut record = self.begin(&uuid(), name).await;
         self.line(&mut record, &format!("##[group]Run '{}'", script.display())).await;
         self.line(&mut record, "##[endgroup]").await;
-        self.script(&mut self.shell(&script), record).await
+        self.script(self.shell(&script), record).await
     }
 
     /// The shell of a script on the runner itself.
@@ -259,7 +259,7 @@ impl Running {
         self.end(record, End::Exit(127)).await
     }
 
-    async fn script(&mut self, script: &mut Command, mut record: Record) -> End {
+    async fn script(&mut self, script: Command, mut record: Record) -> End {
         let end = match self.follow(script, &mut record, |_| ()).await {
             Ok(end) => end,
             Err(error) => return self.cannot_run(record, &error).await,
@@ -271,12 +271,7 @@ impl Running {
     }
 
     /// Runs a program to its end, or until something else is wanted; its lines are the step's.
-    async fn follow(
-        &mut self,
-        program: &mut Command,
-        record: &mut Record,
-        mut also: impl FnMut(&str),
-    ) -> io::Result<End> {
+    async fn follow(&mut self, program: Command, record: &mut Record, mut also: impl FnMut(&str)) -> io::Result<End> {
         let mut script = Script::start(program)?;
         let mut wish = self.wish.clone();
         let end = loop {

@@ -37,7 +37,8 @@ pub(crate) enum Event {
 }
 
 impl Script {
-    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+    /// Takes the command whole: as long as there is one, its output does not end.
+    pub(crate) fn start(mut command: Command) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let child = command
             .stdin(Stdio::null())
@@ -46,6 +47,7 @@ impl Script {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
+        drop(command);
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Self {
             child,

@@ -333,7 +333,7 @@ impl Running {
         let mut command = shell::command(&docker, &self.workspace, &self.environment);
         command.args(words(arguments));
         let mut lines = Vec::new();
-        match self.follow(&mut command, record, |line| lines.push(line.to_owned())).await {
+        match self.follow(command, record, |line| lines.push(line.to_owned())).await {
             Ok(End::Exit(code)) => Ok((code, lines)),
             Ok(end) => Err(Stop::Ended(end)),
             Err(error) => Err(Stop::Failed(format!("cannot run docker: {error}"))),
