@@ -77,7 +77,7 @@ fn make(file: &Path, size: u64, options: &[&str]) -> anyhow::Result<()> {
     // What is not written when it is made is written when it is first needed, or by the kernel at leisure.
     let mut command = Command::new("mkfs.ext4");
     command.args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"]);
-    run(command.args(options).arg(file))
+    run(command.args(options).arg(file)).context("cannot make a file system; mkfs.ext4 is in Debian's e2fsprogs")
 }
 
 /// Mounts it. The loop device goes with the last mount of it; while that is under way, another mount can fail.

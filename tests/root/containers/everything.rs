@@ -115,7 +115,7 @@ fn after_a_job_that_takes_everything_the_host_answers_and_the_next_container_boo
         KINDS.iter().enumerate().map(|(number, (_, job))| format!("j00020{number:02}) {job};;\n")).collect();
     let config = HostConfig {
         job: format!(
-            "ulimit -n $(ulimit -Hn); say 'Listening for Jobs'; say 'Running job: all'\ncase $(hostname) in\n{cases}*) true;;\nesac\n\
+            "ulimit -n $(ulimit -Hn); say 'Listening for Jobs'; say 'Running job: all'\ncase $(hostname) in\n{cases}*) sleep 0.5;;\nesac\n\
              say 'Job all completed with result: Succeeded'"
         ),
         class: "disk = \"256M\"\ntasks = 512".into(),
