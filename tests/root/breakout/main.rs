@@ -113,7 +113,9 @@ fn compare_documentation(fenced: &Report, privileged: &Report, unfenced: &Report
     let promised = |line: &str| line.rsplit_once(" | ").map(|(promised, _)| promised.to_owned());
     for line in table.lines().filter(tried) {
         let known = documented.get(&name(line)).copied().unwrap_or_default();
-        let same = promised(known) == promised(line);
+        // Newer systemds keep more from a privileged container.
+        let less = known.replace("**succeeds**", "refused");
+        let same = [known, &less].iter().any(|known| promised(known) == promised(line));
         assert!(same || !tried(&known), "docs/security.md says {known}, found was {line}; {REMEDY}");
         if same && known != line {
             println!("docs/security.md says {known}, found was {line}");
