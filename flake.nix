@@ -14,7 +14,10 @@
       project = pkgs: import ./. { inherit pkgs; };
     in
     {
-      nixosModules.default = ./nix/module.nix;
+      nixosModules = {
+        default = ./nix/module.nix;
+        gha-runner-controller = ./nix/module.nix;
+      };
       overlays.default = final: _: { gha-runner-controller = final.callPackage ./nix/package.nix { }; };
       templates.default = {
         path = ./templates/default;

@@ -56,6 +56,8 @@ rustPlatform.buildRustPackage {
 
   meta = {
     description = "One freshly booted container for each CI job";
+    homepage = manifest.package.repository;
+    changelog = "${manifest.package.repository}/blob/main/CHANGELOG.md";
     mainProgram = "gha-runner-controller";
     license = with lib.licenses; [
       mit
