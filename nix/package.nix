@@ -57,7 +57,7 @@ rustPlatform.buildRustPackage {
   meta = {
     description = "One freshly booted container for each CI job";
     homepage = manifest.package.repository;
-    changelog = "${manifest.package.repository}/blob/main/CHANGELOG.md";
+    changelog = "${manifest.package.repository}/releases";
     mainProgram = "gha-runner-controller";
     license = with lib.licenses; [
       mit
