@@ -1,8 +1,8 @@
 //! `check`: whether what is configured can work, before a job finds out.
 //!
 //! A [`Finding`] names the thing, what is wrong with it and the remedy. What follows from the settings alone is pure
-//! ([`labels`], [`selection`]); what the host has ([`capacity`]), its kernel ([`host`]), its network ([`reach`]) and the forge ([`forge`],
-//! [`runner`]) must be asked is beside it.
+//! ([`labels`], [`selection`]); what must be asked of the host ([`capacity`]), its kernel ([`host`]), its network
+//! ([`reach`]) and the forge ([`forge`], [`runner`]) is beside it.
 
 pub mod capacity;
 pub mod forge;

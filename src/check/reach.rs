@@ -77,7 +77,8 @@ pub fn connects(host: &str, port: u16) -> io::Result<()> {
     Err(last)
 }
 
-/// A warning for each class whose containers are kept from a forge, or from the proxy that leads there. `find` gives the addresses of a name.
+/// A warning for each class whose containers are kept from a forge, or from the proxy that leads there. `find` gives the
+/// addresses of a name.
 pub fn forge(settings: &Settings, find: impl Fn(&str, u16) -> io::Result<Vec<IpAddr>>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for class in settings.classes.values() {

@@ -50,6 +50,34 @@ fn a_unit_that_is_not_started_counts_as_one_failed_boot() {
 }
 
 #[test]
+fn failed_boots_are_history_once_nobody_has_asked_for_the_class_for_an_hour() {
+    beside(
+        1,
+        |_| {},
+        async |story| {
+            sleep(MINUTE).await;
+            // More than are tried until the job is seen to be gone.
+            story.simulation.host.borrow_mut().faults.extend([HostFault::StartRefused; 8]);
+            let job = story.queue_polled(REPOS[0]);
+            let failed = "in a row ended before they took a job";
+            for _ in 0..600 {
+                if story.problems().contains(failed) {
+                    break;
+                }
+                sleep(SECOND / 10).await;
+            }
+            let hub = &story.simulation.hub;
+            hub.borrow_mut().cancel_job(story.simulation.clock.now(), job).unwrap();
+            sleep(30 * MINUTE).await;
+            assert!(story.problems().contains(failed), "{}", story.problems());
+            sleep(40 * MINUTE).await;
+            assert_eq!(story.problems(), "");
+            assert!(story.status.borrow().classes.iter().all(|class| class.boot_failures == 0));
+        },
+    );
+}
+
+#[test]
 fn a_place_where_runners_cannot_be_registered_is_no_problem_once_nobody_needs_one_there() {
     beside(
         1,

@@ -41,8 +41,8 @@ pub struct Https {
 }
 
 impl Https {
-    /// A client that trusts the host's root certificates, and goes through the proxy if there is one. Must be called inside a tokio runtime, where octocrab queues
-    /// calls. Plain `http://` URLs work as well: a GitHub in a lab.
+    /// A client that trusts the host's root certificates, and goes through the proxy if there is one. Must be called
+    /// inside a tokio runtime, where octocrab queues calls. Plain `http://` URLs work as well: a GitHub in a lab.
     pub fn new(proxy: Option<&Proxy>) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
