@@ -7,11 +7,14 @@ PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/gha-runner-controller
 TEST = $(CARGO) test --release --locked --workspace
 # The tests of a counterpart itself.
 tests_of = $(patsubst testing/$(1)/tests/%.rs,--test %,$(patsubst %/main.rs,%.rs,$(wildcard testing/$(1)/tests/*.rs testing/$(1)/tests/*/main.rs)))
-END_TO_END = $(patsubst tests/root/%.rs,--test %,$(filter-out tests/root/limits.rs,$(wildcard tests/root/*.rs)))
-# Labs and benchmarks want the machine for themselves.
-ALONE := -- --test-threads=1
+# Of a suite one test at a time: many share a lab, or measure.
+ONE_BY_ONE := -- --test-threads=1
+# What sets, uses up or measures what all labs of a machine have in common runs alone. The rest waits more than it
+# computes, so that LANES suites run at the same time.
+LANES ?= 3
+END_TO_END = $(filter-out end-to-end/host end-to-end/limits,$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
 
-.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host demo screenshots bench setup quick
+.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,7 +27,7 @@ build: ## the program, its guest (static, small), the simulator, the demonstrati
 	$(CARGO) rustc --profile guest --locked --package gha-runner-guest --bin gha-runner-guest -- -C target-feature=+crt-static
 	@install -C $(or $(CARGO_TARGET_DIR),target)/guest/gha-runner-guest $(dir $(PROGRAM))
 
-test: setup style build nix unit command-line simulation simulator conformance lab containers breakout limits end-to-end newer-host ## everything that is checked
+test: setup style build nix unit command-line simulation simulator conformance lab alone lanes ## everything that is checked
 	@echo "all checks passed"
 
 style: ## formatting, lints, spelling, and what is linked: licences, duplicates, sources, advisories
@@ -63,33 +66,55 @@ conformance: ## client and simulated GitHub against GitHub's own client (with Go
 	$(TEST) --test scale_set --test conformance --test openapi -- --nocapture
 
 lab: build ## the lab itself (root)
-	$(TEST) $(call tests_of,lab) $(ALONE)
+	$(TEST) $(call tests_of,lab) $(ONE_BY_ONE)
 
-containers: build ## container units on a real systemd host, without a controller (root)
-	$(TEST) --test containers $(ALONE)
+containers: build containers/alone containers/rest ## container units on a real systemd host, without a controller (root)
+
+containers/alone:
+	$(TEST) --test containers $(ONE_BY_ONE) boots:: everything::
+
+containers/rest:
+	$(TEST) --test containers $(ONE_BY_ONE) --skip boots:: --skip everything::
 
 breakout: build ## what jobs could try against the host and each other (BREAKOUT_UPDATE=1 writes docs/security.md) (root)
-	$(TEST) --test breakout $(ALONE) --nocapture
+	$(TEST) --test breakout $(ONE_BY_ONE) --nocapture
 
 leaks: build ## 500 container lives in a row, 20 at once, and nothing is left; `end-to-end` has 60 (LIVES=n) (root)
-	LIVES=$${LIVES:-500} $(TEST) --test leaks $(ALONE) --nocapture
+	LIVES=$${LIVES:-500} $(TEST) --test leaks $(ONE_BY_ONE) --nocapture
 
 limits: build ## limits in a virtual machine, where the kernel enforces them (root)
-	$(TEST) --test limits $(ALONE) --nocapture
+	$(TEST) --test limits $(ONE_BY_ONE) --nocapture
 
-end-to-end: build ## the product in the lab against the simulated GitHub (root)
-	$(TEST) $(END_TO_END) --no-fail-fast $(ALONE)
+end-to-end: build end-to-end/host $(END_TO_END) ## the product in the lab against the simulated GitHub (root)
 
-newer-host: build ## the same where the host's systemd is newer (257, Debian 13): rights, containers, breakout, one end-to-end; GHA_LAB_SUITE does so for any suite (root)
-	GHA_LAB_SUITE=trixie $(TEST) --test trust --test breakout --test jobs $(ALONE)
-	@# The rest of it names its hosts' releases itself.
-	GHA_LAB_SUITE=trixie $(TEST) --test containers $(ALONE) --skip recipes:: --skip boots:: --skip oci::
+end-to-end/%:
+	$(TEST) --test $* $(ONE_BY_ONE)
+
+newer-host: build newer-host/alone newer-host/trust newer-host/jobs newer-host/containers ## the same where the host's systemd is newer (257, Debian 13): rights, containers, breakout, one end-to-end; GHA_LAB_SUITE does so for any suite (root)
+
+newer-host/alone:
+	GHA_LAB_SUITE=trixie $(TEST) --test breakout $(ONE_BY_ONE)
+	GHA_LAB_SUITE=trixie $(TEST) --test containers $(ONE_BY_ONE) everything::
+
+# The rest of it names its hosts' releases itself.
+newer-host/containers:
+	GHA_LAB_SUITE=trixie $(TEST) --test containers $(ONE_BY_ONE) --skip recipes:: --skip boots:: --skip oci:: --skip everything::
+
+newer-host/%:
+	GHA_LAB_SUITE=trixie $(TEST) --test $* $(ONE_BY_ONE)
+
+alone: build containers/alone breakout limits end-to-end/host newer-host/alone ## of the suites that need root, those that want the machine for themselves
+
+lanes: build ## the other suites that need root, LANES=3 at a time; what one prints comes when it ends
+	$(TEST) --no-run
+	@$(MAKE) --no-print-directory --keep-going --jobs=$(LANES) --output-sync=target \
+		containers/rest newer-host/containers newer-host/trust newer-host/jobs $(END_TO_END)
 
 demo: setup build ## watch queued jobs become containers and leave nothing (root)
 	@$(dir $(PROGRAM))demo
 
 screenshots: setup build ## draw the dashboard's pictures in docs/dashboard anew (root)
-	GHA_SCREENSHOTS="$(CURDIR)/docs/dashboard" $(TEST) --test dashboard $(ALONE)
+	GHA_SCREENSHOTS="$(CURDIR)/docs/dashboard" $(TEST) --test dashboard $(ONE_BY_ONE)
 
 bench: setup build ## measure; prints tables, never fails on a time (root)
 	@$(dir $(PROGRAM))bench

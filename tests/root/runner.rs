@@ -83,9 +83,12 @@ fn assert_told(stage: &Stage, ended: &Finished, cause: Cause, conclusion: Option
         std::thread::sleep(Duration::from_millis(100));
     };
     assert_eq!((&entry["cause"], entry["conclusion"].as_str()), (&Value::from(cause.word()), conclusion), "{entry}");
-    let logs = logs(stage, &ended.name);
     let told = format!("{}: ended: ", ended.name);
-    assert!(logs.iter().any(|line| line.starts_with(&told)), "{logs:#?}");
+    // So it is in a busy host's journal.
+    while !logs(stage, &ended.name).iter().any(|line| line.starts_with(&told)) {
+        assert!(Instant::now() < deadline, "{:#?}", logs(stage, &ended.name));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

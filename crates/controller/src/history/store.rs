@@ -151,7 +151,7 @@ impl Store {
         Ok(store)
     }
 
-    /// For reading alone. Without a file it is [`Store::empty`].
+    /// For reading alone. Without a file, or with one that a controller is about to begin, it is [`Store::empty`].
     pub fn open_to_read(state_dir: &Path) -> Result<Self, PortError> {
         let path = state_dir.join(FILE);
         if !path.exists() {
@@ -163,7 +163,13 @@ impl Store {
             connection.busy_timeout(BUSY)?;
             Ok(Self { connection })
         };
-        open().map_err(|error: rusqlite::Error| failed(&path, &error))
+        let store = open().map_err(|error: rusqlite::Error| failed(&path, &error))?;
+        // Its table comes a moment after the file, by one transaction with the version.
+        if store.version().map_err(|error| failed(&path, &error))? == 0 {
+            Self::empty()
+        } else {
+            store.of_this_version()
+        }
     }
 
     /// One with no entries, in memory.
@@ -405,8 +411,20 @@ mod tests {
     fn a_later_programs_database_is_left_alone() {
         let home = tempfile::tempdir().unwrap();
         Store::open(home.path()).unwrap().connection.pragma_update(None, "user_version", 9).unwrap();
-        let error = Store::open(home.path()).unwrap_err();
-        assert!(error.to_string().contains("later version"), "{error}");
+        for opened in [Store::open(home.path()), Store::open_to_read(home.path())] {
+            let error = opened.err().unwrap();
+            assert!(error.to_string().contains("later version"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_a_controller_is_about_to_begin_is_read_as_empty() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(FILE);
+        for begun in ["", "PRAGMA journal_mode = wal"] {
+            Connection::open(&path).unwrap().execute_batch(begun).unwrap();
+            assert_eq!(count(&Store::open_to_read(home.path()).unwrap()), 0, "{begun}");
+        }
     }
 
     #[test]
