@@ -416,6 +416,26 @@ in
   # All containers together.
   inherit limits;
 
+  admission = {
+    minFreeDisk = optional (types.either types.ints.unsigned types.str)
+      "Below this much free space, of the state directory's file system or the containers', nothing is started; 1G if not set, 0 is not watched."
+      (example "20G");
+    minFreeInodes =
+      optional types.ints.unsigned "The same for inodes, where the file system counts them; 10000 if not set."
+        (example 50000);
+    maxMemoryPressure =
+      optional (types.ints.between 0 100)
+        "Above this percentage of time in which every process waits for memory, containers start one at a time; 40 if not set, 0 is not watched."
+        (example 20);
+    maxIoPressure =
+      optional (types.ints.between 0 100) "The same for disks and file systems; 90 if not set."
+        (example 60);
+    maxCpuPressure =
+      optional (types.ints.between 0 100)
+        "The same where some process waits for a processor, which is usual on a host that is used well; 0 if not set."
+        (example 95);
+  };
+
   ids.first =
     optional types.ints.positive
       "Lowest user and group id of containers, a multiple of 65536; 536870912 if not set."

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
     thread,
@@ -27,9 +27,11 @@ use controller::{
     ports::World,
     runner_version,
     status::Status,
+    strain::{Measured, measure},
     systemd::SystemdBus,
 };
 use forge::github::{Https, ScaleSets, Session};
+use sandbox::paths::{DISKS_DIR, ROOTS_DIR, STORES_DIR};
 use sd_notify::NotifyState;
 use settings::{Problems, Settings, Template, token_file::SecretFile};
 use tokio::{
@@ -215,6 +217,8 @@ struct RealWorld {
     guests: GuestSockets,
     records: Ledger,
     history: History,
+    /// What is written to: the controller's state, and what containers write.
+    places: Vec<PathBuf>,
 }
 
 impl RealWorld {
@@ -227,6 +231,7 @@ impl RealWorld {
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),
             records: Ledger::open(&settings.state_dir).context("state directory")?,
+            places: vec![settings.state_dir.clone(), ROOTS_DIR.into(), DISKS_DIR.into(), STORES_DIR.into()],
             history: History::start(&settings.state_dir, settings.history_keep).context("history")?,
         })
     }
@@ -271,6 +276,10 @@ impl World for RealWorld {
 
     fn runner_version(&self, template: &Template) -> Option<String> {
         runner_version::in_template(template)
+    }
+
+    fn measure(&self) -> Measured {
+        measure(&self.places)
     }
 
     fn random(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, path::Path, sync::atomic::AtomicU64};
 use controller::{
     phase::Phase,
     status::{ClassStatus, CredentialStatus, PausedBy, Status, TargetStatus},
+    strain::Shortage,
 };
 use prometheus_client::{
     encoding::text::encode,
@@ -59,6 +60,7 @@ pub(super) fn render(sources: &Sources, format: Format, now_ms: u64) -> Result<S
     gauges(&mut registry, "build_info", "The running program", [(vec![("version", status.version.clone())], 1)]);
     sources.measures.register(&mut registry);
     disk(&mut registry, &sources.state_dir);
+    strains(&mut registry, &status);
     containers(&mut registry, &status);
     classes(&mut registry, &status);
     targets(&mut registry, &status);
@@ -103,6 +105,20 @@ fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl IntoIter
         family.get_or_create(&labels).set(value);
     }
     registry.register(name, help, family);
+}
+
+/// What the host is short of, so that it takes fewer containers, or none.
+fn strains(registry: &mut Registry, status: &Status) {
+    let values = Shortage::ALL.iter().map(|of| {
+        let short = status.strains.iter().any(|strain| strain.of == *of);
+        (vec![("of", of.to_string())], i64::from(short))
+    });
+    gauges(
+        registry,
+        "host_short",
+        "1 while the host takes fewer containers, or none, because it is short of this",
+        values,
+    );
 }
 
 /// The file system of the controller's state; left out where it cannot be asked.

@@ -23,6 +23,7 @@ use super::{
     ports::{Clock, PortError, Systemd, World},
     sets::{self, Sets},
     status::Status,
+    strain::Watch,
     time::{Mono, Now},
 };
 
@@ -71,7 +72,7 @@ impl<'w, W: World> Daemon<'w, W> {
         Self {
             world,
             health: Health::new(host, status),
-            parts: Parts { settings, intake, sets, classes, fleet },
+            parts: Parts { strain: Watch::new(settings.admission.clone()), settings, intake, sets, classes, fleet },
             effects,
             plan: Plan::default(),
             stopping_since: None,
@@ -166,6 +167,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let Parts { intake, classes, fleet, .. } = &mut self.parts;
         classes.watch_versions(now);
         intake.note_passed_over(&fleet.idle(), &classes.views(), now);
+        self.parts.strain.look_if_due(|| self.world.measure(), now.mono);
         self.plan = plan(&self.parts.snapshot(stopping, now));
         let Parts { intake, sets, fleet, .. } = &mut self.parts;
         let elsewhere = fleet.scopes().chain(sets.busy_scopes()).collect();

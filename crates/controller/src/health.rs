@@ -36,12 +36,13 @@ impl<'w> Health<'w> {
 
     /// How things are now.
     pub fn status<W: World>(&self, parts: &Parts<'w, W>, plan: &Plan, stopping: bool, now: Now) -> Status {
-        let Parts { settings, intake, sets, classes, fleet } = parts;
+        let Parts { settings, intake, sets, classes, fleet, strain } = parts;
         let scopes: Vec<&str> = fleet.scopes().collect();
         let mut problems = intake.problems(now);
         problems.extend(sets.problems(intake, now));
         problems.extend(classes.problems(now));
         problems.extend(fleet.problems());
+        problems.extend(strain.strains().iter().map(ToString::to_string));
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.host.clone(),
@@ -64,6 +65,7 @@ impl<'w> Health<'w> {
             finished: fleet.finished(),
             // Filled in by whoever serves the document: deliveries do not pass the loop.
             webhook: None,
+            strains: strain.strains().to_vec(),
             problems,
         };
         explain(&mut status);

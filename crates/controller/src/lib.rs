@@ -7,6 +7,7 @@
 //! - [`sets`]: scale sets, where the forge counts the jobs itself.
 //! - [`classes`]: which classes boot now: pauses after failures, drains, runner versions.
 //! - [`fleet`]: the containers, from record to settled registration; units and registrations that nothing explains.
+//! - [`strain`]: what keeps the host from taking one container more.
 //! - [`health`]: the status, put together from what each part says of itself.
 //!
 //! A part never reaches into another: it gets one as a parameter (the fleet reads sets and intake, sets read intake), or
@@ -49,6 +50,7 @@ pub mod runner_name;
 pub mod runner_version;
 mod sets;
 pub mod status;
+pub mod strain;
 pub mod systemd;
 pub mod time;
 

@@ -65,6 +65,7 @@ fn refusal(why: Waiting, class: &str, scope: &ScopeView, stopping: bool) -> Stri
         Waiting::Drained => format!("class {class} or the host is drained. Remedy: resume it"),
         Waiting::Outdated => format!("the forge refuses the runner of class {class}. Remedy: update its template"),
         Waiting::Held => format!("class {class} or registration with {scope} pauses after failures; see status"),
+        Waiting::Strained => "the host is short of disk or under pressure; see status".to_owned(),
         Waiting::TargetLimit => format!("the target of {scope} has as many containers as it may"),
         _ => format!("the host or class {class} is full"),
     }

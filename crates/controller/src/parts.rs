@@ -13,6 +13,7 @@ use super::{
     plan::{Plan, Snapshot},
     ports::World,
     sets::Sets,
+    strain::Watch,
     time::Now,
 };
 
@@ -23,12 +24,13 @@ pub struct Parts<'w, W: World> {
     pub sets: Sets<'w, W>,
     pub classes: Classes<'w, W>,
     pub fleet: Fleet<'w, W>,
+    pub strain: Watch,
 }
 
 impl<W: World> Parts<'_, W> {
     /// What planning sees now.
     pub fn snapshot(&self, stopping: bool, now: Now) -> Snapshot {
-        let Self { settings, intake, sets, classes, fleet } = self;
+        let Self { settings, intake, sets, classes, fleet, strain } = self;
         let jobs = intake.job_views(now);
         // Places with a job, a container, or containers to keep ready: a thousand quiet repositories decide nothing.
         let ready = intake.places().filter(|_| classes.keep_ready()).map(|(scope, _)| scope);
@@ -38,6 +40,7 @@ impl<W: World> Parts<'_, W> {
             now: now.mono,
             intake: !stopping,
             capacity: fleet.capacity(),
+            strained: strain.most(),
             free_subnets: fleet.free_subnets(),
             idle_grace: settings.idle_grace,
             classes: classes.views(),

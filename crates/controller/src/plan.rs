@@ -55,6 +55,8 @@ pub enum Waiting {
     TargetLimit,
     /// Its class or scope is backing off.
     Held,
+    /// The host is short of disk or under pressure.
+    Strained,
     /// The forge refuses the runner of its class as outdated.
     Outdated,
     /// It was triggered from a fork, or that cannot be known.

@@ -13,6 +13,7 @@ use super::{
     drains::Drains,
     record::Record,
     status::Finished,
+    strain::Measured,
     time::{Mono, Wall},
 };
 
@@ -160,6 +161,8 @@ pub trait World {
     fn history(&self) -> &Self::History;
     /// The version of the runner program in a template's tree, where the tree tells.
     fn runner_version(&self, template: &Template) -> Option<String>;
+    /// A reading of the host's disks and pressure.
+    fn measure(&self) -> Measured;
     /// A number nobody expects: makes runner names unique to an attempt.
     fn random(&self) -> u64;
 }

@@ -83,6 +83,10 @@ fn reason(job: &QueuedJob, ahead: usize, status: &Status) -> String {
         WaitingFor::Intake => "the controller is stopping; the next one takes it".to_owned(),
         WaitingFor::Drained if status.drained => "the host is drained: resume it to run the job".to_owned(),
         WaitingFor::Drained => format!("class {name} is drained: resume it to run the job"),
+        WaitingFor::Host => match status.strains.first() {
+            Some(strain) => strain.to_string(),
+            None => "the host is short of disk or under pressure".to_owned(),
+        },
         WaitingFor::Approval => {
             "the forge holds it back: it waits for an approval there, or for its concurrency group".to_owned()
         }
@@ -265,6 +269,7 @@ mod tests {
             WaitingFor::Assignment,
             WaitingFor::Intake,
             WaitingFor::Drained,
+            WaitingFor::Host,
             WaitingFor::Approval,
         ] {
             let answer = told(Status { queue: vec![job(1, waiting, &["linux"])], ..Status::default() });

@@ -19,6 +19,7 @@ use super::{
     ports::{Feed, Guests, History, PortError, Records, Systemd, Unit, World},
     record::Record,
     status::{Finished, QueuedJob, Status},
+    strain::Measured,
 };
 use crate::runner_version;
 
@@ -147,6 +148,10 @@ impl<F: Forge> World for RehearsalWorld<F> {
 
     fn runner_version(&self, template: &Template) -> Option<String> {
         runner_version::in_template(template)
+    }
+
+    fn measure(&self) -> Measured {
+        Measured::default()
     }
 
     fn random(&self) -> u64 {

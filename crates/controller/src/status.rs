@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use settings::TargetKind;
 use utoipa::ToSchema;
 
-use super::{cause::Cause, phase::Phase, plan::Waiting, record::Timeline};
+use super::{cause::Cause, phase::Phase, plan::Waiting, record::Timeline, strain::Strain};
 
 /// Repositories told about at most.
 pub const REPOSITORIES_SHOWN: usize = 200;
@@ -59,6 +59,8 @@ pub struct Status {
     pub finished: Vec<Arc<Finished>>,
     /// Webhook deliveries since the start, where they are listened for.
     pub webhook: Option<Counts>,
+    /// What the host is short of, so that it takes fewer containers, or none.
+    pub strains: Vec<Strain>,
     /// What is wrong; empty = healthy.
     pub problems: Vec<String>,
 }
@@ -420,6 +422,8 @@ pub enum WaitingFor {
     Intake,
     /// The operator: its class or the host is drained.
     Drained,
+    /// The host: it is short of disk, or under pressure.
+    Host,
     /// The forge to let it go: an approval, or its concurrency group.
     Approval,
 }
@@ -439,6 +443,7 @@ impl From<Waiting> for WaitingFor {
             Waiting::Quarantined => Self::Quarantine,
             Waiting::NotAdmitted => Self::Assignment,
             Waiting::Drained => Self::Drained,
+            Waiting::Strained => Self::Host,
         }
     }
 }

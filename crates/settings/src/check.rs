@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 pub use super::checker::is_name;
 use super::{
-    Device, GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook,
+    Admission, Device, GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook,
     checker::Checker,
     class_network,
-    file::{IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
+    file::{AdmissionWritten, IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
     proxy, token_file,
 };
@@ -49,6 +49,7 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         }),
         http: http(&mut found, written.http),
         limits: limits(&written.limits),
+        admission: admission(&written.admission),
         ids: ids(&mut found, written.ids, network.pool),
         network,
         github: GithubApi { api_url },
@@ -170,6 +171,19 @@ fn network(found: &mut Checker, written: &NetworkWritten) -> Network {
 fn limits(written: &LimitsWritten) -> Limits {
     let LimitsWritten { cpus, memory, tasks, io_weight } = written;
     Limits { cpus: *cpus, memory: memory.as_ref().and_then(Size::bytes), tasks: *tasks, io_weight: *io_weight }
+}
+
+fn admission(written: &AdmissionWritten) -> Admission {
+    let AdmissionWritten { min_free_disk, min_free_inodes, max_memory_pressure, max_io_pressure, max_cpu_pressure } =
+        written;
+    let percent = |written: &u8| Some(*written).filter(|percent| *percent > 0);
+    Admission {
+        min_free_disk: min_free_disk.bytes().filter(|bytes| *bytes > 0),
+        min_free_inodes: Some(*min_free_inodes).filter(|inodes| *inodes > 0),
+        max_memory_pressure: percent(max_memory_pressure),
+        max_io_pressure: percent(max_io_pressure),
+        max_cpu_pressure: percent(max_cpu_pressure),
+    }
 }
 
 /// The range systemd keeps for containers (its UIDS-GIDS document): nothing of a host should have any of these.

@@ -107,6 +107,8 @@ pub struct SettingsWritten {
     #[allow(missing_docs)]
     pub limits: LimitsWritten,
     #[allow(missing_docs)]
+    pub admission: AdmissionWritten,
+    #[allow(missing_docs)]
     pub ids: Ids,
     #[allow(missing_docs)]
     pub github: GithubApi,
@@ -463,6 +465,31 @@ pub struct LimitsWritten {
     /// Share of disk bandwidth against everything else on the host.
     #[schemars(range(min = 1, max = 10_000), extend("default" = 100))]
     pub io_weight: Option<u64>,
+}
+
+/// When the host is too busy or too full for one container more. Running jobs go on. A threshold of 0 is not watched.
+#[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdmissionWritten {
+    /// Below this much free space, of the state directory's file system or the containers', nothing is started.
+    #[default(Size::Text("1G".to_owned()))]
+    #[schemars(extend("x-from" = "0", "x-to" = "1024T"))]
+    pub min_free_disk: Size,
+    /// The same for inodes, where the file system counts them.
+    #[default = 10_000]
+    pub min_free_inodes: u64,
+    /// Above this percentage of time in which every process waits for memory, containers start one at a time.
+    #[default = 40]
+    #[schemars(range(max = 100))]
+    pub max_memory_pressure: u8,
+    /// The same for disks and file systems.
+    #[default = 90]
+    #[schemars(range(max = 100))]
+    pub max_io_pressure: u8,
+    /// The same where some process waits for a processor: usual on a host that is used well.
+    #[default = 0]
+    #[schemars(range(max = 100))]
+    pub max_cpu_pressure: u8,
 }
 
 /// What a container boots; see [templates.md](templates.md). There is always one called `default`.

@@ -57,12 +57,29 @@ pub struct Settings {
     pub http: Http,
     pub network: Network,
     pub limits: Limits,
+    pub admission: Admission,
     pub ids: Ids,
     pub github: GithubApi,
     /// The proxy by which this host and its containers reach what is outside; none = directly.
     pub proxy: Option<Proxy>,
     /// Webhook deliveries that hasten looks; none = not listened for.
     pub webhook: Option<Webhook>,
+}
+
+/// When the host is too busy or too full for one container more; None = not watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admission {
+    /// Least free bytes of each file system that is written to.
+    pub min_free_disk: Option<u64>,
+    /// Least free inodes of each.
+    pub min_free_inodes: Option<u64>,
+    /// Most percent of the time in which every process waits for memory.
+    pub max_memory_pressure: Option<u8>,
+    /// The same for disks and file systems.
+    pub max_io_pressure: Option<u8>,
+    /// Most percent of the time in which some process waits for a processor.
+    pub max_cpu_pressure: Option<u8>,
 }
 
 impl Settings {

@@ -15,6 +15,7 @@ use controller::{
     drains::Drains,
     ports::{PortError, Unit, UnitState},
     record::{Record, Stage},
+    strain::Measured,
 };
 use forge::{SetKey, github::scale_set::assignments::Assignments};
 use github_sim::{
@@ -92,6 +93,8 @@ pub struct HostState {
     pub told: Rc<Notify>,
     pub faults: Vec<HostFault>,
     pub lose_signals: u32,
+    /// What a reading of it says.
+    pub measured: Measured,
     /// Units ever started.
     pub started: u32,
     /// Of these, those whose runner was a scale set's.
@@ -132,6 +135,7 @@ impl HostState {
             told: Rc::default(),
             faults: Vec::new(),
             lose_signals: 0,
+            measured: Measured::default(),
             started: 0,
             by_set: 0,
             refused: 0,

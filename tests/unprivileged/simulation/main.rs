@@ -21,6 +21,7 @@ mod ports;
 mod reconcile;
 mod repositories;
 mod story;
+mod strain;
 mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};

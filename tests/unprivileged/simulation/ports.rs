@@ -12,6 +12,7 @@ use controller::{
     drains::Drains,
     ports::{Clock, Feed, Guests, PortError, Records, Systemd, Unit, World},
     record::Record,
+    strain::Measured,
     time::{Mono, Wall},
 };
 use forge::{
@@ -139,6 +140,10 @@ impl wire::Wire for Wire {
 
     fn now(&self) -> Duration {
         self.clock.wall().since_epoch()
+    }
+
+    fn measure(&self) -> Measured {
+        self.host.borrow().measured.clone()
     }
 
     fn random(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
 };
 
-use super::{ClassView, ContainerView, JobView, ScopeView, Snapshot, TargetView, Waiting};
+use super::{ClassView, ContainerView, JobView, ScopeView, Snapshot, TargetView, Use, Waiting};
 use crate::time::Mono;
 
 /// One container wanted.
@@ -23,6 +23,8 @@ pub(super) struct Demand<'a> {
 pub(super) struct Room<'a> {
     snapshot: &'a Snapshot,
     host: isize,
+    /// Places left while the host is short of something.
+    strained: isize,
     subnets: usize,
     by_class: BTreeMap<&'a str, isize>,
     by_target: BTreeMap<&'a str, Place<'a>>,
@@ -51,9 +53,12 @@ impl<'a> Room<'a> {
         let of_target = |target: &str| {
             snapshot.containers.iter().filter(|c| targets.get(c.scope.as_str()).is_some_and(|t| *t == target)).count()
         };
+        // What is idle strains nothing; but who takes a place for one that is to come does.
+        let at_work = snapshot.containers.iter().filter(|c| !matches!(c.use_, Use::Idle(_))).count();
         Self {
             snapshot,
             host: left_of(snapshot.capacity, snapshot.containers.len()),
+            strained: snapshot.strained.map_or(isize::MAX, |most| left_of(most, at_work)),
             subnets: snapshot.free_subnets,
             by_class: snapshot
                 .classes
@@ -140,6 +145,8 @@ impl<'a> Room<'a> {
             Some(why)
         } else if self.is_held(demand.scope.held_until) {
             Some(Waiting::Held)
+        } else if self.strained <= 0 {
+            Some(Waiting::Strained)
         } else if place.used >= place.view.max {
             Some(Waiting::TargetLimit)
         } else if self.class_is_full(demand.class) || self.subnets == 0 {
@@ -170,6 +177,7 @@ impl<'a> Room<'a> {
     /// A place is `demand`'s.
     pub fn take(&mut self, demand: &Demand<'_>) {
         self.host -= 1;
+        self.strained = self.strained.saturating_sub(1);
         self.subnets = self.subnets.saturating_sub(1);
         if let Some(left) = self.by_class.get_mut(demand.class.name.as_str()) {
             *left -= 1;
@@ -186,7 +194,7 @@ impl<'a> Room<'a> {
             return None;
         }
         let of_class = self.by_class.get(class.name.as_str()).copied().unwrap_or_default();
-        let places = usize::try_from(self.host.min(of_class)).unwrap_or_default();
+        let places = usize::try_from(self.host.min(of_class).min(self.strained)).unwrap_or_default();
         Some(places.min(self.subnets).min(place.view.max.saturating_sub(place.used)))
     }
 

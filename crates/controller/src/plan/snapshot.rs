@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub intake: bool,
     /// Most containers at once.
     pub capacity: usize,
+    /// Most containers at once while the host is short of something; None = it is not.
+    pub strained: Option<usize>,
     /// Subnets no container has.
     pub free_subnets: usize,
     /// How long a container that nobody needs may stay idle.

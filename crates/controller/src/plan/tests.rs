@@ -78,6 +78,7 @@ fn snapshot(jobs: Vec<JobView>, containers: Vec<ContainerView>) -> Snapshot {
         now: NOW,
         intake: true,
         capacity: 3,
+        strained: None,
         free_subnets: 100,
         idle_grace: Duration::from_secs(60),
         classes: vec![class("small", &["linux"], 10), class("big", &["linux", "big"], 10)],
@@ -439,6 +440,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 now: NOW,
                 intake,
                 capacity,
+                strained: None,
                 free_subnets,
                 idle_grace: Duration::from_secs(60),
                 classes: views,
@@ -529,6 +531,17 @@ proptest! {
             let more = booted_for(&plan).into_iter().filter(|scope| target_of(scope) == target.name).count();
             prop_assert!(more == 0 || there + more <= target.max);
         }
+    }
+
+    #[test]
+    fn a_strained_host_boots_no_more_than_it_may_and_only_where_it_otherwise_would(snapshot in any_snapshot(), most in 0..3_usize) {
+        let strained = plan(&Snapshot { strained: Some(most), ..snapshot.clone() });
+        let at_work = snapshot.containers.iter().filter(|c| !matches!(c.use_, Use::Idle(_))).count();
+        prop_assert!(boots(&strained).len() <= most.saturating_sub(at_work));
+        prop_assert!(boots(&strained).len() <= boots(&plan(&snapshot)).len());
+        prop_assert!(most > at_work || strained.capacity.iter().all(|((class, scope), count)| {
+            *count <= snapshot.containers.iter().filter(|c| c.class == *class && c.scope == *scope).count()
+        }), "a scale set was promised a container that the host has no room for");
     }
 
     #[test]

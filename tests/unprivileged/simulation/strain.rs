@@ -1,0 +1,73 @@
+//! A host that is short of something takes fewer jobs, or none, and says why.
+
+use controller::{
+    status::{Status, WaitingFor},
+    strain::{FileSystem, Measured, Shortage},
+};
+use tokio::time::sleep;
+
+use crate::{
+    REPOS,
+    story::{MINUTE, SECOND, Story, beside},
+};
+
+fn free(bytes: u64) -> Measured {
+    let system = FileSystem { path: "/var/lib".into(), free_bytes: bytes, free_inodes: Some(1_000_000) };
+    Measured { file_systems: vec![system], ..Measured::default() }
+}
+
+fn status(story: &Story<'_>) -> Status {
+    story.status.borrow().clone()
+}
+
+fn measures(story: &Story<'_>, measured: Measured) {
+    story.simulation.host.borrow_mut().measured = measured;
+}
+
+#[test]
+fn a_full_disk_keeps_jobs_waiting_with_the_reason_and_they_run_once_there_is_room() {
+    beside(
+        1,
+        |_| {},
+        async |story| {
+            measures(story, free(100 << 20));
+            sleep(MINUTE).await;
+            let job = story.queue_polled(REPOS[0]);
+            sleep(5 * MINUTE).await;
+            let told = status(story);
+            assert_eq!(story.simulation.host.borrow().started, 0);
+            assert_eq!(told.strains[0].of, Shortage::Disk);
+            assert_eq!(told.queue[0].waiting, WaitingFor::Host);
+            let words = "/var/lib has 100 MiB free of 1280 MiB at least; no container is started";
+            assert!(told.queue[0].reason.contains(words), "{}", told.queue[0].reason);
+            assert!(story.problems().contains(words), "{}", story.problems());
+            measures(story, free(2 << 30));
+            sleep(MINUTE / 2).await;
+            assert!(story.is_taken(job));
+            assert_eq!((status(story).strains, story.problems()), (vec![], String::new()));
+        },
+    );
+}
+
+#[test]
+fn under_pressure_containers_come_one_at_a_time_and_all_jobs_run() {
+    beside(
+        1,
+        |_| {},
+        async |story| {
+            measures(story, Measured { memory: Some(70.0), ..Measured::default() });
+            sleep(MINUTE).await;
+            let jobs = [(); 3].map(|()| story.queue_polled(REPOS[0]));
+            let mut most = 0;
+            for _ in 0..3600 {
+                sleep(SECOND).await;
+                most = most.max(story.simulation.host.borrow().units.len());
+                if jobs.iter().all(|job| story.is_taken(*job)) {
+                    break;
+                }
+            }
+            assert!(jobs.iter().all(|job| story.is_taken(*job)), "{:?}", status(story).queue);
+            assert_eq!(most, 1);
+        },
+    );
+}
