@@ -51,7 +51,7 @@ in
         touch $out
       '';
   module = module.all;
-  nixos-wrong = import ./tests/wrong.nix { inherit pkgs module; };
+  nixos-wrong = import ./tests/wrong.nix { inherit pkgs package module; };
 }
 // lib.mapAttrs' (
   file: _:

@@ -77,18 +77,21 @@ in
       services.gha-runner-controller = {
         enable = true;
         inherit package;
-        inherit tokenFile;
-        hostName = "nixos";
-        pollInterval = "1s";
-        targets = [ { inherit repo; } ];
-        classes.small = {
-          labels = [
-            "self-hosted"
-            "linux"
-          ];
-          docker.enable = true;
+        settings = {
+          token_file = tokenFile;
+          host_name = "nixos";
+          poll_interval = "1s";
+          target = [ { inherit repo; } ];
+          class.small = {
+            labels = [
+              "self-hosted"
+              "linux"
+            ];
+            docker.enable = true;
+          };
+          github.api_url = "http://forge";
+          network.dns = [ ];
         };
-        github.apiUrl = "http://forge";
         template = {
           # The simulator's stand-in for the runner: the same protocol, and jobs that are shell scripts.
           job.runner.program = "${laboratory}/bin/fakerunner";
@@ -96,7 +99,6 @@ in
           # A whole nixpkgs would be in the image of the machine's store.
           job.nixpkgs = pkgs.writeTextDir "default.nix" "{ }";
         };
-        network.dns = [ ];
       };
     };
 

@@ -15,11 +15,11 @@ in
     inherit (common) forge;
     host = {
       imports = [ common.host ];
-      specialisation.changed.configuration.services.gha-runner-controller = {
-        classes.small.memory = "512M";
-        classes.other.labels = [ "other" ];
+      specialisation.changed.configuration.services.gha-runner-controller.settings = {
+        class.small.memory = "512M";
+        class.other.labels = [ "other" ];
       };
-      specialisation.without.configuration.services.gha-runner-controller.classes = lib.mkForce {
+      specialisation.without.configuration.services.gha-runner-controller.settings.class = lib.mkForce {
         other.labels = [ "other" ];
       };
     };

@@ -160,7 +160,7 @@ documents() {
     [ -x "$program" ] || return 0
     for block in $(jq -r 'to_entries[] | select(.value.settings) | .key' "$place/evaluated"); do
         # A block that shows one option is not a whole configuration: it has no target.
-        jq ".[\"$block\"].settings | .target //= [{repo: \"octo-org/hello\"}]" "$place/evaluated" >"$place/config.json"
+        jq ".[\"$block\"].settings | if .target == [] then .target = [{repo: \"octo-org/hello\"}] else . end" "$place/evaluated" >"$place/config.json"
         "$program" units --static --config "$place/config.json" --output "$place/units" >/dev/null ||
             { echo "$block is refused by the program" >&2; return 1; }
     done
