@@ -4,7 +4,11 @@
 }:
 let
   inherit (pkgs) lib;
-  package = pkgs.callPackage ./nix/package.nix { };
+  package = (pkgs.callPackage ./nix/package.nix { }).overrideAttrs (old: {
+    passthru = old.passthru // {
+      tests = old.passthru.tests // lib.filterAttrs (name: _: lib.hasPrefix "nixos-" name) checks;
+    };
+  });
 
   alias =
     name:

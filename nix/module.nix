@@ -29,6 +29,9 @@ let
 
   settings = pure.render cfg.settings;
 
+  oldestRunner = import ./oldest-runner.nix;
+  apiUrl = lib.removeSuffix "/" (settings.github.api_url or "https://api.github.com");
+
   units = pkgs.callPackage ./units.nix {
     inherit (cfg) package;
     inherit settings;
@@ -103,6 +106,29 @@ in
           containers
           ;
       };
+
+      warnings = lib.concatLists (
+        lib.mapAttrsToList (
+          name: container:
+          let
+            inherit (container.config.job.runner) package program;
+            version = lib.getVersion package;
+          in
+          # GitHub Enterprise Server accepts what its own release came with.
+          lib.optional
+            (
+              (lib.hasSuffix "github.com" apiUrl || lib.hasSuffix ".ghe.com" apiUrl)
+              && package != null
+              && lib.hasPrefix "${package}" program
+              && lib.versionOlder version oldestRunner
+            )
+            ''
+              services.gha-runner-controller.templates.${name}: GitHub gives no jobs to the runner ${version}, only to
+              ${oldestRunner} and newer. Remedy: update nixpkgs, or unpack a release on the host and name it in
+              settings.template.${name}.runner_dir.
+            ''
+        ) containers
+      );
 
       environment.systemPackages = [ cfg.package ];
 

@@ -211,6 +211,39 @@ let
     ++ fails (!evaluates (runner "/opt/runner")) "a system's runner is not its own"
     ++ fails (evaluates (runner (lib.mkForce "/opt/runner"))) "a system's runner cannot be forced";
 
+  # A runner that GitHub refuses is warned about, where it is GitHub who refuses and the packaged runner that is used.
+  runner =
+    let
+      oldest = import ../../nix/oldest-runner.nix;
+      warned =
+        version: settings: container:
+        lib.any (lib.hasInfix "GitHub gives no jobs to the runner")
+          (module.nixos (
+            module.host settings
+            // {
+              template.imports = [
+                container
+                {
+                  job.runner.package = pkgs.github-runner // {
+                    inherit version;
+                  };
+                }
+              ];
+            }
+          ) { }).config.warnings;
+    in
+    fails (warned "2.336.0" { } { }) "runner: nothing is said of one that is too old"
+    ++ fails (warned "2.336.0" {
+      github.api_url = "https://api.octo-corp.ghe.com/";
+    } { }) "runner: nothing is said of one that is too old for a cloud of its own"
+    ++ fails (!warned oldest { } { }) "runner: the oldest that is accepted is said to be refused"
+    ++ fails (
+      !warned "2.336.0" { github.api_url = "https://github.example.org/api/v3"; } { }
+    ) "runner: a server of one's own is said to refuse it"
+    ++ fails (
+      !warned "2.336.0" { } { job.runner.program = "/opt/runner"; }
+    ) "runner: one that is not used is said to be refused";
+
   # What other hosts write by hand is what this module does.
   modprobe =
     let
@@ -421,6 +454,7 @@ in
     ++ overlay
     ++ former
     ++ twice
+    ++ runner
     ++ modprobe
     ++ neighbours
     ++ container;

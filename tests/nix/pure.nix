@@ -145,6 +145,12 @@ let
         false
       ];
     };
+    the-oldest-runner-is-the-documents = {
+      got =
+        builtins.match ".*The oldest that nix/oldest-runner.nix takes for accepted is ([0-9.]+[0-9]).*"
+          (builtins.replaceStrings [ "\n  " ] [ " " ] (builtins.readFile ../../docs/github.md));
+      expected = [ (import ../../nix/oldest-runner.nix) ];
+    };
     a-lock-file-pins-one-input = {
       got = builtins.attrNames (builtins.fromJSON (builtins.readFile ../../flake.lock)).nodes;
       expected = [

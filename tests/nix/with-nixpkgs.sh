@@ -1,8 +1,10 @@
 #!/bin/bash
-# What takes a nixpkgs to say of the Nix code. $1: the tree; $2: the program, for what evaluates to its configuration.
+# What takes a nixpkgs to say of the Nix code. $1: the tree; $2: the program, for what evaluates to its configuration;
+# $3: a stable release's tree, with which everything but docs/options.md is evaluated again.
 set -euo pipefail
 nixpkgs=${1-}
 program=${2-}
+stable=${3-}
 cd "$(dirname "$0")/../.."
 
 [ -n "$nixpkgs" ] || {
@@ -180,7 +182,8 @@ if [ -x "$program" ]; then
 else
     echo "skipped: whether the program accepts what the module writes: it is not built"
 fi
-judge "docs/options.md is current (make nix-options)" is_current
+# What one release says of a type, another says in other words.
+[ -n "${IS_STABLE-}" ] || judge "docs/options.md is current (make nix-options)" is_current
 judge "what the documents show evaluates" documents
 judge "the host template evaluates and is what the walk-through says" no_problems template
 judge "the names in the migration tables are options, on both sides" migration
@@ -195,5 +198,11 @@ if python3 -m pyflakes --version >/dev/null 2>&1; then
     judge "the scenarios' scripts" scripts
 else
     echo "skipped: the scenarios' scripts: no pyflakes (Debian: pyflakes3)"
+fi
+if [ -n "$stable" ]; then
+    echo "with the stable nixpkgs $stable ($(cat "$stable/.version" 2>/dev/null)):"
+    IS_STABLE=1 tests/nix/with-nixpkgs.sh "$stable" "$program" || failed=1
+elif [ -z "${IS_STABLE-}" ]; then
+    echo "not checked: a stable nixpkgs: none is given (make test-nix NIXPKGS=PATH NIXPKGS_STABLE=PATH)"
 fi
 exit $failed
