@@ -1,9 +1,11 @@
-# A build host with the module, and the simulated GitHub of the laboratory on a machine of its own. What jobs do and what
-# must be seen of them is in the scenarios of the laboratory's own tests; here is only NixOS.
+# What each scenario imports: a build host with the module, and the simulated GitHub of the laboratory on a machine of its
+# own. What jobs do and what must be seen of them is in the scenarios of the laboratory's own tests; here is only NixOS.
 {
+  config,
   lib,
   package,
   laboratory,
+  ...
 }:
 let
   repo = "octo-org/hello";
@@ -26,9 +28,12 @@ let
   };
 in
 {
-  inherit tokenFile;
+  options.script = lib.mkOption {
+    type = lib.types.lines;
+    description = "What is played, once both machines are there.";
+  };
 
-  forge =
+  config.nodes.forge =
     { pkgs, ... }:
     {
       imports = [ (address forgeAddress) ];
@@ -51,7 +56,7 @@ in
       };
     };
 
-  host =
+  config.nodes.host =
     { pkgs, ... }:
     {
       imports = [
@@ -102,13 +107,16 @@ in
       };
     };
 
-  # What a test script begins with: `play` is a scenario of testing/stage/src/scenario.rs, played on the host.
-  prelude = ''
+  # `play` is a scenario of testing/stage/src/scenario.rs, played on the host.
+  config.testScript = ''
     def play(scenario):
         print(host.succeed("scenario --hub ${hub} " + scenario))
 
     start_all()
     forge.wait_for_unit("github-sim.service")
     host.wait_for_unit("gha-runner-controller.service")
+    ${config.script}
   '';
+
+  config.meta.maintainers = [ ];
 }
