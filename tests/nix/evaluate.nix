@@ -370,6 +370,10 @@ let
           builtins.unsafeDiscardStringContext evaluated.config.services.gha-runner-controller.units.settings
         );
         system = builtins.unsafeDiscardStringContext evaluated.config.system.build.toplevel.drvPath;
+        # Where the snippet is of a virtual machine.
+        vm = lib.optionalString (lib.hasInfix "vmVariant" (builtins.readFile file)) (
+          builtins.unsafeDiscardStringContext evaluated.config.system.build.vm.drvPath
+        );
       };
 
   # Whether there is an option of this name; `<name>`, `*` or a name people choose stand for an element.
