@@ -3,8 +3,8 @@
 {
   pkgs,
   package,
-  # nix/checks/module.nix
-  module,
+  # Of nix/checks/module.nix.
+  host,
 }:
 let
   inherit (pkgs) lib;
@@ -62,7 +62,7 @@ let
       (lib.evalModules {
         modules = [
           { options = { inherit (import ../options.nix { inherit lib pkgs; }) settings; }; }
-          (module.host case.settings)
+          (host case.settings)
         ];
       }).config.settings;
 in

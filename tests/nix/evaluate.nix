@@ -470,7 +470,7 @@ in
       name: container:
       lib.nameValuePair "container-${name}" container.config.system.build.toplevel.drvPath
     ) module.accepted.full.config.services.gha-runner-controller.containers;
-  wrong = project.checks.nixos-wrong.cases;
+  wrong = project.tests.nixos-wrong.cases;
   snippets = lib.mapAttrs snippet snippets;
 }
 .${part}

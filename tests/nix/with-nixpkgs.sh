@@ -111,27 +111,27 @@ END
     flakes flake check --no-build --all-systems "path:$place/outputs"
 }
 
-# $1: system; $2: what is to be known of a check; $3: its name, or none for the names
-check() {
+# $1: place in the flake; $2: what is to be known of it
+known() {
     flakes eval --json --read-only --no-write-lock-file --override-input nixpkgs "$tree" --apply "$2" \
-        "path:$place/source#checks.$1-linux${3:+.$3}"
+        "path:$place/source#$1"
 }
 
 checks() {
-    local system name names facts
+    local system name names facts of
     for system in x86_64 aarch64; do
-        names=$(check $system builtins.attrNames | jq -r '.[]') || return 1
+        names=$(known checks.$system-linux builtins.attrNames | jq -r '.[]') || return 1
         grep -qx nixos-job <<<"$names" || return 1
         for name in $names; do
-            facts='check: { drv = check.drvPath; }'
+            facts='check: { drv = check.drvPath; }' of=checks.$system-linux.$name
             # What is in a script is the same for both.
-            [[ $system-$name != x86_64-nixos-* || $name = nixos-wrong ]] || facts='check: {
+            [[ $system-$name != x86_64-nixos-* || $name = nixos-wrong ]] || of=packages.$system-linux.default.tests.$name facts='check: {
                 drv = check.drvPath;
                 driver = check.driver.drvPath;
                 script = builtins.unsafeDiscardStringContext check.config.testScriptString;
                 machines = builtins.attrNames check.nodes;
             }'
-            check $system "$facts" "$name" >"$place/$name.json" &&
+            known $of "$facts" >"$place/$name.json" &&
                 jq -e '.drv | endswith(".drv")' "$place/$name.json" >/dev/null ||
                 { echo "$name for $system does not evaluate" >&2; return 1; }
             jq -e .script "$place/$name.json" >/dev/null || continue
