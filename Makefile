@@ -43,9 +43,9 @@ nix: build ## the Nix code as far as it goes without nixpkgs
 	@tests/nix/docker.sh
 	@tests/nix/units.sh "$(PROGRAM)"
 
-test-nix: ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH
+test-nix: ## the Nix code with a nixpkgs, and with a stable one: make test-nix NIXPKGS=PATH NIXPKGS_STABLE=PATH
 	$(CARGO) build --release --locked --workspace --bin gha-runner-controller
-	@tests/nix/with-nixpkgs.sh "$(NIXPKGS)" "$(PROGRAM)"
+	@tests/nix/peak.py tests/nix/with-nixpkgs.sh "$(NIXPKGS)" "$(PROGRAM)" "$(NIXPKGS_STABLE)"
 
 nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 	@tests/nix/options.sh "$(NIXPKGS)" >docs/options.md.new && mv docs/options.md.new docs/options.md

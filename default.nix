@@ -4,7 +4,11 @@
 }:
 let
   inherit (pkgs) lib;
-  package = pkgs.callPackage ./nix/package.nix { };
+  package = (pkgs.callPackage ./nix/package.nix { }).overrideAttrs (old: {
+    passthru = old.passthru // {
+      tests = old.passthru.tests // tests;
+    };
+  });
 
   alias =
     name:
@@ -31,7 +35,7 @@ let
     doCheck = false;
   };
 
-  checks = import ./nix/checks.nix { inherit pkgs package laboratory; };
+  inherit (import ./nix/checks.nix { inherit pkgs package laboratory; }) checks tests;
 in
 {
   nixosModule = ./nix/module.nix;
@@ -53,10 +57,10 @@ in
       meta.description = "Look whether this host can serve jobs";
     };
     # A job from queued to gone, on a NixOS in a virtual machine, with a simulated GitHub: the first scenario.
-    demo = checks.nixos-job.driver;
+    demo = tests.nixos-job.driver;
   };
 
-  inherit checks;
+  inherit checks tests;
 
   shell = pkgs.mkShell {
     inputsFrom = [ package ];

@@ -3,8 +3,7 @@
 {
   config,
   lib,
-  # Of the configuration file: what the options say, and all of it.
-  keys,
+  # The configuration file.
   settings,
   # The templates that are systems, evaluated.
   containers,
@@ -60,8 +59,8 @@ let
         {
           assertion = end <= idsFirst || start >= idsEnd;
           message = ''
-            ${option}.ids.first: the ids of containers, from ${toString idsFirst} on, reach into those that users.users.${name}
-            may give away, ${toString start}-${toString (end - 1)}. Remedy: ids.first = ${
+            ${option}.settings.ids.first: the ids of containers, from ${toString idsFirst} on, reach into those that users.users.${name}
+            may give away, ${toString start}-${toString (end - 1)}. Remedy: settings.ids.first = ${
               toString ((end + 65535) / 65536 * 65536)
             };
           '';
@@ -101,23 +100,9 @@ map
     message = exposed file;
   })
   (
-    pure.secretFiles {
-      inherit (cfg)
-        tokenFile
-        credentials
-        targets
-        http
-        webhook
-        settings
-        ;
-    }
+    # Not of templates, which have none: a system is evaluated after what it says of itself, below.
+    pure.secretFiles { settings = lib.removeAttrs cfg.settings [ "template" ]; }
   )
-++ map (key: {
-  assertion = false;
-  message = ''
-    ${option}.settings.${key}: this key has an option, which is set too. Remedy: write it in one place.
-  '';
-}) (pure.twice keys (lib.removeAttrs cfg.settings [ "target" ]))
 ++ [
   {
     assertion = !config.boot.isContainer;
@@ -176,19 +161,20 @@ map
       || !(containers ? ${template})
       || containers.${template}.config.virtualisation.docker.enable;
     message = ''
-      ${option}.classes.${name}.docker.enable: there is no Docker in the template ${template}. Remedy:
+      ${option}.settings.class.${name}.docker.enable: there is no Docker in the template ${template}. Remedy:
       virtualisation.docker.enable = true in its configuration, or another template.
     '';
   }
 ) (settings.class or { })
 ++ lib.mapAttrsToList (name: credential: {
   assertion =
-    (credential.tokenFile != null) != (credential.appId != null && credential.privateKeyFile != null);
+    (credential.token_file != null)
+    != (credential.app_id != null && credential.private_key_file != null);
   message = ''
-    ${option}.credentials.${name}: neither a token nor an App, or both. Remedy: set tokenFile, or appId and
-    privateKeyFile.
+    ${option}.settings.credential.${name}: neither a token nor an App, or both. Remedy: set token_file, or app_id and
+    private_key_file.
   '';
-}) cfg.credentials
+}) cfg.settings.credential
 ++ lib.imap0 (index: target: {
   assertion =
     count [
@@ -198,31 +184,24 @@ map
       target.enterprise
     ] == 1;
   message = ''
-    ${option}.targets[${toString index}]: names none or several of repo, org, user and enterprise. Remedy: name
+    ${option}.settings.target[${toString index}]: names none or several of repo, org, user and enterprise. Remedy: name
     one in each target.
   '';
-}) cfg.targets
+}) cfg.settings.target
 ++ lib.mapAttrsToList (name: template: {
-  assertion = template.tree == null || template.runnerDirectory == null;
+  assertion = template.path == null || template.runner_dir == null;
   message = ''
-    ${option}.templates.${name}: a tree brings its own runner. Remedy: put the runner into the tree, or leave
-    runnerDirectory out.
+    ${option}.settings.template.${name}: a tree brings its own runner. Remedy: put the runner into the tree, or leave
+    runner_dir out.
   '';
-}) cfg.templates
+}) cfg.settings.template
 ++ lib.mapAttrsToList (name: template: {
-  assertion =
-    template.tree != null
-    ||
-      count [
-        template.runner
-        template.user
-        template.nixStore
-      ] == 0;
+  assertion = template.path != null || template.nix_store == null;
   message = ''
-    ${option}.templates.${name}: runner, user and nixStore are of a tree. Remedy: set job.runner and job.user in
-    its configuration; a system always sees the host's store.
+    ${option}.settings.template.${name}: nix_store is of a tree. Remedy: leave it out; a system always sees the host's
+    store.
   '';
-}) cfg.templates
+}) cfg.settings.template
 ++ [
   (needs "networking.wireless.iwd.enable" config.networking.wireless.iwd.enable ciphers)
   (needs "services.strongswan.enable" config.services.strongswan.enable ipsec)

@@ -129,7 +129,7 @@ in
         defaultText = lib.literalExpression "pkgs.github-runner";
         description = ''
           The forge's runner program. `null` if the host keeps an unpacked release
-          ({option}`services.gha-runner-controller.templates.<name>.runnerDirectory`), for when nixpkgs lags behind the
+          ({option}`services.gha-runner-controller.settings.template.<name>.runner_dir`), for when nixpkgs lags behind the
           version the forge enforces; it runs by nix-ld.
         '';
       };

@@ -12,62 +12,25 @@ let
   pure = import ./settings.nix;
 
   containers = lib.mapAttrs (
-    _: template:
+    name: template:
     import ./job-container.nix {
       inherit pkgs;
       inherit (cfg) package;
       # What a flake hands to its host's modules, `inputs` for example.
       specialArgs = lib.removeAttrs config._module.specialArgs [ "modulesPath" ];
       modules = [
-        template.configuration
+        cfg.templates.${name}.configuration or { }
         # As the host's, before the container's own default.
         { system.stateVersion = lib.mkOverride 900 config.system.stateVersion; }
       ]
-      ++ lib.optional (template.runnerDirectory != null) { job.runner.package = null; };
+      ++ lib.optional (template.runner_dir != null) { job.runner.package = null; };
     }
-  ) (lib.filterAttrs (_: template: template.tree == null) cfg.templates);
+  ) (lib.filterAttrs (_: template: template.path == null) cfg.settings.template);
 
-  # Every option there is, but those that say something else than a key of the file.
-  keys =
-    lib.removeAttrs cfg [
-      "blockedKernelModules"
-      "containers"
-      "enable"
-      "package"
-      "settings"
-      "targets"
-      "template"
-      "units"
-    ]
-    // {
-      templates = lib.mapAttrs (
-        name: template:
-        {
-          inherit (template) runnerVersion;
-        }
-        // (
-          if template.tree != null then
-            {
-              path = template.tree;
-              inherit (template) runner user nixStore;
-            }
-          else
-            let
-              container = containers.${name}.config;
-            in
-            {
-              system = "${container.system.build.toplevel}";
-              runnerDir = template.runnerDirectory;
-              runner = container.job.runner.program;
-              inherit (container.job) user;
-            }
-        )
-      ) cfg.templates;
-    };
-  settings = pure.make {
-    inherit (cfg) targets settings;
-    options = keys;
-  };
+  settings = pure.render cfg.settings;
+
+  oldestRunner = import ./oldest-runner.nix;
+  apiUrl = lib.removeSuffix "/" (settings.github.api_url or "https://api.github.com");
 
   units = pkgs.callPackage ./units.nix {
     inherit (cfg) package;
@@ -85,20 +48,41 @@ let
 
 in
 {
-  options.services.gha-runner-controller = import ./options.nix { inherit lib pkgs; } // {
-    units = lib.mkOption {
-      type = lib.types.package;
-      readOnly = true;
-      internal = true;
-      description = "What the program rendered.";
+  imports = [ ./renamed.nix ];
+
+  # Nobody of nixpkgs' list yet: whoever takes the module there names its maintainers.
+  meta.maintainers = [ ];
+
+  options.services.gha-runner-controller =
+    import ./options.nix {
+      inherit lib pkgs;
+      template =
+        { config, name, ... }:
+        let
+          container = containers.${name}.config;
+        in
+        {
+          config = mkIf (config.path == null) {
+            system = "${container.system.build.toplevel}";
+            runner = container.job.runner.program;
+            inherit (container.job) user;
+          };
+        };
+    }
+    // {
+      units = lib.mkOption {
+        type = lib.types.package;
+        readOnly = true;
+        internal = true;
+        description = "What the program rendered.";
+      };
+      containers = lib.mkOption {
+        type = lib.types.attrsOf lib.types.raw;
+        readOnly = true;
+        internal = true;
+        description = "The evaluated configurations of templates.";
+      };
     };
-    containers = lib.mkOption {
-      type = lib.types.attrsOf lib.types.raw;
-      readOnly = true;
-      internal = true;
-      description = "The evaluated configurations of templates.";
-    };
-  };
 
   config = mkMerge [
     {
@@ -110,17 +94,41 @@ in
       services.gha-runner-controller = {
         inherit units containers;
         templates.default.configuration = cfg.template;
+        # Each of them is one of the file's too.
+        settings.template = lib.mapAttrs (_: _: { }) cfg.templates;
       };
 
       assertions = import ./assertions.nix {
         inherit
           config
           lib
-          keys
           settings
           containers
           ;
       };
+
+      warnings = lib.concatLists (
+        lib.mapAttrsToList (
+          name: container:
+          let
+            inherit (container.config.job.runner) package program;
+            version = lib.getVersion package;
+          in
+          # GitHub Enterprise Server accepts what its own release came with.
+          lib.optional
+            (
+              (lib.hasSuffix "github.com" apiUrl || lib.hasSuffix ".ghe.com" apiUrl)
+              && package != null
+              && lib.hasPrefix "${package}" program
+              && lib.versionOlder version oldestRunner
+            )
+            ''
+              services.gha-runner-controller.templates.${name}: GitHub gives no jobs to the runner ${version}, only to
+              ${oldestRunner} and newer. Remedy: update nixpkgs, or unpack a release on the host and name it in
+              settings.template.${name}.runner_dir.
+            ''
+        ) containers
+      );
 
       environment.systemPackages = [ cfg.package ];
 
@@ -159,10 +167,7 @@ in
       };
       users.groups = {
         gha-runner-controller = { };
-        ${
-          cfg.settings.operators or (if cfg.operators == null then "gha-runner-operators" else cfg.operators)
-        } =
-          { };
+        ${settings.operators or "gha-runner-operators"} = { };
       };
 
       # Only what a package's unit cannot say here: what starts it, where its programs are, when it starts anew. The

@@ -4,11 +4,12 @@
   stdenv,
   installShellFiles,
   rustPlatform,
+  testers,
 }:
 let
   manifest = lib.importTOML ../Cargo.toml;
 in
-rustPlatform.buildRustPackage {
+rustPlatform.buildRustPackage (finalAttrs: {
   pname = "gha-runner-controller";
   inherit (manifest.workspace.package) version;
 
@@ -54,6 +55,9 @@ rustPlatform.buildRustPackage {
     install -D --mode=644 --target-directory="$out/share/gha-runner-controller/schemas" generated/schemas/*
   '';
 
+  # The flake adds the NixOS tests (default.nix).
+  passthru.tests.version = testers.testVersion { package = finalAttrs.finalPackage; };
+
   meta = {
     description = "One freshly booted container for each CI job";
     homepage = manifest.package.repository;
@@ -63,6 +67,8 @@ rustPlatform.buildRustPackage {
       mit
       asl20
     ];
+    # Whoever takes it into nixpkgs.
+    maintainers = [ ];
     platforms = lib.platforms.linux;
   };
-}
+})

@@ -1,4 +1,4 @@
-# From the module's options to the configuration file: names in the file's spelling, nothing that was left out.
+# From the module's `settings` to the configuration file, and from the names that options had before to the file's.
 # Pure, and of `builtins` alone, so that it can be evaluated and tested without nixpkgs.
 let
   inherit (builtins)
@@ -6,10 +6,12 @@ let
     concatLists
     concatMap
     concatStringsSep
+    elem
     elemAt
     filter
     genList
     isAttrs
+    isFunction
     isList
     isPath
     length
@@ -34,54 +36,64 @@ let
       )
     );
 
-  # Tables with names people choose: what each is called in the file.
-  named = {
-    caches = "cache";
-    classes = "class";
-    credentials = "credential";
-    shared = "shared";
-    templates = "template";
-  };
+  # What stands around a value, `mkIf` or `mkForce`, stays around it.
+  within =
+    f: value:
+    if value ? _type && value ? content then
+      value // { content = within f value.content; }
+    else if value ? _type && value ? contents then
+      value // { contents = map (within f) value.contents; }
+    else
+      f value;
+
+  # A table in the spelling that options had, in the file's: minIdle -> min_idle. What people named keeps its name.
+  table = within (
+    value:
+    if isAttrs value && !(value ? outPath) then
+      listToAttrs (
+        map (name: {
+          name = if name == "caches" then "cache" else snake name;
+          value = (if name == "caches" then tables else table) value.${name};
+        }) (attrNames value)
+      )
+    else if isList value then
+      map table value
+    else if isFunction value then
+      arguments: table (value arguments)
+    else
+      value
+  );
+  tables = within (mapAttrs (_: table));
+
+  # Tables with names people choose: one in which nothing is set is still one.
+  named = [
+    "cache"
+    "class"
+    "credential"
+    "shared"
+    "template"
+  ];
 
   # Without what was not set. A path stays a name: a file that is named is never copied into the store.
-  section =
-    attrs:
-    listToAttrs (
-      filter (entry: entry.value != null && entry.value != { }) (
-        map (
-          name:
-          let
-            value = attrs.${name};
-          in
-          if isAttrs value && named ? ${name} then
-            {
-              name = named.${name};
-              value = mapAttrs (_: section) value;
-            }
-          else
-            {
-              name = snake name;
-              value =
-                if isAttrs value then
-                  section value
-                else if isPath value then
-                  toString value
-                else
-                  value;
-            }
-        ) (attrNames attrs)
-      )
-    );
-
-  # Of what people wrote in the file's spelling, likewise.
-  plain =
+  render =
     value:
     if isPath value then
       toString value
     else if isList value then
-      map plain value
+      map render value
     else if isAttrs value && !(value ? outPath) then
-      mapAttrs (_: plain) value
+      listToAttrs (
+        filter (entry: entry.value != null && entry.value != { }) (
+          map (name: {
+            inherit name;
+            value =
+              if elem name named && isAttrs value.${name} then
+                mapAttrs (_: render) value.${name}
+              else
+                render value.${name};
+          }) (attrNames value)
+        )
+      )
     else
       value;
 
@@ -96,55 +108,22 @@ let
       concatLists (
         genList (index: secretFiles "${name}[${toString index}]" (elemAt value index)) (length value)
       )
-    else if value != null && match ".*(File|_file)" name != null then
+    else if value != null && match ".*_file" name != null then
       [ { inherit name value; } ]
     else
       [ ];
 
-  # Keys that both have.
-  twice =
-    prefix: one: other:
-    concatMap (
-      key:
-      if !(other ? ${key}) then
-        [ ]
-      else if isAttrs one.${key} && isAttrs other.${key} then
-        twice "${prefix}${key}." one.${key} other.${key}
-      else
-        [ "${prefix}${key}" ]
-    ) (attrNames one);
-
-  # What is written twice is decided by `over`.
-  merge =
-    under: over:
-    under
-    // mapAttrs (
-      name: value:
-      if isAttrs value && isAttrs (under.${name} or null) then merge under.${name} value else value
-    ) over;
-
   storeDir = builtins.storeDir + "/";
 in
 {
-  inherit snake merge;
+  inherit
+    render
+    snake
+    table
+    tables
+    ;
   secretFiles = secretFiles "";
-  # Keys that `settings` has beside an option of its own.
-  twice = options: settings: twice "" (section options) settings;
 
   # Whether a file would lie where every user can read it.
   inStore = path: substring 0 (stringLength storeDir) (toString path) == storeDir;
-
-  # The whole configuration file.
-  #   options: those that are keys of the file; targets: tables in their order; settings: whatever else, which wins.
-  make =
-    {
-      options ? { },
-      targets ? [ ],
-      settings ? { },
-    }:
-    let
-      written = plain settings;
-      all = map section targets ++ written.target or [ ];
-    in
-    merge (section options) (written // (if all == [ ] then { } else { target = all; }));
 }

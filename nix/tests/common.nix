@@ -1,9 +1,11 @@
-# A build host with the module, and the simulated GitHub of the laboratory on a machine of its own. What jobs do and what
-# must be seen of them is in the scenarios of the laboratory's own tests; here is only NixOS.
+# What each scenario imports: a build host with the module, and the simulated GitHub of the laboratory on a machine of its
+# own. What jobs do and what must be seen of them is in the scenarios of the laboratory's own tests; here is only NixOS.
 {
+  config,
   lib,
   package,
   laboratory,
+  ...
 }:
 let
   repo = "octo-org/hello";
@@ -26,9 +28,12 @@ let
   };
 in
 {
-  inherit tokenFile;
+  options.script = lib.mkOption {
+    type = lib.types.lines;
+    description = "What is played, once both machines are there.";
+  };
 
-  forge =
+  config.nodes.forge =
     { pkgs, ... }:
     {
       imports = [ (address forgeAddress) ];
@@ -51,7 +56,7 @@ in
       };
     };
 
-  host =
+  config.nodes.host =
     { pkgs, ... }:
     {
       imports = [
@@ -77,18 +82,21 @@ in
       services.gha-runner-controller = {
         enable = true;
         inherit package;
-        inherit tokenFile;
-        hostName = "nixos";
-        pollInterval = "1s";
-        targets = [ { inherit repo; } ];
-        classes.small = {
-          labels = [
-            "self-hosted"
-            "linux"
-          ];
-          docker.enable = true;
+        settings = {
+          token_file = tokenFile;
+          host_name = "nixos";
+          poll_interval = "1s";
+          target = [ { inherit repo; } ];
+          class.small = {
+            labels = [
+              "self-hosted"
+              "linux"
+            ];
+            docker.enable = true;
+          };
+          github.api_url = "http://forge";
+          network.dns = [ ];
         };
-        github.apiUrl = "http://forge";
         template = {
           # The simulator's stand-in for the runner: the same protocol, and jobs that are shell scripts.
           job.runner.program = "${laboratory}/bin/fakerunner";
@@ -96,17 +104,19 @@ in
           # A whole nixpkgs would be in the image of the machine's store.
           job.nixpkgs = pkgs.writeTextDir "default.nix" "{ }";
         };
-        network.dns = [ ];
       };
     };
 
-  # What a test script begins with: `play` is a scenario of testing/stage/src/scenario.rs, played on the host.
-  prelude = ''
+  # `play` is a scenario of testing/stage/src/scenario.rs, played on the host.
+  config.testScript = ''
     def play(scenario):
         print(host.succeed("scenario --hub ${hub} " + scenario))
 
     start_all()
     forge.wait_for_unit("github-sim.service")
     host.wait_for_unit("gha-runner-controller.service")
+    ${config.script}
   '';
+
+  config.meta.maintainers = [ ];
 }

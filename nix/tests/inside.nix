@@ -1,17 +1,8 @@
 # What the default container promises: Nix builds, programs of other distributions start, Docker answers, sudo works.
 {
-  lib,
-  package,
-  laboratory,
-  ...
-}:
-let
-  common = import ./common.nix { inherit lib package laboratory; };
-in
-{
+  imports = [ ./common.nix ];
   name = "gha-runner-inside";
-  nodes = { inherit (common) forge host; };
-  testScript = common.prelude + ''
+  script = ''
     play("inside")
   '';
 }

@@ -1,17 +1,8 @@
 # A queued job becomes one container, runs, and leaves nothing.
 {
-  lib,
-  package,
-  laboratory,
-  ...
-}:
-let
-  common = import ./common.nix { inherit lib package laboratory; };
-in
-{
+  imports = [ ./common.nix ];
   name = "gha-runner-job";
-  nodes = { inherit (common) forge host; };
-  testScript = common.prelude + ''
+  script = ''
     play("job")
   '';
 }

@@ -1,17 +1,8 @@
 # The host reboots under a job: nothing is left of it, and the next job runs.
 {
-  lib,
-  package,
-  laboratory,
-  ...
-}:
-let
-  common = import ./common.nix { inherit lib package laboratory; };
-in
-{
+  imports = [ ./common.nix ];
   name = "gha-runner-reboot";
-  nodes = { inherit (common) forge host; };
-  testScript = common.prelude + ''
+  script = ''
     play("endless")
     host.crash()
     host.start()

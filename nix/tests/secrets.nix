@@ -1,17 +1,9 @@
 # Neither the token nor a grant can be read by anybody they are not for.
+{ config, ... }:
 {
-  lib,
-  package,
-  laboratory,
-  ...
-}:
-let
-  common = import ./common.nix { inherit lib package laboratory; };
-in
-{
+  imports = [ ./common.nix ];
   name = "gha-runner-secrets";
-  nodes = { inherit (common) forge host; };
-  testScript = common.prelude + ''
-    play("secrets ${common.tokenFile}")
+  script = ''
+    play("secrets ${config.nodes.host.services.gha-runner-controller.settings.token_file}")
   '';
 }

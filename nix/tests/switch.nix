@@ -1,30 +1,19 @@
 # `switch-to-configuration` while a job runs: the controller is replaced, the job is not touched, and the next job gets
 # the new template.
+{ lib, ... }:
 {
-  lib,
-  package,
-  laboratory,
-  ...
-}:
-let
-  common = import ./common.nix { inherit lib package laboratory; };
-in
-{
+  imports = [ ./common.nix ];
   name = "gha-runner-switch";
-  nodes = {
-    inherit (common) forge;
-    host = {
-      imports = [ common.host ];
-      specialisation.changed.configuration.services.gha-runner-controller = {
-        classes.small.memory = "512M";
-        classes.other.labels = [ "other" ];
-      };
-      specialisation.without.configuration.services.gha-runner-controller.classes = lib.mkForce {
-        other.labels = [ "other" ];
-      };
+  nodes.host = {
+    specialisation.changed.configuration.services.gha-runner-controller.settings = {
+      class.small.memory = "512M";
+      class.other.labels = [ "other" ];
+    };
+    specialisation.without.configuration.services.gha-runner-controller.settings.class = lib.mkForce {
+      other.labels = [ "other" ];
     };
   };
-  testScript = common.prelude + ''
+  script = ''
     def switch(name):
         return f"/run/booted-system/specialisation/{name}/bin/switch-to-configuration test"
 

@@ -2,62 +2,69 @@
 # own words. No machine is needed for it.
 {
   pkgs,
-  # nix/checks/module.nix
-  module,
+  package,
+  # Of nix/checks/module.nix.
+  host,
 }:
 let
   inherit (pkgs) lib;
   wrong = {
     a-wait-of-nothing = {
-      configuration.pollInterval = "0s";
+      settings.poll_interval = "0s";
       says = "poll_interval: 0s is out of range. Remedy: write a duration from 1s to 1h";
     };
     a-wait-without-a-unit = {
-      configuration.pollInterval = "10";
+      settings.poll_interval = "10";
       says = ''invalid value: string "10", expected a duration'';
     };
     a-size-of-nothing-known = {
-      configuration.classes.small.memory = "4 apples";
+      settings.class.small.memory = "4 apples";
       says = "class.small.memory: 4 apples is not a size of at least 16M. Remedy: write bytes or a size such as 512M or 4G";
     };
     a-misspelt-key = {
-      configuration.settings.max_concurent = 3;
+      settings.max_concurent = 3;
       says = "unknown field `max_concurent`, expected one of `token_file`, `max_concurrent`, ";
     };
     too-little-memory = {
-      configuration.classes.small.memory = "8M";
+      settings.class.small.memory = "8M";
       says = "class.small.memory: 8M is not a size of at least 16M. Remedy: write bytes or a size such as 512M or 4G";
     };
     a-template-nobody-has = {
-      configuration.classes.small.template = "rust";
+      settings.class.small.template = "rust";
       says = ''class.small.template: there is no template "rust". Remedy: define [template.rust], or name one of: default'';
     };
     a-pool-of-public-addresses = {
-      configuration.network.pool = "8.8.8.0/24";
+      settings.network.pool = "8.8.8.0/24";
       says = "network.pool: 8.8.8.0 is outside its block for private use (one of 10/8, 172.16/12, 192.168/16, 100.64/10). Remedy: ";
     };
     half-a-repository = {
-      configuration.targets = [ { repo = "hello"; } ];
+      settings.target = [ { repo = "hello"; } ];
       says = ''target[0].repo: "hello" is not owner/repository. Remedy: '';
     };
     nothing-to-serve = {
-      configuration.targets = [ ];
+      settings.target = [ ];
       says = "target: no repository is named. Remedy: ";
     };
     nobody-to-be = {
-      configuration.tokenFile = null;
+      settings.token_file = null;
       says = "target[0].token_file: no token file and no credential. Remedy: ";
     };
     readers-from-everywhere = {
-      configuration.http.address = "0.0.0.0";
+      settings.http.address = "0.0.0.0";
       says = "http.address: 0.0.0.0 can be reached from other machines, and whoever asks is answered. Remedy: ";
     };
   };
 
-  host =
-    name: configuration:
-    (module.nixos (module.minimal // configuration) { networking.hostName = name; });
-  units = name: case: (host name case.configuration).config.services.gha-runner-controller.units;
+  # As the module writes it, without evaluating a system for each.
+  settings =
+    case:
+    (import ../settings.nix).render
+      (lib.evalModules {
+        modules = [
+          { options = { inherit (import ../options.nix { inherit lib pkgs; }) settings; }; }
+          (host case.settings)
+        ];
+      }).config.settings;
 in
 pkgs.linkFarm "gha-runner-wrong" (
   lib.mapAttrs (
@@ -65,7 +72,10 @@ pkgs.linkFarm "gha-runner-wrong" (
     pkgs.testers.testBuildFailure' {
       inherit name;
       # What every system of the module is built from (tests/nix/evaluate.nix looks that it is installed).
-      drv = units name case;
+      drv = pkgs.callPackage ../units.nix {
+        inherit package;
+        settings = settings case;
+      };
       expectedBuilderExitCode = 2;
       expectedBuilderLogEntries = [ case.says ];
     }
@@ -73,8 +83,8 @@ pkgs.linkFarm "gha-runner-wrong" (
 )
 // {
   # For who has the program and builds nothing: the configuration file, and what is to be said of it.
-  cases = lib.mapAttrs (name: case: {
+  cases = lib.mapAttrs (_: case: {
     inherit (case) says;
-    settings = builtins.fromJSON (builtins.unsafeDiscardStringContext (units name case).settings);
+    settings = settings case;
   }) wrong;
 }

@@ -7,33 +7,36 @@
   services.gha-runner-controller = {
     enable = true;
 
-    # A file only root can read. With sops-nix: config.sops.secrets.github-token.path; with agenix:
-    # config.age.secrets.github-token.path.
-    tokenFile = "/etc/secrets/github-token";
-    targets = [ { repo = "octo-org/hello"; } ];
+    # The configuration file: every key of docs/configuration.md, as it is spelt there.
+    settings = {
+      # A file only root can read. With sops-nix: config.sops.secrets.github-token.path; with agenix:
+      # config.age.secrets.github-token.path.
+      token_file = "/etc/secrets/github-token";
+      target = [ { repo = "octo-org/hello"; } ];
 
-    # A job with `runs-on: [self-hosted, linux]` goes to the smallest class that has all its labels.
-    classes = {
-      small = {
-        labels = [
-          "self-hosted"
-          "linux"
-        ];
-        cpus = 2;
-        memory = "4G";
-        docker.enable = true;
-      };
-      big = {
-        labels = [
-          "self-hosted"
-          "linux"
-          "big"
-        ];
-        cpus = 8;
-        memory = "16G";
-        maxConcurrent = 1;
-        timeout = "4h";
-        docker.enable = true;
+      # A job with `runs-on: [self-hosted, linux]` goes to the smallest class that has all its labels.
+      class = {
+        small = {
+          labels = [
+            "self-hosted"
+            "linux"
+          ];
+          cpus = 2;
+          memory = "4G";
+          docker.enable = true;
+        };
+        big = {
+          labels = [
+            "self-hosted"
+            "linux"
+            "big"
+          ];
+          cpus = 8;
+          memory = "16G";
+          max_concurrent = 1;
+          timeout = "4h";
+          docker.enable = true;
+        };
       };
     };
 

@@ -131,6 +131,119 @@ let
     in
     fails (options.package.default == pkgs.hello) "an overlay's package is not taken";
 
+  # Former names become the same file, beside new ones, and each is warned about with its new one.
+  former =
+    let
+      warned =
+        name:
+        lib.any (lib.hasInfix "`services.gha-runner-controller.settings.${name}'") module.accepted.former.config.warnings;
+      named = [
+        "token_file"
+        "http.token_file"
+        "target"
+        "credential"
+        "class"
+        "template.default.runner_dir"
+        "template.debian.path"
+      ];
+      file = module.settings.former // {
+        template = lib.mapAttrs (
+          _: template: lib.removeAttrs template [ "system" ]
+        ) module.settings.former.template;
+      };
+    in
+    fails (
+      file == {
+        token_file = "/run/secrets/token";
+        http.token_file = "/run/secrets/readers";
+        job_timeout = "1h";
+        target = [
+          {
+            repo = "octo-org/hello";
+            credential = "my-app";
+            max_concurrent = 2;
+          }
+        ];
+        credential.my-app = {
+          app_id = 1;
+          private_key_file = "/run/secrets/app.pem";
+        };
+        class.big-one = {
+          labels = [ "big" ];
+          min_idle = 2;
+          cache.git-lfs.tool_cache = true;
+          docker = {
+            enable = true;
+            keep = true;
+            keep_size = "50G";
+          };
+        };
+        template.default = {
+          runner_dir = "/var/lib/actions-runner";
+          runner = "/opt/actions-runner/bin/Runner.Listener";
+          user = "runner";
+        };
+        template.debian.path = "/var/lib/machines/gha-runner";
+      }
+    ) "former names become ${builtins.toJSON file}"
+    ++ lib.concatMap (name: fails (warned name) "former: nothing is said of ${name}") named
+    ++ fails (
+      lib.length (lib.filter (lib.hasInfix "has been renamed to") module.accepted.former.config.warnings)
+      == lib.length named
+    ) "former: ${builtins.toJSON module.accepted.former.config.warnings}"
+    ++ fails (
+      !lib.any (lib.hasInfix "has been renamed to") module.accepted.full.config.warnings
+    ) "full: a name is said to be a former one";
+
+  # What is written in two places is a conflict of NixOS' own, under whichever name; what is the same is none.
+  twice =
+    let
+      evaluates =
+        configuration:
+        (builtins.tryEval
+          (module.nixos configuration { }).config.services.gha-runner-controller.units.settings
+        ).success;
+      two = value: module.host { max_concurrent = 4; } // { maxConcurrent = value; };
+      runner = value: module.host { template.default.runner = value; };
+    in
+    fails (evaluates (two 4)) "the same value in two places is refused"
+    ++ fails (!evaluates (two 3)) "two values of one key are accepted"
+    ++ fails (!evaluates (runner "/opt/runner")) "a system's runner is not its own"
+    ++ fails (evaluates (runner (lib.mkForce "/opt/runner"))) "a system's runner cannot be forced";
+
+  # A runner that GitHub refuses is warned about, where it is GitHub who refuses and the packaged runner that is used.
+  runner =
+    let
+      oldest = import ../../nix/oldest-runner.nix;
+      warned =
+        version: settings: container:
+        lib.any (lib.hasInfix "GitHub gives no jobs to the runner")
+          (module.nixos (
+            module.host settings
+            // {
+              template.imports = [
+                container
+                {
+                  job.runner.package = pkgs.github-runner // {
+                    inherit version;
+                  };
+                }
+              ];
+            }
+          ) { }).config.warnings;
+    in
+    fails (warned "2.336.0" { } { }) "runner: nothing is said of one that is too old"
+    ++ fails (warned "2.336.0" {
+      github.api_url = "https://api.octo-corp.ghe.com/";
+    } { }) "runner: nothing is said of one that is too old for a cloud of its own"
+    ++ fails (!warned oldest { } { }) "runner: the oldest that is accepted is said to be refused"
+    ++ fails (
+      !warned "2.336.0" { github.api_url = "https://github.example.org/api/v3"; } { }
+    ) "runner: a server of one's own is said to refuse it"
+    ++ fails (
+      !warned "2.336.0" { } { job.runner.program = "/opt/runner"; }
+    ) "runner: one that is not used is said to be refused";
+
   # What other hosts write by hand is what this module does.
   modprobe =
     let
@@ -225,7 +338,7 @@ let
                 };
                 services.gha-runner-controller = {
                   enable = true;
-                  tokenFile = lib.mkDefault "/run/token";
+                  settings.token_file = lib.mkDefault "/run/token";
                 };
                 sops.secrets.github-token.path = "/run/secrets/github-token";
                 age.secrets.github-token.path = "/run/agenix/github-token";
@@ -257,6 +370,10 @@ let
           builtins.unsafeDiscardStringContext evaluated.config.services.gha-runner-controller.units.settings
         );
         system = builtins.unsafeDiscardStringContext evaluated.config.system.build.toplevel.drvPath;
+        # Where the snippet is of a virtual machine.
+        vm = lib.optionalString (lib.hasInfix "vmVariant" (builtins.readFile file)) (
+          builtins.unsafeDiscardStringContext evaluated.config.system.build.vm.drvPath
+        );
       };
 
   # Whether there is an option of this name; `<name>`, `*` or a name people choose stand for an element.
@@ -320,8 +437,8 @@ let
       commands = [
         "cd /etc/nixos && nix --extra-experimental-features 'nix-command flakes' \\\n    flake init -t ${url}"
         "nixos-generate-config --show-hardware-config > hardware-configuration.nix"
-        "install -D -m 600 /dev/stdin ${toString cfg.tokenFile}      # paste the token, then Ctrl-D"
-        "sed -i 's|${(lib.head cfg.targets).repo}|OWNER/REPOSITORY|' configuration.nix"
+        "install -D -m 600 /dev/stdin ${toString cfg.settings.token_file}      # paste the token, then Ctrl-D"
+        "sed -i 's|${(lib.head cfg.settings.target).repo}|OWNER/REPOSITORY|' configuration.nix"
         "nixos-rebuild switch --flake .#${lib.head (lib.attrNames outputs.nixosConfigurations)}"
       ];
     in
@@ -330,8 +447,8 @@ let
     ++ fails (builtins.pathExists ../../templates/default/hardware-configuration.nix) "no file to replace"
     ++ says "in five commands:\n\n```\n${lib.concatStringsSep "\n" commands}\n```\n"
     ++ says "inputs.gha-runner-controller.url = \"${url}\";"
-    ++ fails (lib.hasInfix "repo = \"${(lib.head cfg.targets).repo}\"" (builtins.readFile ../../templates/default/configuration.nix)) "the template has nothing to replace"
-    ++ says "runs-on: [${lib.concatStringsSep ", " cfg.classes.small.labels}]";
+    ++ fails (lib.hasInfix "repo = \"${(lib.head cfg.settings.target).repo}\"" (builtins.readFile ../../templates/default/configuration.nix)) "the template has nothing to replace"
+    ++ says "runs-on: [${lib.concatStringsSep ", " cfg.settings.class.small.labels}]";
 in
 {
   inherit template renamed;
@@ -339,6 +456,9 @@ in
     module.problems
     ++ lib.concatMap host (lib.attrNames module.accepted)
     ++ overlay
+    ++ former
+    ++ twice
+    ++ runner
     ++ modprobe
     ++ neighbours
     ++ container;
@@ -350,7 +470,7 @@ in
       name: container:
       lib.nameValuePair "container-${name}" container.config.system.build.toplevel.drvPath
     ) module.accepted.full.config.services.gha-runner-controller.containers;
-  wrong = project.checks.nixos-wrong.cases;
+  wrong = project.tests.nixos-wrong.cases;
   snippets = lib.mapAttrs snippet snippets;
 }
 .${part}

@@ -1,25 +1,24 @@
-# The same in the options of the NixOS module, as nix/module.nix hands them to the pure part.
-(import ../../nix/settings.nix).make {
-  options = {
-    pollInterval = "1s";
-    idleGrace = "3s";
-    bootTimeout = "20s";
-    tokenFile = "/etc/gha-runner-controller/token";
-    hostName = "lab";
-    maxConcurrent = null;
-    github.apiUrl = "http://203.0.113.10";
-    network.dns = [ ];
-    templates.default.path = "/srv/templates/job";
-    classes.small.labels = [
-      "self-hosted"
-      "linux"
-    ];
-  };
-  targets = [
+# The same in the settings of the NixOS module, as nix/module.nix hands them to the pure part.
+(import ../../nix/settings.nix).render {
+  poll_interval = "1s";
+  idle_grace = "3s";
+  boot_timeout = "20s";
+  registration_linger = "3s";
+  token_file = /etc/gha-runner-controller/token;
+  host_name = "lab";
+  max_concurrent = null;
+  github.api_url = "http://203.0.113.10";
+  network.dns = [ ];
+  target = [
     {
       repo = "octo-org/hello";
       org = null;
     }
   ];
-  settings.registration_linger = "3s";
+  template.default.path = "/srv/templates/job";
+  class.small.labels = [
+    "self-hosted"
+    "linux"
+  ];
+  webhook.port = null;
 }

@@ -1,8 +1,6 @@
 # The configuration file that sets every option of the module, to the option's description: what can be said of
 # nix/options.nix without nixpkgs, of whose library it uses no more than this.
 let
-  settings = import ../../nix/settings.nix;
-
   leaf = { };
   types = {
     bool = leaf;
@@ -22,7 +20,9 @@ let
     str = leaf;
     strMatching = _: leaf;
     # With one element each, whatever people would call it.
-    submodule = table: { all = table.options; };
+    submodule = table: {
+      all = (if builtins.isList table then builtins.head table else table).options;
+    };
     attrsOf = type: if type ? all then { all.NAME = type.all; } else leaf;
     listOf = type: if type ? all then { all = [ type.all ]; } else leaf;
   };
@@ -31,36 +31,13 @@ let
     literalExpression = text: text;
     mkEnableOption = description: description;
     mkOption = option: option.type.all or option.description;
+    mkPackageOption =
+      _: name: _:
+      name;
   };
-  pkgs.formats.json = _: { type = leaf; };
-
-  options = import ../../nix/options.nix { inherit lib pkgs; };
-  template = options.templates.NAME;
+  pkgs = {
+    callPackage = _: _: leaf;
+    formats.json = _: { type = leaf; };
+  };
 in
-settings.make {
-  inherit (options) targets;
-  options =
-    builtins.removeAttrs options [
-      # Of the module alone.
-      "blockedKernelModules"
-      "enable"
-      "package"
-      "settings"
-      "targets"
-      "template"
-    ]
-    // {
-      # As nix/module.nix calls them in the file.
-      templates.NAME =
-        builtins.removeAttrs template [
-          "configuration"
-          "runnerDirectory"
-          "tree"
-        ]
-        // {
-          path = template.tree;
-          runnerDir = template.runnerDirectory;
-          system = template.configuration;
-        };
-    };
-}
+(import ../../nix/options.nix { inherit lib pkgs; }).settings

@@ -17,140 +17,118 @@ let
       ];
     };
     what-is-not-set-is-left-to-the-program = {
-      got = settings.make {
-        options = {
-          tokenFile = null;
-          maxConcurrent = 3;
-          http.port = null;
-          classes = { };
-        };
-        targets = [ ];
+      got = settings.render {
+        token_file = null;
+        max_concurrent = 3;
+        http.port = null;
+        class = { };
       };
       expected.max_concurrent = 3;
     };
-    names-people-choose-stay = {
-      got = settings.make {
-        options = {
-          classes.bigOne = {
-            minIdle = 1;
-            caches.gitLfs.size = "1G";
-          };
-          classes.plainOne.labels = null;
-          credentials.myApp.appId = 7;
-          templates.debian.path = "/srv/debian";
-          network.shared.testDb.destination = "10.0.0.1";
-        };
-      };
-      expected = {
-        class.bigOne = {
-          min_idle = 1;
-          cache.gitLfs.size = "1G";
-        };
-        class.plainOne = { };
-        credential.myApp.app_id = 7;
-        template.debian.path = "/srv/debian";
-        network.shared.testDb.destination = "10.0.0.1";
-      };
-    };
-    a-table-in-a-table-is-one-too-and-nothing-is-a-value = {
-      got = settings.make {
-        options.classes.small = {
+    what-people-named-stays = {
+      got = settings.render {
+        class.small = {
+          min_idle = null;
+          cache.lfs.size = null;
           network = {
             dns = [ ];
             internet = null;
+            shared = [ "database" ];
           };
-          docker.keepSize = null;
+          docker.keep_size = null;
         };
+        class.class.cpus = 2;
+        template.debian.path = null;
+        network.shared.database.interface = null;
       };
-      expected.class.small.network.dns = [ ];
+      expected = {
+        class.small = {
+          cache.lfs = { };
+          network = {
+            dns = [ ];
+            shared = [ "database" ];
+          };
+        };
+        class.class.cpus = 2;
+        template.debian = { };
+        network.shared.database = { };
+      };
     };
-    a-target-keeps-its-place-and-its-keys = {
-      got = settings.make {
-        targets = [
+    a-target-keeps-its-place = {
+      got = settings.render {
+        target = [
           {
             repo = "a/b";
-            pushedWithin = "30d";
             org = null;
           }
           { org = "c"; }
         ];
-        settings.target = [ { repo = "d/e"; } ];
       };
       expected.target = [
-        {
-          repo = "a/b";
-          pushed_within = "30d";
-        }
+        { repo = "a/b"; }
         { org = "c"; }
-        { repo = "d/e"; }
       ];
     };
-    whatever-else-is-written-passes-and-wins = {
-      got = settings.make {
-        options = {
-          maxConcurrent = 3;
-          classes.small.cpus = 2;
+    a-file-that-is-named-is-not-copied = {
+      got = settings.render { http.token_file = /run/secrets/token; };
+      expected.http.token_file = "/run/secrets/token";
+    };
+    former-names-become-the-files = {
+      got = settings.tables {
+        big-one = {
+          minIdle = 1;
+          caches.git-lfs.toolCache = true;
+          docker.keepSize = "1G";
         };
-        settings = {
-          max_concurrent = 4;
-          webhook.port = 1;
-          class.small.intake = "scale-set";
-        };
+      };
+      expected.big-one = {
+        min_idle = 1;
+        cache.git-lfs.tool_cache = true;
+        docker.keep_size = "1G";
+      };
+    };
+    what-stands-around-a-value-stays = {
+      got = settings.tables {
+        _type = "merge";
+        contents = [
+          {
+            big-one.minIdle = {
+              _type = "override";
+              priority = 1000;
+              content = 1;
+            };
+          }
+        ];
       };
       expected = {
-        max_concurrent = 4;
-        webhook.port = 1;
-        class.small = {
-          cpus = 2;
-          intake = "scale-set";
-        };
+        _type = "merge";
+        contents = [
+          {
+            big-one.min_idle = {
+              _type = "override";
+              priority = 1000;
+              content = 1;
+            };
+          }
+        ];
       };
-    };
-    a-file-that-is-named-is-not-copied = {
-      got = (settings.make { options.tokenFile = /run/secrets/token; }).token_file;
-      expected = "/run/secrets/token";
-    };
-    nor-one-in-the-files-own-spelling = {
-      got = settings.make { settings.http.token_file = /run/secrets/token; };
-      expected.http.token_file = "/run/secrets/token";
     };
     a-secrets-file-is-found-wherever-it-is = {
       got = map (file: file.name) (
         settings.secretFiles {
-          tokenFile = null;
-          webhook.secretFile = "/a";
-          targets = [
+          settings.token_file = null;
+          settings.webhook.secret_file = "/a";
+          settings.target = [
             { repo = "a/b"; }
-            { tokenFile = /b; }
+            { token_file = /b; }
           ];
           settings.credential.app.private_key_file = "/c";
         }
       );
       expected = [
         "settings.credential.app.private_key_file"
-        "targets[1].tokenFile"
-        "webhook.secretFile"
-      ];
-    };
-    a-key-that-is-written-twice-is-found = {
-      got =
-        settings.twice
-          {
-            maxConcurrent = 3;
-            pollInterval = null;
-            classes.small.cpus = 2;
-          }
-          {
-            max_concurrent = 3;
-            poll_interval = "1s";
-            class.small = {
-              cpus = 3;
-              memory = "2G";
-            };
-          };
-      expected = [
-        "class.small.cpus"
-        "max_concurrent"
+        "settings.target[1].token_file"
+        "settings.webhook.secret_file"
       ];
     };
     a-file-in-the-store-is-told-from-one-outside = {
@@ -166,6 +144,12 @@ let
         false
         false
       ];
+    };
+    the-oldest-runner-is-the-documents = {
+      got =
+        builtins.match ".*The oldest that nix/oldest-runner.nix takes for accepted is ([0-9.]+[0-9]).*"
+          (builtins.replaceStrings [ "\n  " ] [ " " ] (builtins.readFile ../../docs/github.md));
+      expected = [ (import ../../nix/oldest-runner.nix) ];
     };
     a-lock-file-pins-one-input = {
       got = builtins.attrNames (builtins.fromJSON (builtins.readFile ../../flake.lock)).nodes;

@@ -1,8 +1,10 @@
 #!/bin/bash
-# What takes a nixpkgs to say of the Nix code. $1: the tree; $2: the program, for what evaluates to its configuration.
+# What takes a nixpkgs to say of the Nix code. $1: the tree; $2: the program, for what evaluates to its configuration;
+# $3: a stable release's tree, with which everything but docs/options.md is evaluated again.
 set -euo pipefail
 nixpkgs=${1-}
 program=${2-}
+stable=${3-}
 cd "$(dirname "$0")/../.."
 
 [ -n "$nixpkgs" ] || {
@@ -109,27 +111,27 @@ END
     flakes flake check --no-build --all-systems "path:$place/outputs"
 }
 
-# $1: system; $2: what is to be known of a check; $3: its name, or none for the names
-check() {
+# $1: place in the flake; $2: what is to be known of it
+known() {
     flakes eval --json --read-only --no-write-lock-file --override-input nixpkgs "$tree" --apply "$2" \
-        "path:$place/source#checks.$1-linux${3:+.$3}"
+        "path:$place/source#$1"
 }
 
 checks() {
-    local system name names facts
+    local system name names facts of
     for system in x86_64 aarch64; do
-        names=$(check $system builtins.attrNames | jq -r '.[]') || return 1
+        names=$(known checks.$system-linux builtins.attrNames | jq -r '.[]') || return 1
         grep -qx nixos-job <<<"$names" || return 1
         for name in $names; do
-            facts='check: { drv = check.drvPath; }'
+            facts='check: { drv = check.drvPath; }' of=checks.$system-linux.$name
             # What is in a script is the same for both.
-            [[ $system-$name != x86_64-nixos-* || $name = nixos-wrong ]] || facts='check: {
+            [[ $system-$name != x86_64-nixos-* || $name = nixos-wrong ]] || of=packages.$system-linux.default.tests.$name facts='check: {
                 drv = check.drvPath;
                 driver = check.driver.drvPath;
                 script = builtins.unsafeDiscardStringContext check.config.testScriptString;
                 machines = builtins.attrNames check.nodes;
             }'
-            check $system "$facts" "$name" >"$place/$name.json" &&
+            known $of "$facts" >"$place/$name.json" &&
                 jq -e '.drv | endswith(".drv")' "$place/$name.json" >/dev/null ||
                 { echo "$name for $system does not evaluate" >&2; return 1; }
             jq -e .script "$place/$name.json" >/dev/null || continue
@@ -160,7 +162,7 @@ documents() {
     [ -x "$program" ] || return 0
     for block in $(jq -r 'to_entries[] | select(.value.settings) | .key' "$place/evaluated"); do
         # A block that shows one option is not a whole configuration: it has no target.
-        jq ".[\"$block\"].settings | .target //= [{repo: \"octo-org/hello\"}]" "$place/evaluated" >"$place/config.json"
+        jq ".[\"$block\"].settings | if .target == [] then .target = [{repo: \"octo-org/hello\"}] else . end" "$place/evaluated" >"$place/config.json"
         "$program" units --static --config "$place/config.json" --output "$place/units" >/dev/null ||
             { echo "$block is refused by the program" >&2; return 1; }
     done
@@ -180,7 +182,8 @@ if [ -x "$program" ]; then
 else
     echo "skipped: whether the program accepts what the module writes: it is not built"
 fi
-judge "docs/options.md is current (make nix-options)" is_current
+# What one release says of a type, another says in other words.
+[ -n "${IS_STABLE-}" ] || judge "docs/options.md is current (make nix-options)" is_current
 judge "what the documents show evaluates" documents
 judge "the host template evaluates and is what the walk-through says" no_problems template
 judge "the names in the migration tables are options, on both sides" migration
@@ -195,5 +198,11 @@ if python3 -m pyflakes --version >/dev/null 2>&1; then
     judge "the scenarios' scripts" scripts
 else
     echo "skipped: the scenarios' scripts: no pyflakes (Debian: pyflakes3)"
+fi
+if [ -n "$stable" ]; then
+    echo "with the stable nixpkgs $stable ($(cat "$stable/.version" 2>/dev/null)):"
+    IS_STABLE=1 tests/nix/with-nixpkgs.sh "$stable" "$program" || failed=1
+elif [ -z "${IS_STABLE-}" ]; then
+    echo "not checked: a stable nixpkgs: none is given (make test-nix NIXPKGS=PATH NIXPKGS_STABLE=PATH)"
 fi
 exit $failed
