@@ -66,15 +66,29 @@ let
     };
   settings = pure.make {
     inherit (cfg) targets settings;
-    options = keys;
+    options =
+      keys
+      //
+        lib.optionalAttrs
+          (
+            cfg.hostName == null
+            && (cfg.runners != null || cfg.settings ? runners)
+            && !(cfg.settings ? host_name)
+          )
+          {
+            # It is a label of theirs, and the system may be built on another machine.
+            hostName = pure.hostName config.networking.hostName;
+          };
   };
+  # Those that `runners` stands for among them.
+  classTables = pure.classTables settings;
 
   units = pkgs.callPackage ./units.nix {
     inherit (cfg) package;
     inherit settings;
   };
-  classes = lib.attrNames (settings.class or { default = { }; });
-  hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues (settings.class or { }));
+  classes = lib.attrNames classTables;
+  hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues classTables);
 
   # What the root half calls: the fence, and file systems in files (caches, kept image stores, limited disks).
   programs = [
@@ -117,6 +131,7 @@ in
           config
           lib
           keys
+          classTables
           settings
           containers
           ;

@@ -106,6 +106,13 @@ in
         "self-hosted"
         "linux"
       ]);
+  runners =
+    optional (types.listOf types.str)
+      "Classes in a word each: `TYPE-SIZE` or `TYPE-SIZE-docker` with cpu or gpu and a `size`; an entry of `classes` of the same name overrides single options."
+      (example [
+        "cpu-small"
+        "cpu-medium-docker"
+      ]);
   stateDir =
     optional types.path
       "The controller's records; /var/lib/gha-runner-controller if not set. A directory elsewhere than in /var/lib must be there and belong to the user gha-runner-controller."

@@ -85,6 +85,7 @@ rec {
       bootTimeout = "2m";
       registrationLinger = "1m";
       runnerLabels = [ "self-hosted" ];
+      runners = [ "cpu-small" ];
       stateDir = "/var/lib/gha-runner-controller/records";
       hostName = "builder-1";
       historyKeep = "1year";
