@@ -5,6 +5,8 @@
   lib,
   # The configuration file.
   settings,
+  # Its classes.
+  classTables,
   # The templates that are systems, evaluated.
   containers,
 }:
@@ -114,9 +116,7 @@ map
   {
     assertion =
       config.security.allowUserNamespaces
-      || lib.all (class: class.privileged or false) (
-        lib.attrValues (settings.class or { default = { }; })
-      );
+      || lib.all (class: class.privileged or false) (lib.attrValues classTables);
     message = ''
       security.allowUserNamespaces: without user namespaces no container boots. Remedy: leave it on, or choose
       another host; `privileged = true` in every class does without, and gives each job the host's root.
@@ -165,7 +165,7 @@ map
       virtualisation.docker.enable = true in its configuration, or another template.
     '';
   }
-) (settings.class or { })
+) classTables
 ++ lib.mapAttrsToList (name: credential: {
   assertion =
     (credential.token_file != null)

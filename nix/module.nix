@@ -27,7 +27,15 @@ let
     }
   ) (lib.filterAttrs (_: template: template.path == null) cfg.settings.template);
 
-  settings = pure.render cfg.settings;
+  settings = pure.render (
+    cfg.settings
+    // lib.optionalAttrs (cfg.settings.runners != null && cfg.settings.host_name == null) {
+      # It is a label of theirs, and the system may be built on another machine.
+      host_name = pure.hostName config.networking.hostName;
+    }
+  );
+  # Those that `runners` stands for among them.
+  classTables = pure.classTables settings;
 
   oldestRunner = import ./oldest-runner.nix;
   apiUrl = lib.removeSuffix "/" (settings.github.api_url or "https://api.github.com");
@@ -36,8 +44,8 @@ let
     inherit (cfg) package;
     inherit settings;
   };
-  classes = lib.attrNames (settings.class or { default = { }; });
-  hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues (settings.class or { }));
+  classes = lib.attrNames classTables;
+  hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues classTables);
 
   # What the root half calls: the fence, and file systems in files (caches, kept image stores, limited disks).
   programs = [
@@ -102,6 +110,7 @@ in
         inherit
           config
           lib
+          classTables
           settings
           containers
           ;

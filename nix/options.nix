@@ -161,6 +161,13 @@ in
             "self-hosted"
             "linux"
           ]);
+      runners =
+        optional (types.listOf types.str)
+          "Classes in a word each: `TYPE-SIZE` or `TYPE-SIZE-docker` with cpu or gpu and a `size`; a table of `class` of the same name overrides single keys."
+          (example [
+            "cpu-small"
+            "cpu-medium-docker"
+          ]);
       state_dir =
         optional types.path
           "The controller's records; /var/lib/gha-runner-controller if not set. A directory elsewhere than in /var/lib must be there and belong to the user gha-runner-controller."
@@ -477,7 +484,8 @@ in
             "Below this much free space, of the state directory's file system or the containers', nothing is started; 1G if not set, 0 is not watched."
             (example "20G");
         min_free_inodes =
-          optional types.ints.unsigned "The same for inodes, where the file system counts them; 10000 if not set."
+          optional types.ints.unsigned
+            "The same for inodes, where the file system counts them; 10000 if not set."
             (example 50000);
         max_memory_pressure =
           optional (types.ints.between 0 100)

@@ -97,6 +97,15 @@ let
     else
       value;
 
+  # What is written twice is decided by `over`.
+  merge =
+    under: over:
+    under
+    // mapAttrs (
+      name: value:
+      if isAttrs value && isAttrs (under.${name} or null) then merge under.${name} value else value
+    ) over;
+
   # Every secret's file there is in a value, under its name.
   secretFiles =
     name: value:
@@ -126,4 +135,28 @@ in
 
   # Whether a file would lie where every user can read it.
   inStore = path: substring 0 (stringLength storeDir) (toString path) == storeDir;
+
+  # A host's name as the program fits it into names of runners.
+  hostName =
+    name:
+    let
+      short = substring 0 20 (replaceStrings (capitals ++ [ "_" ]) (small ++ [ "-" ]) name);
+      trimmed = match "-*(.*[^-])-*" short;
+    in
+    if trimmed == null then null else elemAt trimmed 0;
+
+  # The classes of a configuration file by name, with those that `runners` stands for.
+  classTables =
+    settings:
+    let
+      written = settings.class or { };
+      short = listToAttrs (
+        map (name: {
+          inherit name;
+          value = if match ".*-docker" name == null then { } else { docker.enable = true; };
+        }) (settings.runners or [ ])
+      );
+      classes = merge written short;
+    in
+    if classes == { } then { default = { }; } else classes;
 }

@@ -127,6 +127,14 @@ rec {
         boot_timeout = "2m";
         registration_linger = "1m";
         runner_labels = [ "self-hosted" ];
+        runners = [ "cpu-small" ];
+        admission = {
+          min_free_disk = "20G";
+          min_free_inodes = 50000;
+          max_memory_pressure = 20;
+          max_io_pressure = 60;
+          max_cpu_pressure = 95;
+        };
         state_dir = "/var/lib/gha-runner-controller/records";
         host_name = "builder-1";
         history_keep = "1year";

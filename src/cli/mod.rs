@@ -7,6 +7,7 @@ mod containers;
 mod document;
 mod generate;
 mod history;
+mod import;
 mod jobs;
 mod journal;
 mod logs;
@@ -75,6 +76,8 @@ enum Command {
     /// Remove what was left behind.
     #[command(subcommand)]
     Cleanup(cleanup::CleanupCommand),
+    /// Read another tool's configuration and print ours, with a comment for what has no counterpart.
+    Import(import::Args),
     /// Render what the host must know: units, kernel limits, rules for udev, and the settings every process reads.
     Units(units::Args),
     /// Serve the operations as tools to a program that speaks the Model Context Protocol on standard input and output.
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args),
         Command::Plan(args) => plan::main(args),
         Command::Cleanup(command) => cleanup::main(command),
+        Command::Import(args) => import::main(args),
         Command::Units(args) => units::main(args),
         Command::Mcp(args) => mcp::main(args),
         Command::Generate(args) => generate::main(args),

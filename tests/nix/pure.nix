@@ -16,6 +16,41 @@ let
         "max_concurrent_jobs"
       ];
     };
+    the-short-form-stands-for-classes = {
+      got = map settings.classTables [
+        { }
+        {
+          runners = [
+            "cpu-small"
+            "gpu-max-docker"
+          ];
+          class.cpu-small.memory = "5G";
+          class.gpu-max-docker.docker.keep = true;
+        }
+      ];
+      expected = [
+        { default = { }; }
+        {
+          cpu-small.memory = "5G";
+          gpu-max-docker.docker = {
+            enable = true;
+            keep = true;
+          };
+        }
+      ];
+    };
+    a-hosts-name-fits-into-names-of-runners = {
+      got = map settings.hostName [
+        "Builder_1"
+        "a-name-with-hyphen-at-twenty"
+        ""
+      ];
+      expected = [
+        "builder-1"
+        "a-name-with-hyphen-a"
+        null
+      ];
+    };
     what-is-not-set-is-left-to-the-program = {
       got = settings.render {
         token_file = null;

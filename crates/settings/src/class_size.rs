@@ -24,6 +24,15 @@ pub enum ClassSize {
 }
 
 impl ClassSize {
+    /// Each by its word.
+    pub const ALL: [(&str, Self); 5] = [
+        ("xs", Self::Xs),
+        ("small", Self::Small),
+        ("medium", Self::Medium),
+        ("large", Self::Large),
+        ("max", Self::Max),
+    ];
+
     /// What it stands for.
     pub fn limits(self) -> Limits {
         let (cpus, gibibytes, tasks) = match self {

@@ -8,13 +8,14 @@ use super::{
 };
 
 /// Every variable read, with what it sets; the README's table is checked against this.
-pub const VARIABLES: [(&str, &str); 8] = [
+pub const VARIABLES: [(&str, &str); 9] = [
     ("GITHUB_REPO", "owner/repository, or several separated by commas; replaces the file's targets"),
     ("GITHUB_TOKEN_FILE", "file with the token for every target that names none"),
     ("MAX_CONCURRENT", "most containers at once"),
     ("POLL_INTERVAL", "time between polls, in seconds or as 10s, 1m"),
     ("JOB_TIMEOUT", "longest life of a container, in seconds or as 2h"),
     ("RUNNER_LABELS", "labels of the class `default`, separated by commas"),
+    ("RUNNERS", "classes in a word each, separated by commas: cpu-small, gpu-max-docker"),
     ("STATE_DIR", "the controller's state"),
     ("HTTP_PORT", "port for /health and /status"),
 ];
@@ -36,6 +37,9 @@ pub fn apply(written: &mut SettingsWritten, env: impl Fn(&str) -> Option<String>
     }
     if let Some(labels) = var("RUNNER_LABELS") {
         written.runner_labels = Some(list(&labels));
+    }
+    if let Some(runners) = var("RUNNERS") {
+        written.runners = list(&runners);
     }
     if let Some(dir) = var("STATE_DIR").or_else(|| var("STATE_DIRECTORY")) {
         written.state_dir = PathBuf::from(dir);

@@ -94,6 +94,8 @@ pub struct SettingsWritten {
     /// Labels of the class `default`.
     #[schemars(extend("x-default" = "self-hosted, ci, nix, Linux, and x64 or arm64, as the host is"))]
     pub runner_labels: Option<Vec<String>>,
+    /// Classes in a word each, `TYPE-SIZE` or `TYPE-SIZE-docker` with `cpu` or `gpu` and a `size`; see [Sizes](#sizes).
+    pub runners: Vec<String>,
     /// The controller's records.
     #[default = "/var/lib/gha-runner-controller"]
     pub state_dir: PathBuf,

@@ -24,6 +24,7 @@ mod class_size;
 pub mod docker;
 pub mod environment;
 pub mod file;
+pub mod host_name;
 mod pattern;
 pub mod pool;
 mod problem;
@@ -32,6 +33,7 @@ mod range;
 pub mod reference;
 pub mod resolved;
 mod settings;
+mod short_form;
 pub mod token_file;
 
 #[cfg(test)]

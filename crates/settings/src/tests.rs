@@ -87,10 +87,61 @@ fn toml_and_json_say_the_same() {
     assert_eq!(settings.network.pool.len(), 4096);
 }
 
+#[test]
+fn the_short_form_makes_classes_and_a_table_of_the_name_overrides_single_keys() {
+    let file = written(
+        "host_name = \"builder\"\nrunners = [\"cpu-small\", \"gpu-max-docker\", \"cpu-xs\"]\n\
+         [class.cpu-small]\nmemory = \"5G\"\nmax_concurrent = 2\n\
+         [class.gpu-max-docker.docker]\nkeep = true\n[class.other]\nlabels = [\"x\"]\n",
+        ".toml",
+    );
+    let classes = load(Some(file.path()), env(&LEAST)).unwrap().classes;
+    assert_eq!(classes.keys().collect::<Vec<_>>(), ["cpu-small", "cpu-xs", "gpu-max-docker", "other"]);
+    let (small, max) = (&classes["cpu-small"], &classes["gpu-max-docker"]);
+    assert_eq!(small.labels, ["self-hosted", "linux", "builder", "cpu", "small", "generic"]);
+    assert_eq!(
+        (small.cpus, small.memory, small.tasks, small.max_concurrent),
+        (Some(2.0), Some(5 << 30), Some(2048), 2)
+    );
+    assert!(!small.gpu && small.docker.is_none());
+    assert_eq!(max.labels, ["self-hosted", "linux", "builder", "gpu", "max", "docker"]);
+    assert!(max.gpu && max.cpus.is_none() && max.docker.as_ref().unwrap().keep.is_some());
+    assert_eq!(classes["other"].labels, ["x"]);
+}
+
+#[test]
+fn the_short_form_in_the_environment_has_the_kernels_name_of_the_host_and_each_label_once() {
+    let mut variables = LEAST.to_vec();
+    variables.push(("RUNNERS", "cpu-medium"));
+    let labels = load(None, env(&variables)).unwrap().classes["cpu-medium"].labels.clone();
+    assert!(labels.contains(&host_name::of_kernel()), "{labels:?}");
+    let file = written("host_name = \"gpu\"\nrunners = [\"gpu-large\"]\n", ".toml");
+    let labels = load(Some(file.path()), env(&LEAST)).unwrap().classes["gpu-large"].labels.clone();
+    assert_eq!(labels, ["self-hosted", "linux", "gpu", "large", "generic"]);
+}
+
+#[test]
+fn a_word_that_is_no_short_form_is_refused_with_what_is_possible() {
+    for word in
+        ["cpu", "cpu-huge", "tpu-small", "cpu-small-bazel", "CPU-small", "cpu--docker", "", "cpu-small-docker-x"]
+    {
+        let said = refused(&format!("runners = [\"cpu-xs\", {word:?}]"));
+        assert!(
+            said.contains(&format!("runners[1]: {word:?}")) && said.contains("xs, small, medium, large, max"),
+            "{said}"
+        );
+    }
+    let said = refused("runners = [\"cpu-medium-docker-12\"]");
+    assert!(said.contains("write \"cpu-medium-docker\" once"), "{said}");
+    let said = refused("runners = [\"cpu-xs\", \"cpu-xs\"]");
+    assert!(said.contains("runners[1]: \"cpu-xs\" is named twice"), "{said}");
+}
+
 /// Every key there is.
 const FULL: &str = r#"
     token_file = "/common"
     runner_labels = ["x"]
+    runners = ["cpu-small"]
     host_name = "h"
     [webhook]
     address = "0.0.0.0"

@@ -1,6 +1,7 @@
 //! The program as its packages install it: completions, manual pages, schemas, exit statuses. Needs no controller.
 #![allow(clippy::unwrap_used)]
 
+mod import;
 mod reference;
 
 use std::{

@@ -6,7 +6,7 @@ use super::{
     super::{
         Class, ClassSize, Device, Network, Root, Template, cache, class_network, docker,
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
-        is_store_path,
+        is_store_path, short_form,
     },
     Checker, DEFAULT,
 };
@@ -90,6 +90,7 @@ fn root(
 
 pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &Network) -> BTreeMap<String, Class> {
     let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
+    short_form::add(found, written, &mut classes);
     if classes.is_empty() {
         classes.insert(DEFAULT.to_owned(), ClassWritten::default());
     } else if written.runner_labels.is_some() && !classes.contains_key(DEFAULT) {
