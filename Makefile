@@ -54,7 +54,7 @@ unit: ## unit and property tests
 	$(TEST) --lib --bins
 
 command-line: build ## the program's commands without a host: completions, schemas, check, the guest's hook, the reference of keys (UPDATE_REFERENCE=1 writes docs/configuration.md), citations, walls
-	$(TEST) --test command_line --test check --test admit --test citations --test walls
+	$(TEST) --test command_line --test check --test admit --test citations --test walls --test upgrade
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
 	$(TEST) --test simulation

@@ -117,3 +117,24 @@ fn what_is_cited_and_not_there_is_found() {
     assert_eq!(count("docs/b.md", "[x](a.md#one-two-three) [y](../x.rs) [z](#here)\n# Here"), 0);
     assert_eq!(count("docs/b.md", "[x](a.rs) [y](#there)"), 2);
 }
+
+#[test]
+fn each_promise_names_tests_that_exist() {
+    let files = files();
+    for (number, section) in files[Path::new("docs/promises.md")].split("\n## ").enumerate().skip(1) {
+        let (mut source, mut named) = (None, 0);
+        for entry in section.split("\n- ").skip(1) {
+            let before = named;
+            for token in entry.lines().skip(1).filter_map(|line| line.strip_prefix("  `")?.strip_suffix('`')) {
+                if token.contains('/') {
+                    source = Some(files.get(Path::new(token)).unwrap_or_else(|| panic!("{token} is not there")));
+                } else {
+                    named += 1;
+                    assert!(source.is_some_and(|text| text.contains(&format!("fn {token}("))), "no test {token}");
+                }
+            }
+            assert!(named > before, "a promise without a test: {entry}");
+        }
+        assert!(named > 0, "section {number} promises nothing");
+    }
+}
