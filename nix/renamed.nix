@@ -126,7 +126,7 @@ in
           { to, ... }:
           lib.optional old.${name}.isDefined ''
             The option `services.gha-runner-controller.${name}' defined in ${
-              lib.showFiles old.${name}.files
+              lib.showFiles (lib.unique old.${name}.files)
             } has been renamed to
             `services.gha-runner-controller.settings.${to}', with keys in the file's spelling (docs/configuration.md):
             max_concurrent for maxConcurrent.
