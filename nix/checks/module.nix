@@ -82,6 +82,7 @@ rec {
       idlePollInterval = "5m";
       jobTimeout = "1h 30m";
       idleGrace = "2m";
+      idleTimeout = "1h";
       bootTimeout = "2m";
       registrationLinger = "1m";
       runnerLabels = [ "self-hosted" ];
