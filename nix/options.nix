@@ -139,11 +139,15 @@ in
           (example "30s");
       idle_poll_interval =
         optional duration
-          "Time between two looks at a repository in which nothing happens; 60s if not set, or `poll_interval` if that is longer."
+          "Time between two looks at a repository in which nothing happens, at least; as often as the credential affords if not set."
           (example "5m");
       job_timeout =
-        optional duration "Longest life of a container whose class says nothing; 2h if not set."
+        optional duration "Longest run of a job whose class says nothing, from its start; 6h if not set."
           (example "45m");
+      idle_timeout =
+        optional duration
+          "Longest time that a container waits for a job before another takes its place; 4h if not set."
+          (example "1h");
       idle_grace =
         optional duration "How long an idle container that nobody needs may live; 1m if not set."
           (example "5m");
@@ -301,7 +305,7 @@ in
                 ])
                 "`cpus`, `memory` and `tasks` in a word: xs (1, 2G), small (2, 4G, 2048), medium (6, 16G, 4096), large (12, 32G, 8192) or max (no limits); each of the three counts before it."
                 (example "medium");
-            timeout = optional duration "Longest life of a container; `job_timeout` if not set." (
+            timeout = optional duration "Longest run of a job, from its start; `job_timeout` if not set." (
               example "30m"
             );
             max_concurrent = optional types.ints.positive "Most containers of the class at once." (example 2);

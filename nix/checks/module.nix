@@ -128,6 +128,7 @@ rec {
         registration_linger = "1m";
         runner_labels = [ "self-hosted" ];
         runners = [ "cpu-small" ];
+        idle_timeout = "1h";
         admission = {
           min_free_disk = "20G";
           min_free_inodes = 50000;

@@ -28,7 +28,7 @@ pub fn service(settings: &Settings, class: &Class, places: &Places) -> String {
     let devices = device_list(class);
     let name = &class.name;
     let slice = class_slice(name);
-    let runtime = class.timeout.as_secs();
+    let runtime = settings.longest_life(class).as_secs();
     let stop = STOP_TIMEOUT.as_secs();
     let files = MOST_FILES;
     format!(
@@ -60,6 +60,7 @@ ExecStopPost={teardown}
 Slice={slice}
 KillMode=mixed
 Delegate=yes
+# The job's own limit counts from its start: controller and guest keep it. This one holds without either.
 RuntimeMaxSec={runtime}
 TimeoutStartSec={start}
 TimeoutStopSec={stop}

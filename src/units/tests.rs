@@ -105,7 +105,7 @@ fn a_container_unit_keeps_its_promises() {
             "TasksMax=500",
             "IOWeight=50",
             "DeviceAllow=block-loop rw",
-            "RuntimeMaxSec=1800",
+            "RuntimeMaxSec=19860",
             "KillMode=mixed",
             "Delegate=yes",
             "DevicePolicy=closed",
@@ -120,7 +120,7 @@ fn a_container_unit_keeps_its_promises() {
     assert!(environment.ends_with(" SYSTEMD_NSPAWN_TMPFS_TMP=0"), "/tmp is disk: {environment}");
     assert!(!medium.contains("LoadCredential"), "systemd itself reads nothing the controller could have put there");
     let big = unit("gha-runner-nix-big@.service");
-    has(&big, &["Slice=gha-runner-nix_big.slice", "RuntimeMaxSec=7200"]);
+    has(&big, &["Slice=gha-runner-nix_big.slice", "RuntimeMaxSec=39660"]);
     assert!(!big.contains("MemoryMax") && !big.contains("CPUQuota") && !big.contains("loop"));
     let all = unit("gha-runner.slice");
     has(&all, &["CPUQuota=750%", "MemoryMax=17179869184", "MemorySwapMax=0", "TasksMax=20000"]);

@@ -146,6 +146,8 @@ pub enum GuestExit {
     JobLost = 20,
     /// The container was stopped before its job had ended.
     Stopped = 21,
+    /// The job reached its limit and was stopped.
+    TimedOut = 22,
 }
 
 impl Trouble {

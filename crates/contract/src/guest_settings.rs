@@ -48,6 +48,9 @@ pub struct GuestSettings {
     /// Jobs that come from forks of public repositories may run here; see [`super::admit`].
     #[serde(default)]
     pub allow_forks: bool,
+    /// Longest run of its job, in seconds; none = the host alone limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_limit: Option<u64>,
     /// Where the runner keeps tools that actions unpack, if that outlives the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_cache: Option<PathBuf>,

@@ -44,7 +44,10 @@ pub enum Cause {
     TakenByAnotherRunner,
     /// No job came within the grace.
     IdleTooLong,
-    /// It reached its class's timeout.
+    /// Its idle runner was of no use: gone or offline at the forge, cut off from it, or not given any of the jobs that
+    /// waited for it. Another took its place.
+    Replaced,
+    /// Its job, or the container itself, reached its class's limit.
     TimedOut,
     /// It used more memory than its class allows.
     OutOfMemory,
@@ -210,6 +213,8 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         Some("success" | "neutral") => return Cause::Succeeded,
         // A runner that is stopped says that its job failed.
         _ if evidence.stopped => return Cause::StoppedByOperator,
+        // So does one whose guest ended it at the job's limit.
+        _ if evidence.guest_exit() == Some(GuestExit::TimedOut) => return Cause::TimedOut,
         Some("cancelled") if evidence.was_refused_in_its_job() => return Cause::RunnerRefused,
         Some("cancelled") => return Cause::JobCancelled,
         Some(_) if evidence.refused_inside() => return Cause::ForkRefused,
@@ -241,6 +246,7 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         Some(GuestExit::Stopped) if ending.is_some_and(|ending| ending.asked_to_stop) => Cause::StoppedByOperator,
         Some(GuestExit::Stopped) if evidence.had_job => Cause::Unknown,
         Some(GuestExit::Stopped) => Cause::IdleTooLong,
+        Some(GuestExit::TimedOut) => Cause::TimedOut,
         // How the job went, only the forge can say.
         Some(GuestExit::NoResult) => Cause::Unknown,
         Some(GuestExit::NoJob | GuestExit::RegistrationDeleted) if evidence.had_job => Cause::Unknown,

@@ -1,11 +1,14 @@
 //! The machine's clocks.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{
     ports::Clock,
     time::{Mono, Wall},
 };
+
+/// Time before the process started that a moment can be in: containers are older than the controller that adopts them.
+const BEFORE: Duration = Duration::from_secs(30 * 86_400);
 
 /// The machine's clocks, the monotonic one since this was made.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +25,7 @@ impl RealClock {
 
 impl Clock for RealClock {
     fn monotonic(&self) -> Mono {
-        Mono::after_start(self.start.elapsed())
+        Mono::after_start(BEFORE + self.start.elapsed())
     }
 
     fn wall(&self) -> Wall {

@@ -164,9 +164,9 @@ impl<'w, W: World> Daemon<'w, W> {
         }
         fleet.note_served(now);
         self.route();
-        let Parts { intake, classes, fleet, .. } = &mut self.parts;
+        let Parts { classes, fleet, .. } = &mut self.parts;
         classes.watch_versions(now);
-        intake.note_passed_over(&fleet.idle(), &classes.views(), now);
+        fleet.watch_idle(now);
         self.parts.strain.look_if_due(|| self.world.measure(), now.mono);
         self.plan = plan(&self.parts.snapshot(stopping, now));
         let Parts { intake, sets, fleet, .. } = &mut self.parts;
@@ -177,6 +177,13 @@ impl<'w, W: World> Daemon<'w, W> {
             match action {
                 Action::Boot { class, scope, set, job } => drop(self.parts.boot(class, scope, set, job, self.now())),
                 Action::Retire(name) => self.parts.fleet.retire(&name, now),
+                Action::Replace { container, beside } => {
+                    if self.parts.fleet.replace_deaf(&container, now)
+                        && let Some((repository, job)) = beside
+                    {
+                        self.parts.intake.passed_over(&repository, job, now);
+                    }
+                }
             }
         }
         let Parts { intake, sets, fleet, .. } = &mut self.parts;
@@ -241,6 +248,7 @@ impl<'w, W: World> Daemon<'w, W> {
                 fleet::Event::Failed { class, last } => classes.failed(&class, last, now),
                 fleet::Event::RunnerVersion { class, version } => classes.runner_said(&class, &version),
                 fleet::Event::RunnerRefused { class } => classes.runner_refused(&class, now),
+                fleet::Event::GaveJob { scope } => intake.gave_job(&scope, now),
                 fleet::Event::EndedWithJob { key } => sets.ended_with_job(&key, now),
             }
         }

@@ -1,8 +1,7 @@
 //! How often repositories are looked at. Pure.
 //!
-//! Fast while something is queued or running and for some minutes after, then step by step slower until the idle pace.
-//! All looks with one credential together stay below what it may be used for: first the quiet repositories wait
-//! longer, then all of them.
+//! Every repository is looked at at the fast pace as long as its credential affords that: what is unchanged costs GitHub's
+//! limit nothing. Where it does not, those wait longer in which nothing has happened for long, then all of them.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -12,8 +11,10 @@ use std::{
 /// How long a repository is looked at at the fast pace after its last activity, and how long each step to a slower
 /// pace lasts.
 const STEP: Duration = Duration::from_secs(300);
-/// How much longer than the idle pace quiet repositories wait at most so that active ones need not.
-const QUIET_STRETCH: f64 = 4.0;
+/// How long quiet repositories wait at most so that active ones need not, unless the operator has them wait longer.
+const QUIET_MOST: Duration = Duration::from_secs(240);
+/// How much longer they wait at most where the operator chose their pace.
+const QUIET_STRETCH: u32 = 4;
 /// Part of an allowance that looks may use; the rest is for registrations, discovery and what is looked up by name.
 const FOR_LOOKS: f64 = 0.75;
 /// GitHub's secondary limit: points a minute, of which a GET costs one (docs/github.md#rate-limits).
@@ -24,8 +25,9 @@ const POINTS_PER_MINUTE: f64 = 900.0;
 pub struct Pace {
     /// While something is queued or running.
     pub fast: Duration,
-    /// When nothing has been for a while; at least `fast`.
-    pub idle: Duration,
+    /// When nothing has been for a while, however little is looked at; at least `fast`. None = as often as can be
+    /// afforded.
+    pub idle: Option<Duration>,
 }
 
 /// A repository, as far as its pace goes.
@@ -62,38 +64,44 @@ impl Allowance {
 impl Pace {
     /// Time between two looks at a repository if nothing else is looked at.
     pub fn alone(&self, quiet: Option<Duration>) -> Duration {
-        let Some(quiet) = quiet else { return self.idle };
-        let steps = quiet.as_secs() / STEP.as_secs();
-        self.fast.saturating_mul(1 << steps.min(16)).min(self.idle.max(self.fast))
+        self.idle.map_or(self.fast, |idle| self.slowed(quiet).min(idle.max(self.fast)))
+    }
+
+    /// The fast pace, slower step by step the longer nothing happened.
+    fn slowed(&self, quiet: Option<Duration>) -> Duration {
+        let steps = quiet.map_or(16, |quiet| (quiet.as_secs() / STEP.as_secs()).min(16));
+        self.fast.saturating_mul(1 << steps)
     }
 
     /// Time between two looks at each of `repositories`, all of which are looked at with one credential.
     pub fn together(&self, repositories: &[RepositoryPace], allowance: Allowance) -> Vec<Duration> {
-        let wanted: Vec<Duration> = repositories.iter().map(|repository| self.alone(repository.quiet)).collect();
-        // Calls a second of the repositories at the idle pace and of the others.
-        let rate = |cost: fn(&RepositoryPace) -> f64, quiet: bool| -> f64 {
-            repositories
-                .iter()
-                .zip(&wanted)
-                .filter(|(_, wanted)| (**wanted >= self.idle) == quiet)
-                .map(|(repository, wanted)| cost(repository) / wanted.as_secs_f64())
-                .sum()
+        let most = self.idle.map_or(QUIET_MOST, |idle| idle * QUIET_STRETCH).max(self.fast);
+        // Nobody waits longer than `longest`, in seconds, and those in which nothing happened for long wait so long.
+        let wanted = |repository: &RepositoryPace, longest: f64| {
+            let slowed = self.slowed(repository.quiet).as_secs_f64().min(longest);
+            slowed.max(self.alone(repository.quiet).as_secs_f64())
         };
-        let (mut quiet, mut all) = (1.0_f64, 1.0_f64);
-        for (cost, allowed) in [
-            ((|r| r.counted) as fn(&RepositoryPace) -> f64, allowance.counted),
-            ((|r| r.calls) as fn(&RepositoryPace) -> f64, allowance.calls),
-        ] {
-            let (idle, active) = (rate(cost, true), rate(cost, false));
-            let left = allowed - active;
-            let stretch = if left > 0.0 { (idle / left).clamp(1.0, QUIET_STRETCH) } else { QUIET_STRETCH };
-            quiet = quiet.max(stretch);
-            all = all.max((active + idle / stretch) / allowed);
+        // How many times what is allowed that would use.
+        let use_of = |longest: f64| {
+            let (mut counted, mut calls) = (0.0, 0.0);
+            for repository in repositories {
+                let interval = wanted(repository, longest);
+                counted += repository.counted / interval;
+                calls += repository.calls / interval;
+            }
+            (counted / allowance.counted).max(calls / allowance.calls)
+        };
+        let (mut fits, mut too_fast) = (most.as_secs_f64(), self.fast.as_secs_f64());
+        if use_of(too_fast) <= 1.0 {
+            fits = too_fast;
         }
-        wanted
-            .into_iter()
-            .map(|wanted| if wanted >= self.idle { wanted.mul_f64(quiet * all) } else { wanted.mul_f64(all) })
-            .collect()
+        while fits - too_fast > 0.1 {
+            let middle = f64::midpoint(fits, too_fast);
+            if use_of(middle) <= 1.0 { fits = middle } else { too_fast = middle }
+        }
+        let all = use_of(fits).max(1.0);
+        let interval = |repository| Duration::from_secs_f64(wanted(repository, fits) * all);
+        repositories.iter().map(interval).collect()
     }
 }
 
@@ -112,20 +120,31 @@ mod tests {
 
     use super::*;
 
-    const PACE: Pace = Pace { fast: Duration::from_secs(15), idle: Duration::from_secs(300) };
+    const PACE: Pace = Pace { fast: Duration::from_secs(15), idle: Some(Duration::from_secs(300)) };
+    const AFFORDED: Pace = Pace { idle: None, ..PACE };
 
     fn seconds(secs: u64) -> Option<Duration> {
         Some(Duration::from_secs(secs))
     }
 
     #[test]
-    fn a_repository_is_looked_at_fast_for_five_minutes_and_then_slower_step_by_step() {
+    fn a_repository_is_looked_at_fast_for_five_minutes_and_then_slower_step_by_step_where_the_operator_says_so() {
         let paces: Vec<u64> = [0, 299, 300, 600, 900, 1200, 1500, 1 << 40]
             .into_iter()
             .map(|quiet| PACE.alone(seconds(quiet)).as_secs())
             .collect();
         assert_eq!(paces, [15, 15, 30, 60, 120, 240, 300, 300]);
-        assert_eq!(PACE.alone(None), PACE.idle, "nothing was ever seen there");
+        assert_eq!(Some(PACE.alone(None)), PACE.idle, "nothing was ever seen there");
+        assert_eq!(AFFORDED.alone(None), AFFORDED.fast);
+    }
+
+    #[test]
+    fn few_quiet_repositories_are_looked_at_as_often_as_active_ones_and_many_as_often_as_can_be_afforded() {
+        let quiet = RepositoryPace { quiet: None, calls: 2.0, counted: 0.1 };
+        let allowance = Allowance::of(Some(5000.0 / 60.0 / 2.0), 0.5);
+        let paces: Vec<u64> =
+            [1, 20, 40, 200].map(|count| AFFORDED.together(&vec![quiet; count], allowance)[count - 1].as_secs()).into();
+        assert_eq!(paces, [15, 15, 15, 71]);
     }
 
     #[test]
@@ -133,9 +152,11 @@ mod tests {
         let quiet = RepositoryPace { quiet: None, calls: 2.0, counted: 1.0 };
         let active = RepositoryPace { quiet: seconds(0), ..quiet };
         let repositories = [vec![active; 3], vec![quiet; 200]].concat();
-        let paces = PACE.together(&repositories, Allowance { counted: 0.5, calls: 100.0 });
-        assert_eq!(paces[0], PACE.fast);
-        assert!(paces[100] > PACE.idle);
+        for (pace, counted) in [(PACE, 0.5), (AFFORDED, 1.2)] {
+            let paces = pace.together(&repositories, Allowance { counted, calls: 100.0 });
+            assert_eq!(paces[0], pace.fast);
+            assert!(paces[100] > pace.alone(None));
+        }
     }
 
     fn any_repository() -> impl Strategy<Value = RepositoryPace> {
@@ -146,13 +167,17 @@ mod tests {
         })
     }
 
+    fn any_pace() -> impl Strategy<Value = Pace> {
+        prop_oneof![Just(PACE), Just(AFFORDED)]
+    }
+
     proptest! {
         #[test]
         fn all_looks_together_stay_below_the_allowance(
             repositories in proptest::collection::vec(any_repository(), 1..300),
-            counted in 0.01..10.0, calls in 0.01..10.0,
+            counted in 0.01..10.0, calls in 0.01..10.0, pace in any_pace(),
         ) {
-            let paces = PACE.together(&repositories, Allowance { counted, calls });
+            let paces = pace.together(&repositories, Allowance { counted, calls });
             let rate = |cost: fn(&RepositoryPace) -> f64| -> f64 {
                 repositories.iter().zip(&paces).map(|(r, pace)| cost(r) / pace.as_secs_f64()).sum()
             };
@@ -163,13 +188,13 @@ mod tests {
         #[test]
         fn nobody_is_looked_at_more_often_than_alone_nor_the_quiet_more_often_than_the_active(
             repositories in proptest::collection::vec(any_repository(), 1..50),
-            counted in 0.01..10.0, calls in 0.01..10.0,
+            counted in 0.01..10.0, calls in 0.01..10.0, of in any_pace(),
         ) {
-            let paces = PACE.together(&repositories, Allowance { counted, calls });
+            let paces = of.together(&repositories, Allowance { counted, calls });
             for (a, pace) in repositories.iter().zip(&paces) {
-                prop_assert!(*pace >= PACE.alone(a.quiet));
+                prop_assert!(*pace >= of.alone(a.quiet));
                 for (b, other) in repositories.iter().zip(&paces) {
-                    prop_assert!(PACE.alone(a.quiet) > PACE.alone(b.quiet) || pace <= other);
+                    prop_assert!(of.slowed(a.quiet) > of.slowed(b.quiet) || pace <= other);
                 }
             }
         }

@@ -38,6 +38,13 @@ pub enum Action {
     },
     /// Delete the registration of this idle container, then stop it if the forge agreed.
     Retire(ContainerName),
+    /// The same, since its runner is deaf: it was given none of the jobs that waited for it.
+    Replace {
+        /// The container.
+        container: ContainerName,
+        /// The job it was not given, by repository and id; `None` = one of its scale set.
+        beside: Option<(String, u64)>,
+    },
 }
 
 /// Why a queued job has no container coming.
@@ -110,6 +117,7 @@ pub fn class_for<'a>(classes: &'a [ClassView], scope: &ScopeView, labels: &[Stri
 /// Decides.
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut planning = Planning::new(snapshot);
+    planning.find_deaf();
     planning.count_jobs();
     planning.count_sets();
     let refused = planning.serve();
@@ -123,6 +131,9 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
 
 /// A queued job that its scale set was not assigned in this time, with room for it, is served as if there were no set.
 const UNASSIGNED: Duration = Duration::from_secs(300);
+
+/// An idle container of whose scope nothing was heard for so long waits no longer for it.
+const UNHEARD: Duration = Duration::from_secs(900);
 
 /// Jobs that wait as assigned to a scale set (class and scope), by run.
 type AssignedRuns<'a> = BTreeMap<(&'a str, &'a str), BTreeMap<u64, usize>>;
@@ -152,6 +163,8 @@ struct Planning<'a> {
     /// Jobs that a scale set is to be assigned.
     set_jobs: Vec<(&'a JobView, &'a ClassView)>,
     retired: BTreeSet<&'a ContainerName>,
+    /// Whose idle containers went for a job of others.
+    gave_way: BTreeSet<Key<'a>>,
     plan: Plan,
 }
 
@@ -171,12 +184,52 @@ impl<'a> Planning<'a> {
             demands: Vec::new(),
             set_jobs: Vec::new(),
             retired: BTreeSet::new(),
+            gave_way: BTreeSet::new(),
             plan: Plan::default(),
         }
     }
 
     fn is_waiting(&mut self, job: &JobView, why: Waiting) {
         self.plan.waiting.insert((job.repository.clone(), job.id), why);
+    }
+
+    /// Idle runners beside jobs that any runner of their class and scope would have been given long ago. As many of them
+    /// go as there are such jobs, those idle longest first: all of them look the same.
+    fn find_deaf(&mut self) {
+        let mut jobs: Vec<&JobView> = self.snapshot.jobs.iter().filter(|job| job.blocked.is_none()).collect();
+        jobs.sort_by_key(|job| (job.first_seen, job.id, &job.repository));
+        for job in jobs {
+            let scope = self.scopes.get(job.scope.as_str()).copied();
+            let Some(class) = scope.and_then(|scope| class_for(&self.snapshot.classes, scope, &job.labels)) else {
+                continue;
+            };
+            let beside = Some((job.repository.clone(), job.id));
+            self.replace_deaf((&class.name, &job.scope, false), job.first_seen, job.looked_at, beside);
+        }
+        for set in &self.snapshot.sets {
+            let (key, Some(as_of)) = ((set.class.as_str(), set.scope.as_str(), true), set.as_of) else { continue };
+            let busy = self.snapshot.containers.iter().filter(|c| c.key() == key && c.use_ == Use::Busy).count();
+            let waiting = set.assigned.saturating_sub(busy + set.ended).min(set.waiting.values().sum());
+            for _ in 0..waiting {
+                self.replace_deaf(key, set.waiting_since.unwrap_or(as_of), as_of, None);
+            }
+        }
+    }
+
+    /// A job waits since `since`, as of `seen`.
+    fn replace_deaf(&mut self, key: Key<'a>, since: Mono, seen: Mono, beside: Option<(String, u64)>) {
+        let idle = self.snapshot.containers.iter().filter(|container| container.key() == key);
+        let deaf = idle
+            .filter(|container| !self.retired.contains(&container.name))
+            .filter_map(|container| match container.use_ {
+                Use::Idle(idle) if seen - idle.max(since) >= container.patience => Some((idle, &container.name)),
+                _ => None,
+            })
+            .min();
+        let Some((_, name)) = deaf else { return };
+        self.take_spare(key);
+        self.retired.insert(name);
+        self.plan.actions.push(Action::Replace { container: name.clone(), beside });
     }
 
     /// What queued jobs need beyond what is coming, idle, or was taken since they were seen.
@@ -307,6 +360,7 @@ impl<'a> Planning<'a> {
             for idle in going {
                 self.take_spare(idle.key());
                 self.retired.insert(&idle.name);
+                self.gave_way.insert(idle.key());
                 self.plan.actions.push(Action::Retire(idle.name.clone()));
             }
         }
@@ -330,8 +384,9 @@ impl<'a> Planning<'a> {
                     Some(set) => set.as_of,
                     None => scope.and_then(|scope| scope.looked_at),
                 };
-                // Of a scope that is served no more nothing will be heard.
-                let current = scope.is_none() || heard.is_some_and(|heard| heard >= *since);
+                // Of a scope that is served no more, or has another name now, nothing will be heard.
+                let unheard = self.snapshot.now - *since >= UNHEARD;
+                let current = scope.is_none() || unheard || heard.is_some_and(|heard| heard >= *since);
                 current && self.snapshot.now - *since >= grace
             })
             .collect();
@@ -342,8 +397,7 @@ impl<'a> Planning<'a> {
     /// Idle containers to have ready before anybody asks.
     fn keep_ready(&mut self) {
         let mut demands = Vec::new();
-        let going = self.snapshot.containers.iter().filter(|container| self.retired.contains(&container.name));
-        let gave_way: BTreeSet<Key<'_>> = going.map(ContainerView::key).collect();
+        let gave_way = std::mem::take(&mut self.gave_way);
         for class in self.snapshot.classes.iter().filter(|class| class.min_idle > 0) {
             for scope in self.snapshot.scopes.iter().filter(|scope| scope.allows(&class.name)) {
                 let set = self.sets.contains_key(&(class.name.as_str(), scope.name.as_str()));

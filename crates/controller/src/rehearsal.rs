@@ -70,7 +70,7 @@ pub async fn rehearse<F: Forge>(
     }
     let boots = plan.actions.into_iter().filter_map(|action| match action {
         Action::Boot { class, scope, job, .. } => Some(Boot { class, scope, job }),
-        Action::Retire(_) => None,
+        Action::Retire(_) | Action::Replace { .. } => None,
     });
     Rehearsal { boots: boots.collect(), queue: status.queue, problems: status.problems, active }
 }

@@ -70,7 +70,8 @@ const TROUBLES: [(&str, Trouble); 12] = [
 ];
 
 fn parse_timed(rest: &str) -> Option<Said> {
-    if rest == "Listening for Jobs" {
+    // It says the second where it had lost the forge for a while.
+    if matches!(rest, "Listening for Jobs" | "Runner reconnected.") {
         return Some(Said::Listening);
     }
     if let Some(job) = rest.strip_prefix("Running job: ") {
@@ -117,6 +118,7 @@ mod tests {
     fn every_known_line_is_understood() {
         let timed = [
             ("Listening for Jobs", Said::Listening),
+            ("Runner reconnected.", Said::Listening),
             ("Running job: build (x, 1)", Said::JobStarted("build (x, 1)".into())),
             ("Job build completed with result: Succeeded", Said::JobEnded(JobResult::Succeeded)),
             ("Job b completed with result: SucceededWithIssues", Said::JobEnded(JobResult::SucceededWithIssues)),
@@ -201,7 +203,7 @@ mod tests {
             "Current runner version: '../../x'",
             "Current runner version: '2.'",
             "2026-11-21 07:54:01Z: Current runner version: '2.336.0'",
-            "2026-11-21 07:54:01Z: Runner reconnected.",
+            "2026-11-21 07:54:01Z: Runner reconnected. Or is it?",
             "2026-11-21 07:54:01Z: Listening for Jobs and more",
             "2026-11-21 07:54:01: Listening for Jobs",
             " 2026-11-21 07:54:01Z: Listening for Jobs",

@@ -121,6 +121,7 @@ mod tests {
             runner: "/opt/actions-runner/bin/Runner.Listener".into(),
             user: "runner".into(),
             allow_forks: false,
+            job_limit: None,
             tool_cache: None,
             docker: None,
             proxy: None,

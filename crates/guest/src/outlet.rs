@@ -23,8 +23,8 @@ const MOST_CONNECTIONS: usize = 8;
 const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks for a listener.
 const LOOK: Duration = Duration::from_millis(5);
-/// Events kept back for the end of the story.
-const RESERVED: usize = 4;
+/// Events kept back for the job and the end of the story: one that waits long may lose the forge often.
+const RESERVED: usize = 5;
 /// Longest text in an event, in characters; at six bytes each the line still fits.
 const TEXT_LIMIT: usize = 500;
 
@@ -59,9 +59,9 @@ impl Outlet {
 
     /// Adds an event, unless there were too many.
     pub fn report(&self, what: What) {
-        let is_end = matches!(what, What::JobEnded { .. } | What::RunnerExited { .. });
+        let is_kept = matches!(what, What::JobStarted { .. } | What::JobEnded { .. } | What::RunnerExited { .. });
         self.lines.send_if_modified(|lines| {
-            let limit = if is_end { EVENT_LIMIT } else { EVENT_LIMIT - RESERVED };
+            let limit = if is_kept { EVENT_LIMIT } else { EVENT_LIMIT - RESERVED };
             if lines.len() >= limit {
                 return false;
             }

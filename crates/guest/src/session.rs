@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     env, fs,
+    future::pending,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +19,8 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, ChildStderr, ChildStdout},
     signal::unix::{SignalKind, signal},
-    time::timeout,
+    sync::Notify,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -158,12 +160,13 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
     let (output, printer) = output::start();
     let following = pages::follow(pages, output.clone())
         .inspect_err(|error| output.try_print(&format!("guest: cannot follow the job's output: {error}")));
+    let limit = settings.job_limit.map(Duration::from_secs);
     let start = || runner::start(&settings, &root, &account, env::var("PATH").ok(), hook.as_deref());
     let mut child = start()?;
     outlet.report(What::RunnerStarted);
     let mut again = 0;
     let (mut console, status) = loop {
-        let (console, status) = live(&mut child, &mut stop, outlet, &output).await?;
+        let (console, status) = live(&mut child, &mut stop, limit, outlet, &output).await?;
         if again == MOST_RESTARTS || !may_pass(console.heard, status) {
             break (console, status);
         }
@@ -214,15 +217,29 @@ struct Console {
 async fn live(
     child: &mut Child,
     stop: &mut tokio::signal::unix::Signal,
+    limit: Option<Duration>,
     outlet: &Outlet,
     output: &Output,
 ) -> anyhow::Result<(Console, i32)> {
+    let took_job = Notify::new();
     let console = RefCell::new(Console::default());
     let streams = (child.stdout.take(), child.stderr.take());
     let status = {
-        let mut listening = std::pin::pin!(listen(streams, outlet, output, &console));
+        let mut listening = std::pin::pin!(listen(streams, outlet, output, &console, &took_job));
         let mut done = false;
-        let mut life = std::pin::pin!(end(child, stop, output, || console.borrow_mut().heard.note_stop()));
+        let asked = async {
+            tokio::select! {
+                _ = stop.recv() => {
+                    console.borrow_mut().heard.note_stop();
+                    "guest: the container is to stop; asking the runner to end"
+                }
+                () = reached(limit, &took_job) => {
+                    console.borrow_mut().heard.note_limit();
+                    "guest: the job has reached its limit; asking the runner to end"
+                }
+            }
+        };
+        let mut life = std::pin::pin!(end(child, asked, output));
         loop {
             tokio::select! {
                 () = &mut listening, if !done => done = true,
@@ -238,18 +255,21 @@ async fn live(
     Ok((console.into_inner(), status))
 }
 
-/// Waits for the runner's end, and hastens it when the container is to stop.
-async fn end(
-    child: &mut Child,
-    stop: &mut tokio::signal::unix::Signal,
-    output: &Output,
-    stopped: impl FnOnce(),
-) -> anyhow::Result<i32> {
+/// Waits until a job that was taken has run for so long. It holds also where nobody outside is there to say so.
+async fn reached(limit: Option<Duration>, took_job: &Notify) {
+    took_job.notified().await;
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => pending().await,
+    }
+}
+
+/// Waits for the runner's end, and hastens it once it is asked to end, for a reason to print.
+async fn end(child: &mut Child, asked: impl Future<Output = &'static str>, output: &Output) -> anyhow::Result<i32> {
     let status = tokio::select! {
         status = child.wait() => status?,
-        _ = stop.recv() => {
-            stopped();
-            output.try_print("guest: the container is to stop; asking the runner to end");
+        why = asked => {
+            output.try_print(why);
             interrupt(child, Signal::INT);
             match timeout(STOP_PATIENCE, child.wait()).await {
                 Ok(status) => status?,
@@ -279,6 +299,7 @@ async fn listen(
     outlet: &Outlet,
     output: &Output,
     console: &RefCell<Console>,
+    took_job: &Notify,
 ) {
     let (sender, mut lines) = tokio::sync::mpsc::channel(64);
     let read_all = async {
@@ -290,6 +311,9 @@ async fn listen(
             output.try_print(&line);
             let mut console = console.borrow_mut();
             understand(&line, outlet, &mut console.heard);
+            if console.heard.took_job {
+                took_job.notify_one();
+            }
             if !line.trim().is_empty() {
                 console.last = Some(line);
             }

@@ -13,6 +13,8 @@ pub struct Heard {
     pub trouble: Option<Trouble>,
     /// It was asked to stop when its job had no result yet.
     pub stopped: bool,
+    /// That was because the job had reached its limit.
+    pub timed_out: bool,
 }
 
 impl Heard {
@@ -29,6 +31,11 @@ impl Heard {
         ) {
             self.trouble = Some(trouble);
         }
+    }
+
+    /// Notes that its job reached its limit.
+    pub fn note_limit(&mut self) {
+        self.timed_out |= self.result.is_none();
     }
 
     /// Notes that the runner is asked to stop.
@@ -51,6 +58,7 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         (Some(JobResult::Succeeded | JobResult::SucceededWithIssues), ..) => GuestExit::Succeeded,
         // The runner reports such a job as failed, if it gets that far.
         (_, Some(Trouble::ForkRefused), _) => GuestExit::ForkRefused,
+        _ if heard.timed_out => GuestExit::TimedOut,
         // A runner that is stopped prints that its job was cancelled, and reports to the forge that it failed.
         _ if heard.stopped => GuestExit::Stopped,
         (Some(JobResult::Abandoned), ..) => GuestExit::JobLost,
@@ -86,7 +94,7 @@ mod tests {
         ] {
             for status in [0, 1, 137] {
                 let trouble = Some(Trouble::RegistrationDeleted);
-                let heard = Heard { took_job: true, result: Some(result), trouble, stopped: false };
+                let heard = Heard { took_job: true, result: Some(result), trouble, ..Heard::default() };
                 assert_eq!(verdict(heard, status), exit);
             }
         }
@@ -128,7 +136,7 @@ mod tests {
             (None, 1, GuestExit::RunnerFailed),
             (None, 137, GuestExit::RunnerFailed),
         ] {
-            let heard = Heard { took_job: true, result: None, trouble, stopped: false };
+            let heard = Heard { took_job: true, result: None, trouble, ..Heard::default() };
             assert_eq!(verdict(heard, status), exit, "{trouble:?} {status}");
         }
     }
@@ -136,7 +144,7 @@ mod tests {
     #[test]
     fn a_job_that_was_refused_did_not_fail_by_itself() {
         let trouble = Some(Trouble::ForkRefused);
-        let refused = |result| verdict(Heard { took_job: true, result, trouble, stopped: false }, 1);
+        let refused = |result| verdict(Heard { took_job: true, result, trouble, ..Heard::default() }, 1);
         assert_eq!(refused(Some(JobResult::Failed)), GuestExit::ForkRefused);
         assert_eq!(refused(None), GuestExit::ForkRefused, "the runner ended before it could report");
         assert_eq!(refused(Some(JobResult::Succeeded)), GuestExit::Succeeded, "a job that ran was not refused");
@@ -145,7 +153,7 @@ mod tests {
     #[test]
     fn a_job_that_ends_with_a_refused_version_was_not_cancelled_by_anybody() {
         let trouble = Some(Trouble::VersionRefused);
-        let refused = |result| verdict(Heard { took_job: true, result: Some(result), trouble, stopped: false }, 7);
+        let refused = |result| verdict(Heard { took_job: true, result: Some(result), trouble, ..Heard::default() }, 7);
         assert_eq!(refused(JobResult::Canceled), GuestExit::VersionRefused);
         assert_eq!(refused(JobResult::Failed), GuestExit::JobFailed);
     }

@@ -177,6 +177,7 @@ mod tests {
             dns: vec![],
             fence: Vec::new(),
             allow_forks: false,
+            job_limit: None,
             gpu: false,
             devices: vec![],
             caches: vec![],

@@ -46,6 +46,9 @@ pub struct ContainerPlan {
     /// Jobs of forks may run in it. Absent in what an earlier version of this program left.
     #[serde(default)]
     pub allow_forks: bool,
+    /// Longest run of its job, in seconds. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub job_limit: Option<u64>,
     /// It has the host's graphics processors.
     #[serde(default)]
     pub gpu: bool,
@@ -111,6 +114,7 @@ impl ContainerPlan {
             dns: class.network.dns.clone(),
             // The controller may be stricter than the settings, not laxer: what forks could write to is not kept.
             allow_forks: record.allow_forks || settings.target_of(&record.scope).is_some_and(|its| its.allow_forks),
+            job_limit: Some(class.timeout.as_secs()),
             gpu: class.gpu,
             devices: class.devices.clone(),
             caches: class.caches.clone(),
@@ -142,6 +146,7 @@ impl ContainerPlan {
             runner: self.runner.clone(),
             user: self.user.clone(),
             allow_forks: self.allow_forks,
+            job_limit: self.job_limit,
             tool_cache: self.caches.iter().find(|cache| cache.tool_cache).map(|cache| cache.at.clone()),
             docker: self.docker.as_ref().map(|docker| DockerSettings {
                 mirror: docker.mirror.clone(),

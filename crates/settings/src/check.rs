@@ -12,7 +12,7 @@ use super::{
     Admission, Device, GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook,
     checker::Checker,
     class_network,
-    file::{AdmissionWritten, IDLE_POLL, LimitsWritten, NetworkWritten, SettingsWritten, Size},
+    file::{AdmissionWritten, JOB_TIMEOUT, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
     proxy, token_file,
 };
@@ -36,8 +36,9 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         classes,
         max_concurrent: written.max_concurrent,
         poll_interval: written.poll_interval,
-        idle_poll_interval: written.idle_poll_interval.unwrap_or(written.poll_interval.max(IDLE_POLL)),
-        job_timeout: written.job_timeout,
+        idle_poll_interval: written.idle_poll_interval,
+        job_timeout: written.job_timeout.unwrap_or(JOB_TIMEOUT),
+        idle_timeout: written.idle_timeout,
         idle_grace: written.idle_grace,
         boot_timeout: written.boot_timeout,
         registration_linger: written.registration_linger,
@@ -57,7 +58,7 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         webhook: written.webhook.inspect(|written| webhook(&mut found, written)),
     };
     found.unless(
-        settings.idle_poll_interval >= settings.poll_interval,
+        settings.idle_poll_interval.is_none_or(|idle| idle >= settings.poll_interval),
         "idle_poll_interval",
         format!("is shorter than poll_interval, {}", humantime::format_duration(settings.poll_interval)),
         "write a duration that is at least poll_interval, or leave it out",

@@ -13,7 +13,7 @@ pub const VARIABLES: [(&str, &str); 9] = [
     ("GITHUB_TOKEN_FILE", "file with the token for every target that names none"),
     ("MAX_CONCURRENT", "most containers at once"),
     ("POLL_INTERVAL", "time between polls, in seconds or as 10s, 1m"),
-    ("JOB_TIMEOUT", "longest life of a container, in seconds or as 2h"),
+    ("JOB_TIMEOUT", "longest run of a job, in seconds or as 2h"),
     ("RUNNER_LABELS", "labels of the class `default`, separated by commas"),
     ("RUNNERS", "classes in a word each, separated by commas: cpu-small, gpu-max-docker"),
     ("STATE_DIR", "the controller's state"),
@@ -54,7 +54,7 @@ pub fn apply(written: &mut SettingsWritten, env: impl Fn(&str) -> Option<String>
         written.poll_interval = duration("POLL_INTERVAL", &value, &mut problems).unwrap_or(written.poll_interval);
     }
     if let Some(value) = var("JOB_TIMEOUT") {
-        written.job_timeout = duration("JOB_TIMEOUT", &value, &mut problems).unwrap_or(written.job_timeout);
+        written.job_timeout = duration("JOB_TIMEOUT", &value, &mut problems).or(written.job_timeout);
     }
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }

@@ -28,10 +28,12 @@ use super::{ClassSize, Device, Intake, Problem, Problems, docker::CANDIDATES, se
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
 /// Labels of the class `default` unless something else is written.
 pub(super) const LABELS: [&str; 5] = ["self-hosted", "ci", "nix", ARCHITECTURE, "Linux"];
+/// Longest run of a job unless something else is written: GitHub's own limit, …
+pub(super) const JOB_TIMEOUT: Duration = seconds(6 * 3600);
+/// … and where the environment alone says how things are.
+pub(super) const JOB_TIMEOUT_WITHOUT_FILE: Duration = seconds(2 * 3600);
 /// Subnets of containers unless something else is written.
 pub(super) const POOL: &str = "192.168.100.0-192.168.199.0";
-/// Time between looks at an idle repository unless something else is written, or active ones are looked at less often.
-pub(super) const IDLE_POLL: Duration = seconds(60);
 /// Where containers see caches that do not say where.
 pub(super) const CACHES: &str = "/srv/gha-cache";
 /// Where they see the runner's tool cache: where it lies on the forge's own machines, for which some tools were built.
@@ -58,16 +60,22 @@ pub struct SettingsWritten {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-from" = "1s", "x-to" = "1h"))]
     pub poll_interval: Duration,
-    /// Time between two looks at a repository in which nothing happens; at least `poll_interval`.
+    /// Time between two looks at a repository in which nothing happens, at least: to use less of the limit than there is.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("x-from" = "1s", "x-to" = "1h"))]
-    #[schemars(extend("x-default" = format!("{}s, or `poll_interval` if that is longer", IDLE_POLL.as_secs())))]
+    #[schemars(extend("x-default" = "`poll_interval`, or as often as the credential affords"))]
     pub idle_poll_interval: Option<Duration>,
-    /// Longest life of a container whose class says nothing; kept by systemd, also when the controller is dead.
-    #[default(seconds(2 * 3600))]
+    /// Longest run of a job whose class says nothing, from its start; kept in the container and by systemd, also when
+    /// the controller is dead.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "String", extend("x-from" = "10s", "x-to" = "5days"))]
-    pub job_timeout: Duration,
+    #[schemars(with = "Option<String>", extend("x-from" = "10s", "x-to" = "5days"))]
+    #[schemars(extend("x-default" = "6h; 2h where there is no file"))]
+    pub job_timeout: Option<Duration>,
+    /// Longest time that a container waits for a job before another takes its place.
+    #[default(seconds(4 * 3600))]
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-from" = "1m", "x-to" = "5days"))]
+    pub idle_timeout: Duration,
     /// How long an idle container that nobody needs may live.
     #[default(seconds(60))]
     #[serde(with = "humantime_serde")]
@@ -357,7 +365,7 @@ pub struct ClassWritten {
     /// Tasks (threads) one container may have.
     #[schemars(range(min = 32, max = 4_194_304), extend("x-default" = "16384"))]
     pub tasks: Option<u64>,
-    /// Longest life of a container.
+    /// Longest run of a job, from its start.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("x-from" = "10s", "x-to" = "5days", "x-default" = "`job_timeout`"))]
     pub timeout: Option<Duration>,

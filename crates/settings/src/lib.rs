@@ -56,11 +56,12 @@ pub use settings::{
 ///
 /// `env` looks a variable up; the real one is `|key| std::env::var(key).ok()`.
 pub fn load(path: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Settings, Problems> {
-    let mut written = match path {
+    let (mut written, job_timeout) = match path {
         Some(path) if resolved::is_resolved(path) => return resolved::read(path),
-        Some(path) => file::read(path)?,
-        None => file::SettingsWritten::default(),
+        Some(path) => (file::read(path)?, file::JOB_TIMEOUT),
+        None => (file::SettingsWritten::default(), file::JOB_TIMEOUT_WITHOUT_FILE),
     };
+    written.job_timeout.get_or_insert(job_timeout);
     environment::apply(&mut written, env)?;
     check::check(written)
 }

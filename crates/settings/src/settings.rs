@@ -38,9 +38,11 @@ pub struct Settings {
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
     #[serde(with = "humantime_serde")]
-    pub idle_poll_interval: Duration,
+    pub idle_poll_interval: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub job_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub idle_grace: Duration,
     #[serde(with = "humantime_serde")]
@@ -162,6 +164,15 @@ pub struct Target {
     pub max_concurrent: usize,
     /// Jobs of public repositories triggered from forks are run as well.
     pub allow_forks: bool,
+}
+
+impl Settings {
+    /// Longest life of a container, which systemd keeps whatever becomes of the controller and of the guest: time to come
+    /// up, to wait for a job, and for the job, each to its own limit; and an hour more, in which an idle container may
+    /// not be ended since the forge does not answer.
+    pub fn longest_life(&self, class: &Class) -> Duration {
+        self.boot_timeout + self.idle_timeout + class.timeout + Duration::from_secs(3600)
+    }
 }
 
 impl Target {

@@ -51,27 +51,55 @@ fn a_job_that_its_runner_group_excludes_boots_nothing_and_says_so_until_the_grou
     }
 }
 
+/// Whoever may register runners may not be allowed to see their groups.
+fn hidden_group(simulation: &mut Simulation) {
+    group(simulation, false);
+    let hidden = What::Status { code: 403, message: "Resource not accessible".into(), headers: vec![] };
+    simulation.hub.borrow_mut().inject(Fault::times(u32::MAX, Call::ListRunnerGroups, hidden));
+}
+
+/// Containers started, and minutes in which one was there, while this job waits and others are served now and then.
+async fn wait_beside(story: &Story, minutes: u32, others: bool) -> (u32, u32) {
+    let (mut there, before) = (0, story.started());
+    let mut served = 0;
+    for minute in 0..minutes {
+        if others && minute % 20 == 0 {
+            story.queue_polled(PRIVATE);
+            served += 1;
+        }
+        sleep(MINUTE).await;
+        there += u32::from(!story.status.borrow().active_containers.is_empty());
+    }
+    (story.started() - before - served, there)
+}
+
 #[test]
-fn a_job_that_idle_runners_are_never_given_is_given_up_ever_longer_and_leaves_no_container_idle() {
-    let prepare = |simulation: &mut Simulation| {
-        group(simulation, false);
-        // Whoever may register runners may not be allowed to see their groups.
-        let hidden = What::Status { code: 403, message: "Resource not accessible".into(), headers: vec![] };
-        simulation.hub.borrow_mut().inject(Fault::times(u32::MAX, Call::ListRunnerGroups, hidden));
-    };
-    beside(1, prepare, async |story| {
+fn a_job_that_idle_runners_are_not_given_while_others_are_served_is_given_up_ever_longer() {
+    beside(1, hidden_group, async |story| {
         sleep(2 * MINUTE).await;
         let job = story.queue_polled(PUBLIC);
-        let (mut idle, minutes) = (0, 6 * 60);
-        for _ in 0..minutes {
-            sleep(MINUTE).await;
-            idle += usize::from(!story.status.borrow().active_containers.is_empty());
-        }
+        sleep(3 * MINUTE).await;
+        let (started, there) = wait_beside(story, 6 * 60, true).await;
         assert!(!story.is_taken(job));
-        assert!((2..=8).contains(&story.started()), "{} containers in six hours", story.started());
-        assert!(idle < minutes / 6, "a container was there for {idle} of {minutes} minutes");
+        assert!((2..=16).contains(&started), "{started} containers for it in six hours");
+        assert!(there < 6 * 20, "a container was there for {there} of 360 minutes, five each for the others' jobs");
         let reasons = reasons(story);
         assert!(reasons.len() == 1 && reasons[0].contains("runner group"), "{reasons:?}");
+        assert!(story.problems().contains("corp/docs"), "{}", story.problems());
+    });
+}
+
+#[test]
+fn where_nothing_tells_a_group_from_an_outage_a_job_is_given_up_after_an_hour() {
+    beside(1, hidden_group, async |story| {
+        sleep(2 * MINUTE).await;
+        let job = story.queue_polled(PUBLIC);
+        let (started, _) = wait_beside(story, 75, false).await;
+        assert!((15..=24).contains(&started), "{started} containers: another every three minutes");
+        let (started, there) = wait_beside(story, 6 * 60, false).await;
+        assert!(!story.is_taken(job));
+        assert!((2..=8).contains(&started), "{started} containers in six hours");
+        assert!(there < 60, "a container was there for {there} of 360 minutes");
         assert!(story.problems().contains("corp/docs"), "{}", story.problems());
         // A runner of its own group would have been given it at once.
         let next = story.queue_polled(PRIVATE);

@@ -23,7 +23,7 @@ fn beside_a_slow_controller<T>(story: impl AsyncFnOnce(&Simulation, mpsc::Sender
     simulate(async {
         let mut simulation = Simulation::new(1);
         simulation.settings.poll_interval = 600 * SECOND;
-        simulation.settings.idle_poll_interval = 600 * SECOND;
+        simulation.settings.idle_poll_interval = Some(600 * SECOND);
         for class in simulation.settings.classes.values_mut() {
             // A scale set would tell of every job by itself.
             class.intake = Intake::Polling;

@@ -39,6 +39,8 @@ use crate::{
 /// The host, shared.
 pub type Host = Rc<RefCell<HostState>>;
 
+/// What a runner says that asks again and again.
+const RETRYING: &str = "Runner connect error: x. Retrying until reconnected.";
 /// What every container used of its memory, bytes.
 pub const MEMORY_PEAK: u64 = 123 << 20;
 
@@ -75,6 +77,12 @@ pub struct HostState {
     pub clock: SimClock,
     pub rng: StdRng,
     pub boot_id: String,
+    /// The unit's own limit.
+    pub life: Duration,
+    /// The limit that guests keep; none = they are stopped from keeping it.
+    pub job_limit: Option<Duration>,
+    /// How long jobs take; none = as chance has it.
+    pub job_takes: Option<Duration>,
     pub capacity: usize,
     pub class_max: BTreeMap<String, usize>,
     /// Most containers of each target, by owner.
@@ -119,6 +127,9 @@ impl HostState {
             clock,
             rng,
             boot_id: "boot-1".into(),
+            life: Duration::from_secs(12 * 3600),
+            job_limit: Some(Duration::from_secs(6 * 3600)),
+            job_takes: None,
             capacity,
             class_max,
             target_max,
@@ -257,7 +268,7 @@ impl End {
 
 async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
     let session: Rc<RefCell<Option<RunnerSession>>> = Rc::default();
-    let lifetime = Duration::from_secs(3600);
+    let lifetime = host.borrow().life;
     let killed = {
         let mut state = host.borrow_mut();
         let doomed = state.fault(HostFault::Killed);
@@ -353,6 +364,10 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     let connection = match connected {
         Ok(connection) => connection,
         Err(Refusal::NeverListening) => std::future::pending().await,
+        Err(Refusal::Broken) => {
+            tell(What::Trouble { kind: Trouble::ConnectError, message: RETRYING.into() });
+            std::future::pending().await
+        }
         Err(refusal @ (Refusal::Forbidden | Refusal::ClockSkew)) => {
             return gives_up(&format!("Failed to create session. {refusal}"), Trouble::RunnerFailed, 1);
         }
@@ -372,6 +387,10 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
         match taken {
             Ok(Some(order)) => break order,
             Ok(None) | Err(Refusal::JobGone) => sleep(Duration::from_secs(1)).await,
+            Err(Refusal::Broken) => {
+                tell(What::Trouble { kind: Trouble::ConnectError, message: RETRYING.into() });
+                std::future::pending().await
+            }
             Err(refusal @ Refusal::VersionTooOld(_)) => {
                 let _ = hub.borrow_mut().runner_stop(clock.now(), &connection);
                 return gives_up(&format!("An error occurred: {refusal}"), Trouble::VersionRefused, 7);
@@ -415,9 +434,16 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     }
     let (mut left, fails) = {
         let mut state = host.borrow_mut();
-        (state.rng.random_range(1..300), state.rng.random_bool(0.2))
+        let takes = state.rng.random_range(1..300);
+        (state.job_takes.map_or(takes, |takes| takes.as_secs()), state.rng.random_bool(0.2))
     };
+    let (began, limit) = (clock.now(), host.borrow().job_limit);
     while left > 0 {
+        if limit.is_some_and(|limit| clock.now() - began >= limit) {
+            let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Failed);
+            tell(What::JobEnded { result: JobResult::Canceled });
+            return End::exit(GuestExit::TimedOut);
+        }
         sleep(Duration::from_secs(left.min(5))).await;
         left = left.saturating_sub(5);
         let beat = hub.borrow_mut().runner_beat(clock.now(), &connection);

@@ -13,6 +13,8 @@ mod heap;
 mod hints;
 mod history;
 mod host;
+mod idle;
+mod lifetimes;
 mod memory;
 mod mishaps;
 mod operate;
@@ -82,6 +84,7 @@ fn settings(seed: u64) -> Settings {
     let text = format!(
         r#"
         max_concurrent = 5
+        idle_poll_interval = "1m"
         [github]
         api_url = "http://github.invalid"
         [network]
@@ -374,7 +377,7 @@ fn a_week_with_a_fault_every_few_minutes_ends_well() {
                 simulation.pause = Duration::from_secs(900);
                 // A week is about age. How looks go at their usual pace, the shorter histories show.
                 simulation.settings.poll_interval = Duration::from_secs(120);
-                simulation.settings.idle_poll_interval = Duration::from_secs(240);
+                simulation.settings.idle_poll_interval = Some(Duration::from_secs(240));
                 simulation.clock.tick.set(Duration::from_secs(10));
                 history_of(simulation, 7 * 24, 86_400).await;
             });

@@ -33,7 +33,7 @@ fn the_controllers_memory_does_not_grow_with_the_containers_it_has_seen() {
     let (filled, after) = simulate(async {
         let mut simulation = Simulation::new(1);
         simulation.settings.poll_interval = Duration::from_secs(120);
-        simulation.settings.idle_poll_interval = Duration::from_secs(120);
+        simulation.settings.idle_poll_interval = Some(Duration::from_secs(120));
         // What scale sets tell is kept for two days, by a rule of its own; and listening takes long to simulate.
         for class in simulation.settings.classes.values_mut() {
             class.intake = Intake::Polling;

@@ -105,10 +105,16 @@ impl Simulation {
                     RunnerWhat::CancelledAtOnce,
                     RunnerWhat::RenewalFails,
                     RunnerWhat::VanishMidJob,
+                    RunnerWhat::SessionBroken,
+                    RunnerWhat::AssignmentLost,
+                    RunnerWhat::GivenNothing,
+                    RunnerWhat::CutOff,
                 ]
                 .choose(&mut self.rng)
                 .unwrap();
-                hub.inject_runner(RunnerFault::once(what));
+                // Each asks once a second: minutes of it.
+                let count = if what == RunnerWhat::GivenNothing { self.rng.random_range(1..1000) } else { 1 };
+                hub.inject_runner(RunnerFault { count, ..RunnerFault::once(what) });
             }
             _ => {
                 let fault = *[

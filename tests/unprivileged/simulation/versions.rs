@@ -63,7 +63,7 @@ fn beside<T>(version: Option<&str>, ends: Option<(&str, Duration)>, story: impl 
         let mut simulation = Simulation::new(1);
         // Days pass in these stories.
         simulation.settings.poll_interval = 2 * MINUTE;
-        simulation.settings.idle_poll_interval = 2 * MINUTE;
+        simulation.settings.idle_poll_interval = Some(2 * MINUTE);
         let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &simulation.settings, 1);
         world.tree.replace(version.map(str::to_owned));
         let (_commands, inbox) = mpsc::channel(8);

@@ -82,7 +82,7 @@ function phase(container) {
 
 function cause(ended) {
   if (ended.cause === "succeeded") return mark("good", "succeeded");
-  const harmless = ["cancelled-before-pickup", "taken-by-another-runner", "idle-too-long", "job-cancelled"];
+  const harmless = ["cancelled-before-pickup", "taken-by-another-runner", "idle-too-long", "replaced", "job-cancelled"];
   const shown = mark(harmless.includes(ended.cause) ? "" : "bad", words(ended.cause));
   return ended.reason ? [shown, el("div", { class: "labels" }, ended.reason)] : shown;
 }

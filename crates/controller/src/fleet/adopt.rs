@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{Container, Fleet};
 use crate::{
     cause::Cause,
+    phase::Phase,
     ports::{PortError, Records, Systemd, Unit, UnitState, World},
     record::{Record, Stage, Timeline},
     time::Now,
@@ -74,6 +75,17 @@ impl<W: World> Fleet<'_, W> {
         }
         let ended = matches!(record.stage, Stage::Settling { .. });
         let mut container = Container::new(record, now.mono);
+        // The limits on waiting and on the job go on where they were.
+        let timeline = &container.record.timeline;
+        let since_ms = match container.phase {
+            Phase::Idle => timeline.listening_ms,
+            Phase::Running => timeline.job_started_ms,
+            _ => None,
+        };
+        if let Some(since_ms) = since_ms {
+            let ago = now.wall.as_millis().saturating_sub(since_ms);
+            container.phase_since = now.mono - Duration::from_millis(ago);
+        }
         if let Some(unit) = &unit {
             container.unit_is(unit.state, now.wall.as_millis(), now.mono);
         }

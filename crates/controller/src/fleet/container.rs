@@ -1,5 +1,7 @@
 //! One container as the controller sees it now: its record, and what was heard since.
 
+use std::time::Duration;
+
 use contract::{
     Ending,
     event::{GuestExit, JobResult, Trouble, What},
@@ -51,6 +53,8 @@ pub struct Container {
     /// What the guest said of the last trouble before its runner took a job, shortened and without control characters;
     /// None if there was none, or it is over. After that it may be the job that speaks.
     pub trouble_message: Option<String>,
+    /// Since when its runner, which listened, tries to reach the forge again.
+    pub cut_off_since: Option<Mono>,
     /// Its class knows that it came up.
     pub came_up: bool,
     /// The most memory it used, in bytes, where the kernel counts it.
@@ -91,6 +95,7 @@ impl Container {
             result: None,
             trouble: None,
             trouble_message: None,
+            cut_off_since: None,
             came_up: false,
             memory_peak: None,
             cpu_us: None,
@@ -258,6 +263,11 @@ impl Container {
         }
     }
 
+    /// How long it has been idle.
+    pub fn idle_for(&self, now: Mono) -> Duration {
+        if self.phase == Phase::Idle { now - self.phase_since } else { Duration::ZERO }
+    }
+
     /// Its unit was active, and its guest was never heard.
     pub fn is_unheard(&self) -> bool {
         self.record.timeline.active_ms.is_some() && self.record.timeline.booted_ms.is_none()
@@ -304,6 +314,7 @@ impl Container {
                 if self.trouble.is_some_and(Trouble::ends_with_listening) {
                     self.trouble_message = None;
                 }
+                self.cut_off_since = None;
                 self.advance(Phase::Idle, now);
             }
             What::JobStarted { job } => {
@@ -325,6 +336,9 @@ impl Container {
                 let message: String = message.chars().filter(|c| !c.is_control()).take(TEXT_LIMIT).collect();
                 warn!(container = %self.record.name, kind = ?kind, message, "{}: {message}", self.record.name);
                 self.trouble = Some(*kind);
+                if *kind == Trouble::ConnectError && self.phase == Phase::Idle {
+                    self.cut_off_since.get_or_insert(now);
+                }
                 if !self.had_job() {
                     self.trouble_message = Some(message);
                 }
@@ -341,8 +355,6 @@ impl Container {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
     use super::*;
     use crate::record::Timeline;
 

@@ -60,7 +60,10 @@ impl<W: World> Fleet<'_, W> {
         let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
         if took {
             container.came_up = true;
-            self.pickups.push_back(Pickup { container: name.clone(), class: class.clone(), scope, at: now.mono });
+            self.watch.gave_job(container);
+            let pickup = Pickup { container: name.clone(), class: class.clone(), scope: scope.clone(), at: now.mono };
+            self.pickups.push_back(pickup);
+            self.events.push(Event::GaveJob { scope });
             self.events.push(Event::CameUp { class: class.clone() });
         }
         // Only before a job could have said it.
@@ -96,6 +99,8 @@ impl<W: World> Fleet<'_, W> {
             container.record.job_name = job.name.clone();
             if unheard {
                 container.advance(Phase::Running, now.mono);
+                self.watch.gave_job(container);
+                self.events.push(Event::GaveJob { scope: scope.to_owned() });
             }
             changed.push(container.record.name.clone());
         }
@@ -114,6 +119,8 @@ impl<W: World> Fleet<'_, W> {
         container.record.repository = Some(repository);
         container.record.job_name = job;
         container.advance(Phase::Running, now.mono);
+        self.watch.gave_job(container);
+        self.events.push(Event::GaveJob { scope: container.record.scope.clone() });
         let name = container.record.name.clone();
         self.remember(&name);
     }

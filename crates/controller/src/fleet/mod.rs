@@ -12,6 +12,7 @@ mod shown;
 mod stop;
 mod sweep;
 mod units;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,11 +27,12 @@ use settings::Settings;
 use tracing::warn;
 
 pub use self::boot::Wanted;
-use self::{container::Container, leftovers::Leftovers, sweep::Sweep};
+use self::{container::Container, leftovers::Leftovers, sweep::Sweep, watch::Watch};
 use super::{
     cause::Cause,
     effects::Effects,
     intake::Intake,
+    phase::Phase,
     plan::{ContainerView, Pickup, Use},
     ports::{Guests, PortError, Records, Unit, World},
     record::Stage,
@@ -41,6 +43,9 @@ use super::{
 
 /// How long a pickup can matter: no look takes longer.
 const PICKUP_KEPT: Duration = Duration::from_secs(600);
+
+/// How long the guest may take to stop a job at its limit.
+const GUESTS_PART: Duration = Duration::from_secs(75);
 
 /// What an effect came to.
 pub enum Outcome<W: World> {
@@ -56,8 +61,8 @@ pub enum Outcome<W: World> {
     Guest { name: ContainerName, feed: <W::Guests as Guests>::Feed, event: Option<event::Event> },
     /// A guest is not followed any more.
     FeedClosed,
-    /// The registration of an idle runner was to be deleted.
-    Retired { name: ContainerName, result: Result<Deletion, ForgeError> },
+    /// The registration of an idle runner was to be deleted, for this reason.
+    Retired { name: ContainerName, cause: Cause, result: Result<Deletion, ForgeError> },
     /// How the job of a container ended.
     Concluded { name: ContainerName, result: Result<Option<Job>, ForgeError> },
     /// The registration of an ended container was to be deleted.
@@ -66,6 +71,8 @@ pub enum Outcome<W: World> {
     Kept { name: ContainerName, result: Result<(), PortError> },
     /// All registrations of a place.
     RunnersListed { scope: String, result: Result<Vec<Runner>, ForgeError> },
+    /// All registrations of a place with idle runners, by a listing begun then.
+    IdleListed { scope: String, began: Mono, result: Result<Vec<Runner>, ForgeError> },
     /// A registration that nothing claims was to be deleted.
     GhostDeleted { scope: String, runner: String, result: Result<Deletion, ForgeError> },
 }
@@ -84,6 +91,8 @@ pub enum Event {
     RunnerVersion { class: String, version: String },
     /// The forge refused a runner of a class for its version.
     RunnerRefused { class: String },
+    /// The forge gave a job to a runner of a place.
+    GaveJob { scope: String },
     /// A container of a scale set ended with its job.
     EndedWithJob { key: SetKey },
 }
@@ -105,6 +114,7 @@ pub struct Fleet<'w, W: World> {
     finished: VecDeque<Arc<Finished>>,
     /// By place.
     sweeps: BTreeMap<String, Sweep>,
+    watch: Watch,
     next_list: Mono,
     listing: bool,
     leftovers: Leftovers,
@@ -130,6 +140,7 @@ impl<'w, W: World> Fleet<'w, W> {
             pickups: VecDeque::new(),
             finished: VecDeque::new(),
             sweeps: BTreeMap::new(),
+            watch: Watch::default(),
             next_list: Mono::START,
             listing: false,
             leftovers: Leftovers::new(),
@@ -148,11 +159,12 @@ impl<'w, W: World> Fleet<'w, W> {
             Outcome::Listed { began, result } => self.listed(began, result, now),
             Outcome::Guest { name, feed, event } => self.guest_said(name, feed, event, now),
             Outcome::FeedClosed => {}
-            Outcome::Retired { name, result } => self.retired(&name, result, now),
+            Outcome::Retired { name, cause, result } => self.retired(&name, cause, result, now),
             Outcome::Concluded { name, result } => self.concluded(&name, result, sets, now),
             Outcome::Deregistered { name, result } => self.deregistered(&name, result, now),
             Outcome::Kept { name, result } => self.kept(&name, result, now),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result, now),
+            Outcome::IdleListed { scope, began, result } => self.idle_listed(&scope, began, result, now),
             Outcome::GhostDeleted { scope, runner, result } => sweep::ghost_deleted(&scope, &runner, result),
         }
     }
@@ -187,10 +199,21 @@ impl<'w, W: World> Fleet<'w, W> {
             Stage::Minting => self.mint(name, intake, now),
             Stage::Started if container.use_() == Use::Coming && overdue => {
                 let limit = humantime::format_duration(self.settings.boot_timeout);
-                let reason = format!("{} after {limit}, its boot timeout", container.phase);
+                let said = container.trouble_message.take().map(|said| format!("; the runner: {said}"));
+                let reason = format!("{} after {limit}, its boot timeout{}", container.phase, said.unwrap_or_default());
                 warn!(container = %name, reason, "its runner does not listen");
                 container.reason = Some(reason);
                 self.stop(name, Cause::BootFailed, now);
+            }
+            Stage::Started if container.phase == Phase::Running => {
+                // The guest comes first: it stops the job in good order, and knows when it began.
+                let limit = self.settings.classes.get(&container.record.class).map(|class| class.timeout);
+                let limit = limit.unwrap_or(self.settings.job_timeout);
+                if now.mono - container.phase_since >= limit + GUESTS_PART {
+                    let limit = humantime::format_duration(limit);
+                    container.reason = Some(format!("its job ran for {limit}, the limit of its class"));
+                    self.stop(name, Cause::TimedOut, now);
+                }
             }
             Stage::Started => {}
             Stage::Stopping { cause } => self.stop(name, cause, now),
@@ -239,6 +262,7 @@ impl<'w, W: World> Fleet<'w, W> {
             scope: container.record.scope.clone(),
             set: container.record.set,
             use_: container.use_(),
+            patience: self.watch.patience(container),
         };
         self.live().map(view).collect()
     }
@@ -256,16 +280,6 @@ impl<'w, W: World> Fleet<'w, W> {
     /// Places of all containers, also of those that have ended and are not settled.
     pub fn scopes_in_use(&self) -> BTreeSet<&str> {
         self.containers.values().map(|container| container.record.scope.as_str()).collect()
-    }
-
-    /// Runners that look for jobs by themselves and have none: scope, class, and since when.
-    pub fn idle(&self) -> Vec<(&str, &str, Mono)> {
-        let by_themselves = self.live().filter(|container| !container.record.set);
-        let idle = by_themselves.filter_map(|container| match container.use_() {
-            Use::Idle(since) => Some((container.record.scope.as_str(), container.record.class.as_str(), since)),
-            Use::Coming | Use::Busy | Use::Ending => None,
-        });
-        idle.collect()
     }
 
     /// Containers of a scale set that a job may still find.

@@ -209,6 +209,8 @@ impl<'w, W: World> Fleet<'w, W> {
         if tries >= most && matches!(container.settling, Settling::Deregistering { .. }) {
             warn!(container = %name, runner = container.record.runner_name, "registration given up");
             container.settling.deregistered();
+            let scope = container.record.scope.clone();
+            self.search_beside(&scope, now.mono);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::{ContainerName, InvalidName};
-use forge::{Deletion, ForgeError};
+use forge::{Deletion, ErrorKind, ForgeError};
 use tracing::{info, warn};
 
 use super::{Fleet, Outcome, settle::RETRY};
@@ -11,11 +11,14 @@ use crate::{
     cause::Cause,
     operation::{Denied, Done},
     phase::Phase,
+    plan::Use,
     ports::{PortError, Systemd, World},
     record::Stage,
     time::Now,
 };
 
+/// An idle container whose registration cannot be removed is stopped all the same after so long.
+const GIVEN_UP: Duration = Duration::from_secs(1800);
 /// A unit that was asked to stop and is still there after this time is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -77,34 +80,55 @@ impl<'w, W: World> Fleet<'w, W> {
     /// Ends an idle container in the safe order: delete the registration; only if the forge agrees, stop the container
     /// (docs/github.md#deleting-a-registration).
     pub fn retire(&mut self, name: &ContainerName, now: Now) {
-        let Some(container) = self.containers.get_mut(name) else { return };
-        if container.in_flight || now.mono < container.not_before {
-            return;
-        }
-        container.in_flight = true;
-        let effect = container.deregister(self.world);
-        let name = name.clone();
-        self.effects.start(async move { Outcome::Retired { name, result: effect.await } });
+        self.end_idle(name, Cause::IdleTooLong, None, now);
     }
 
-    pub(super) fn retired(&mut self, name: &ContainerName, result: Result<Deletion, ForgeError>, now: Now) {
+    /// The same for this cause and reason; false if it cannot be now.
+    pub(super) fn end_idle(&mut self, name: &ContainerName, cause: Cause, reason: Option<String>, now: Now) -> bool {
+        let Some(container) = self.containers.get_mut(name) else { return false };
+        let is_idle = matches!(container.use_(), Use::Idle(_));
+        if !is_idle || container.in_flight || now.mono < container.not_before {
+            return false;
+        }
+        container.in_flight = true;
+        container.reason = reason;
+        let effect = container.deregister(self.world);
+        let name = name.clone();
+        self.effects.start(async move { Outcome::Retired { name, cause, result: effect.await } });
+        true
+    }
+
+    pub(super) fn retired(
+        &mut self,
+        name: &ContainerName,
+        cause: Cause,
+        result: Result<Deletion, ForgeError>,
+        now: Now,
+    ) {
         let Some(container) = self.containers.get_mut(name) else { return };
         container.in_flight = false;
         if container.has_ended() {
             return;
         }
         match result {
-            Ok(Deletion::Deleted | Deletion::AlreadyGone) if container.had_job() => {}
+            Ok(Deletion::Deleted | Deletion::AlreadyGone) if container.had_job() => container.reason = None,
             Ok(Deletion::Deleted | Deletion::AlreadyGone) => {
                 container.settling.deregistered();
-                self.stop(name, Cause::IdleTooLong, now);
+                self.stop(name, cause, now);
             }
             Ok(Deletion::Busy) => {
+                container.reason = None;
                 info!(container = %name, "not retired: the forge says it has a job");
                 container.believed_busy = true;
                 container.advance(Phase::Running, now.mono);
             }
+            // Its place has another name now, or is closed: under this one nothing can be removed.
+            Err(ForgeError { kind: ErrorKind::Quarantined, .. }) if container.idle_for(now.mono) >= GIVEN_UP => {
+                container.reason.get_or_insert_with(|| "its registration cannot be removed".to_owned());
+                self.stop(name, cause, now);
+            }
             Err(error) => {
+                container.reason = None;
                 warn!(container = %name, %error, "registration not deleted");
                 container.not_before = now.mono + RETRY.first;
             }

@@ -17,6 +17,8 @@ use crate::{
 
 /// Time from the start to the first sweep: what was adopted is settled by then.
 const FIRST: Duration = Duration::from_secs(60);
+/// The first sweeps of discovered repositories are spread over so much more.
+const FIRST_QUIET: Duration = Duration::from_secs(3600);
 /// Time between sweeps. A ghost must be seen by two.
 const EVERY: Duration = Duration::from_secs(600);
 /// Time between sweeps, at least, of a discovered repository where no runner was registered for as long: listing the
@@ -44,7 +46,7 @@ impl<'w, W: World> Fleet<'w, W> {
             // A thousand repositories are not asked in the same second.
             let quiet = QUIET.mul_f64(1.0 + spread(scope));
             let Some(sweep) = self.sweeps.get_mut(scope) else {
-                let next = if discovered { now + FIRST + quiet } else { now + FIRST };
+                let next = if discovered { now + FIRST + FIRST_QUIET.mul_f64(spread(scope)) } else { now + FIRST };
                 self.sweeps.insert(scope.to_owned(), Sweep { next, unclaimed: BTreeSet::new(), minted_at: None });
                 continue;
             };
@@ -58,6 +60,14 @@ impl<'w, W: World> Fleet<'w, W> {
                 let result = world.forge().list_runners(&scope).await;
                 Outcome::RunnersListed { scope, result }
             });
+        }
+    }
+
+    /// A registration was left to the search, under whatever name its place has now.
+    pub(super) fn search_beside(&mut self, scope: &str, now: Mono) {
+        let owner = |scope: &str| scope.split('/').next().map(str::to_owned);
+        for (_, sweep) in self.sweeps.iter_mut().filter(|(name, _)| owner(name) == owner(scope)) {
+            sweep.next = sweep.next.min(now + FIRST);
         }
     }
 

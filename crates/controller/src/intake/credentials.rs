@@ -107,7 +107,7 @@ impl<W: World> Intake<'_, W> {
         let pace = Pace { fast: self.settings.poll_interval, idle: self.settings.idle_poll_interval };
         let name = self.repositories.get(repository).and_then(|found| self.credential_of(&found.target));
         let (Some(name), Some(settings)) = (name, name.and_then(|name| self.settings.credentials.get(name))) else {
-            return pace.idle;
+            return pace.alone(None);
         };
         let cost = self.credentials.get(name).map_or(COST, |credential| credential.cost);
         let calls = self.world.forge().allowance(repository).and_then(|allowance| allowance.calls_per_minute);
@@ -121,6 +121,6 @@ impl<W: World> Intake<'_, W> {
             }
             views.push(found.pace(cost, now));
         }
-        pace.together(&views, Allowance::of(calls, settings.share)).get(place).copied().unwrap_or(pace.idle)
+        pace.together(&views, Allowance::of(calls, settings.share)).get(place).copied().unwrap_or(pace.alone(None))
     }
 }

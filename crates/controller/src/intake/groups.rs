@@ -16,9 +16,11 @@ use crate::{
 
 /// How old what is known of a group may be while a job of a public repository waits.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
-/// A runner that fits a job is given it within seconds. One that was idle beside it for so long will not be.
-const PASSED_OVER: Duration = Duration::from_secs(300);
-/// Pauses until such a job is tried again, first and longest: it may have been an outage.
+/// So many runners that were idle beside a job and were not given it are no accident while others are given theirs.
+const PASSED_OVER: u32 = 3;
+/// Nor is it an outage of the forge after so long.
+const OUTAGE: Duration = Duration::from_secs(3600);
+/// Pauses until such a job is tried again, first and longest: somebody may have changed the group.
 const TRY_AGAIN: Backoff = Backoff::seconds(900, 6 * 3600);
 
 /// What is known of the group that runners of a place join.
@@ -39,7 +41,7 @@ pub(super) enum Exclusion {
     Asking,
     /// By this group, of this organisation or enterprise, since its repository is public.
     Group(String, String),
-    /// An idle runner was not given it.
+    /// Idle runners were not given it.
     PassedOver,
 }
 
@@ -54,10 +56,9 @@ impl Exclusion {
                  repository"
             ),
             Self::PassedOver => format!(
-                "a runner with its labels was idle for {} minutes and was not given it; another is tried now and then. \
+                "runners with its labels were idle beside it and were not given it; another is tried now and then. \
                  Remedy: see at the forge whether the runner group serves {repository} and its workflow, and whether \
-                 the job's runs-on names another group",
-                PASSED_OVER.as_secs() / 60
+                 the job's runs-on names another group"
             ),
         }
     }
@@ -112,33 +113,23 @@ impl<W: World> Intake<'_, W> {
         }
     }
 
-    /// Notes which jobs were queued all the time that a runner which fits them was idle. `idle` = runners that look for
-    /// jobs by themselves: scope, class, and since when they are idle.
-    pub fn note_passed_over(&mut self, idle: &[(&str, &str, Mono)], classes: &[ClassView], now: Now) {
-        if idle.is_empty() {
-            return;
+    /// A runner that fits this job was idle beside it and was not given it. A lost assignment or an outage is over with
+    /// another runner; a group is not. It is taken for the group's doing once several runners were passed over and the
+    /// forge gave others of the place their jobs meanwhile, or after longer than any outage lasts.
+    pub fn passed_over(&mut self, repository: &str, job: u64, now: Now) {
+        let Some(found) = self.repositories.get_mut(repository) else { return };
+        let place = self.places.get(&found.scope);
+        let Some(seen) = found.seen.get_mut(&job) else { return };
+        if seen.passed_over == 0 {
+            seen.passed_first = now.mono;
         }
-        let mut passed = Vec::new();
-        for job in self.repositories.values().flat_map(|repository| &repository.queued) {
-            let here = idle.iter().filter(|(scope, ..)| *scope == job.scope);
-            let Some(since) = here
-                .filter(|(_, class, _)| self.class_of(classes, job).as_deref() == Some(*class))
-                .map(|(.., since)| *since)
-                .min()
-            else {
-                continue;
-            };
-            let beside = job.looked_at - since.max(job.first_seen);
-            if job.blocked.is_none() && self.excluded(job, now.mono).is_none() && beside >= PASSED_OVER {
-                passed.push((job.repository.clone(), job.id));
-            }
-        }
-        for (repository, job) in passed {
-            let seen = self.repositories.get_mut(&repository).and_then(|repository| repository.seen.get_mut(&job));
-            let Some(seen) = seen else { continue };
-            seen.passed_over += 1;
-            seen.given_up_until = now.mono + TRY_AGAIN.after(seen.passed_over);
-            info!(repository, job, times = seen.passed_over, "{repository}: an idle runner is not given job {job}");
+        seen.passed_over += 1;
+        let others_served = place.and_then(|place| place.gave_job).is_some_and(|at| at > seen.passed_first);
+        let is_known = seen.passed_over >= PASSED_OVER && others_served;
+        if is_known || now.mono - seen.passed_first >= OUTAGE {
+            seen.given_up += 1;
+            seen.given_up_until = now.mono + TRY_AGAIN.after(seen.given_up);
+            info!(repository, job, times = seen.passed_over, "{repository}: idle runners are not given job {job}");
         }
     }
 

@@ -176,6 +176,8 @@ impl<W: World> Intake<'_, W> {
                     refusal: None,
                     public: None,
                     passed_over: 0,
+                    passed_first: Mono::START,
+                    given_up: 0,
                     given_up_until: Mono::START,
                 }
             });

@@ -28,6 +28,8 @@ pub(super) struct Place {
     pub held_until: Option<Mono>,
     /// Why the last registration failed, until one succeeds.
     pub last_error: Option<String>,
+    /// When the forge last gave a job to a runner registered with it.
+    pub gave_job: Option<Mono>,
     /// The group that its runners join.
     pub membership: Membership,
 }
@@ -71,6 +73,13 @@ impl<W: World> Intake<'_, W> {
             _ => Some(now.mono + MINT_PAUSE.after(place.mint_failures)),
         };
         place.last_error = Some(error.message);
+    }
+
+    /// The forge gave a job to a runner registered with a place.
+    pub fn gave_job(&mut self, scope: &str, now: Now) {
+        if let Some(place) = self.places.get_mut(scope) {
+            place.gave_job = Some(now.mono);
+        }
     }
 
     /// Where nobody needs a runner any more, why the last could not be registered is no problem any more. `elsewhere` =

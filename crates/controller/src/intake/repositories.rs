@@ -89,8 +89,12 @@ pub struct SeenJob {
     pub refusal: Option<Refusal>,
     /// Its repository is public; None if unknown.
     pub public: Option<bool>,
-    /// How often an idle runner was not given it.
+    /// How many runners were idle beside it and were not given it.
     pub passed_over: u32,
+    /// When that was first so.
+    pub passed_first: Mono,
+    /// How often it was given up for that.
+    pub given_up: u32,
     /// Nothing is booted for it before.
     pub given_up_until: Mono,
 }

@@ -257,9 +257,8 @@ impl<W: World> Intake<'_, W> {
     fn exclusions(&self, now: Mono) -> BTreeSet<String> {
         let told = |(name, job): (&String, &JobView)| {
             // While one is tried again, it is as it was.
-            let passed_over = || {
-                self.seen(&job.repository, job.id).filter(|seen| seen.passed_over > 0).map(|_| Exclusion::PassedOver)
-            };
+            let passed_over =
+                || self.seen(&job.repository, job.id).filter(|seen| seen.given_up > 0).map(|_| Exclusion::PassedOver);
             let found = self.excluded(job, now).or_else(passed_over).filter(|found| *found != Exclusion::Asking)?;
             Some(format!("{name}: its jobs get no runner: {}", found.told(name)))
         };

@@ -143,6 +143,8 @@ pub struct SetView {
     pub ended: usize,
     /// Assigned jobs that wait for a runner, by run.
     pub waiting: BTreeMap<u64, usize>,
+    /// When the job that has waited longest for a runner was assigned, as far as known.
+    pub waiting_since: Option<Mono>,
     /// Since when the forge could have assigned more: it was told of a capacity above what it counts, and was heard.
     pub room_since: Option<Mono>,
 }
@@ -160,6 +162,8 @@ pub struct ContainerView {
     pub set: bool,
     /// What it is good for.
     pub use_: Use,
+    /// Idle beside a job for so long, it is taken for deaf.
+    pub patience: Duration,
 }
 
 impl ContainerView {

@@ -46,6 +46,7 @@ fn set(scope: &str, assigned: usize) -> SetView {
         as_of: Some(NOW),
         ended: 0,
         waiting: BTreeMap::new(),
+        waiting_since: None,
         room_since: None,
     }
 }
@@ -70,7 +71,7 @@ fn job_of(id: u64, repository: &str) -> JobView {
 
 fn container(number: u64, use_: Use) -> ContainerView {
     let name = ContainerName::for_job(number, |_| false).unwrap();
-    ContainerView { name, class: "small".into(), scope: "o/r".into(), set: false, use_ }
+    ContainerView { name, class: "small".into(), scope: "o/r".into(), set: false, use_, patience: Duration::MAX }
 }
 
 fn snapshot(jobs: Vec<JobView>, containers: Vec<ContainerView>) -> Snapshot {
@@ -96,7 +97,7 @@ fn boots(plan: &Plan) -> Vec<(&str, Option<u64>)> {
         .iter()
         .filter_map(|action| match action {
             Action::Boot { class, job, .. } => Some((class.as_str(), job.as_ref().map(|(_, id)| *id))),
-            Action::Retire(_) => None,
+            Action::Retire(_) | Action::Replace { .. } => None,
         })
         .collect()
 }
@@ -207,7 +208,7 @@ fn booted_for(plan: &Plan) -> Vec<&str> {
         .iter()
         .filter_map(|action| match action {
             Action::Boot { scope, .. } => Some(scope.as_str()),
-            Action::Retire(_) => None,
+            Action::Retire(_) | Action::Replace { .. } => None,
         })
         .collect()
 }
@@ -497,7 +498,7 @@ fn carried_out(snapshot: &Snapshot) -> Snapshot {
                 let number = 1_000_000 + index as u64;
                 after.containers.push(ContainerView { class, scope, set, ..container(number, Use::Coming) });
             }
-            Action::Retire(name) => {
+            Action::Retire(name) | Action::Replace { container: name, .. } => {
                 after.containers.iter_mut().find(|c| c.name == name).unwrap().use_ = Use::Ending;
             }
         }
@@ -697,4 +698,49 @@ proptest! {
             prop_assert!(used(n) as f64 + 1.0 > share, "{} has {} of its {share}", names[n], used(n));
         }
     }
+}
+
+/// A container that is idle since then, and trusted for a minute beside a job.
+fn idle_since(number: u64, since: Mono) -> ContainerView {
+    ContainerView { patience: Duration::from_secs(60), ..container(number, Use::Idle(since)) }
+}
+
+#[test]
+fn a_runner_that_is_given_none_of_the_jobs_beside_it_is_replaced_and_another_booted() {
+    let since = NOW - Duration::from_secs(60);
+    let waits = |first_seen| JobView { first_seen, ..job(7, &["linux"]) };
+    let deaf = plan(&snapshot(vec![waits(mono(1))], vec![idle_since(1, since), idle_since(2, since)]));
+    let beside = Some(("o/r".to_owned(), 7));
+    let first = Action::Replace { container: container(1, Use::Coming).name, beside };
+    // As many as there are such jobs; the other one may be of use.
+    assert_eq!(deaf.actions, [first]);
+    let only = plan(&snapshot(vec![waits(mono(1))], vec![idle_since(1, since)]));
+    assert_eq!((only.actions.len(), boots(&only)), (2, vec![("small", Some(7))]));
+    for (first_seen, idle) in [(since + Duration::from_secs(1), since), (mono(1), since + Duration::from_secs(1))] {
+        let both = plan(&snapshot(vec![waits(first_seen)], vec![idle_since(1, idle)]));
+        assert_eq!(both.actions, [], "neither was there for a minute beside the other");
+    }
+    let refused = JobView { blocked: Some(Blocked::Refused), ..waits(mono(1)) };
+    let others = JobView { labels: vec!["big".into()], ..waits(mono(1)) };
+    for job in [refused, others] {
+        let plan = plan(&snapshot(vec![job], vec![idle_since(1, since)]));
+        assert!(!plan.actions.iter().any(|action| matches!(action, Action::Replace { .. })), "{:?}", plan.actions);
+    }
+}
+
+#[test]
+fn a_runner_of_a_scale_set_that_is_given_no_assigned_job_is_replaced_as_of_the_sets_last_word() {
+    let since = NOW - Duration::from_secs(60);
+    let there = ContainerView { set: true, ..idle_since(1, since) };
+    let replaced = |set: SetView| {
+        let mut snapshot = snapshot(vec![], vec![there.clone()]);
+        snapshot.sets = vec![set];
+        let plan = plan(&snapshot);
+        plan.actions.iter().filter(|action| matches!(action, Action::Replace { beside: None, .. })).count()
+    };
+    let waiting = SetView { waiting: BTreeMap::from([(1, 1)]), waiting_since: Some(mono(1)), ..set("o/r", 1) };
+    assert_eq!(replaced(waiting.clone()), 1);
+    assert_eq!(replaced(SetView { as_of: Some(NOW - Duration::from_secs(1)), ..waiting.clone() }), 0);
+    assert_eq!(replaced(SetView { ended: 1, ..waiting.clone() }), 0, "a container had it");
+    assert_eq!(replaced(SetView { waiting: BTreeMap::new(), ..waiting }), 0);
 }

@@ -309,12 +309,14 @@ impl<'w, W: World> Sets<'w, W> {
 
     /// The sets as planning sees them.
     pub fn views(&self, intake: &Intake<'w, W>, now: Now) -> Vec<SetView> {
+        let since = |at| now.mono - (now.wall - Wall::from_epoch(at));
         let view = |(key, set): (&SetKey, &Set)| {
             let counted = set.assignments.wanted(0, u32::MAX, now.wall.since_epoch()).launch_up_to as usize;
             let heard = set.as_of.is_some();
             let oldest = set.assignments.open().map(|(_, job)| job.assigned_at).min();
-            let mut waiting = BTreeMap::<u64, usize>::new();
+            let (mut waiting, mut first) = (BTreeMap::<u64, usize>::new(), None);
             for job in set.waiting() {
+                first = first.into_iter().chain([job.assigned_at]).min();
                 *waiting.entry(job.run_id).or_default() += 1;
             }
             SetView {
@@ -322,7 +324,8 @@ impl<'w, W: World> Sets<'w, W> {
                 scope: key.scope.clone(),
                 // Nothing is launched on the word of an earlier life.
                 assigned: if heard { counted.saturating_sub(self.refused_of(key, set, intake)) } else { 0 },
-                oldest: oldest.map(|at| now.mono - (now.wall - Wall::from_epoch(at))),
+                oldest: oldest.map(since),
+                waiting_since: first.map(since),
                 as_of: set.as_of,
                 ended: set.ended.iter().filter(|at| now.mono - **at < STILL_COUNTED).count(),
                 waiting,

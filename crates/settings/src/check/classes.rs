@@ -126,7 +126,7 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
                 caches: cache::check(found, &key, class.caches),
                 gpu: class.gpu,
                 devices,
-                timeout: class.timeout.unwrap_or(written.job_timeout),
+                timeout: class.timeout.or(written.job_timeout).unwrap_or(super::JOB_TIMEOUT),
                 max_concurrent: class.max_concurrent.unwrap_or(written.max_concurrent),
                 min_idle: class.min_idle,
                 intake: class.intake,

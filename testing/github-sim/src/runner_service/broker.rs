@@ -91,6 +91,9 @@ fn message(world: &mut World, ask: &Ask<'_>, runner: RunnerId) -> Result<Answer,
 }
 
 fn broker_refusal(refusal: &Refusal) -> Answer {
+    if *refusal == Refusal::Broken {
+        return Answer::plain(500, "Internal Server Error");
+    }
     let (status, kind) = match refusal {
         Refusal::VersionTooOld(_) => (403, "RunnerVersionTooOld"),
         Refusal::SessionInvalid => (401, "RunnerSessionInvalid"),

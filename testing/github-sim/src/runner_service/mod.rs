@@ -25,6 +25,9 @@
 //! | `RefreshConfig` | message of that kind | listens again |
 //! | `AcknowledgeRefused` | acknowledge: `AcknowledgeJobNotFound` | 0 |
 //! | `AcquireRefused` | acquirejob: 404 | listens on |
+//! | `AssignmentLost` | acquirejob: 404 | listens on, and is never offered anything again |
+//! | `GivenNothing` | message: none | listens on |
+//! | `CutOff` | message: 500, again and again | tries again, for ever |
 //! | `CancelledAtOnce` | renewjob held until the message is fetched | 0, no result |
 //! | `RenewalFails` | renewjob: 404, the first time | 0, no result |
 //! | `RenewalBroken` | renewjob: 500, later | goes on |

@@ -30,7 +30,7 @@
 //! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
 //! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
-//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`], [`RunnerWhat::RegistrationGone`], [`RunnerWhat::SessionBroken`], [`RunnerWhat::RegistrationLost`], [`RunnerWhat::Deprovisioned`], [`RunnerWhat::RefreshConfig`], [`RunnerWhat::AcknowledgeRefused`], [`RunnerWhat::AcquireRefused`], [`RunnerWhat::RenewalBroken`], [`RunnerWhat::JobForgotten`], [`RunnerWhat::TooOldInJob`] |
+//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`], [`RunnerWhat::RegistrationGone`], [`RunnerWhat::SessionBroken`], [`RunnerWhat::RegistrationLost`], [`RunnerWhat::Deprovisioned`], [`RunnerWhat::RefreshConfig`], [`RunnerWhat::AcknowledgeRefused`], [`RunnerWhat::AcquireRefused`], [`RunnerWhat::AssignmentLost`], [`RunnerWhat::GivenNothing`], [`RunnerWhat::CutOff`], [`RunnerWhat::RenewalBroken`], [`RunnerWhat::JobForgotten`], [`RunnerWhat::TooOldInJob`] |
 //!
 //! Which test throws each of them at the controller: `tests/README.md`.
 
@@ -277,6 +277,12 @@ pub enum RunnerWhat {
     AcknowledgeRefused,
     /// What it was offered is gone when it wants to have it; it is offered again in the time of an offer.
     AcquireRefused,
+    /// What it was offered is gone when it wants to have it, and it listens on and is never offered anything again.
+    AssignmentLost,
+    /// It is offered nothing when it asks, each time once; one that connects meanwhile is never offered anything.
+    GivenNothing,
+    /// The server is broken when it asks for a message and from then on, for it alone, and shows it as offline.
+    CutOff,
     /// Its job is cancelled before it begins.
     CancelledAtOnce,
     /// It cannot renew its job even once.

@@ -112,6 +112,10 @@ pub(crate) struct Runner {
     pub(super) is_stranger: bool,
     /// Told to die in the middle of its job.
     pub(super) doomed: bool,
+    /// Connected, and never offered anything.
+    pub(super) deaf: bool,
+    /// Whatever it asks for fails.
+    pub(super) cut_off: bool,
     /// The offer it was told of last: the job, and until when it stood.
     pub(super) told: Option<(JobId, Duration)>,
 }
@@ -231,6 +235,8 @@ impl World {
                 client_id,
                 is_stranger: false,
                 doomed: false,
+                deaf: false,
+                cut_off: false,
                 told: None,
             },
         );
@@ -343,6 +349,8 @@ impl World {
                 client_id: ids::uuid(&mut self.rng),
                 is_stranger: true,
                 doomed: false,
+                deaf: false,
+                cut_off: false,
                 told: None,
             },
         );

@@ -178,6 +178,7 @@ impl World {
             return Err(Refusal::SessionConflict);
         }
         let doomed = self.faults.take_runner(&name, RunnerWhat::VanishMidJob);
+        let deaf = self.faults.take_runner(&name, RunnerWhat::GivenNothing);
         let session = ids::uuid(&mut self.rng);
         let link = Link { session: session.clone(), lost_at: None, seen_at: watched.then_some(now) };
         let runner = self.runners.get_mut(&id).ok_or(Refusal::NoRegistration)?;
@@ -187,7 +188,7 @@ impl World {
         }
         runner.version = Some(version.to_owned());
         runner.connected_at.get_or_insert(now);
-        runner.doomed = doomed;
+        (runner.doomed, runner.deaf, runner.cut_off) = (doomed, deaf, false);
         runner.phase = Phase::Idle(link);
         Ok(RunnerSession { id: session, runner: id })
     }
@@ -195,6 +196,9 @@ impl World {
     /// The runner of a session that is alive; notes the sign of life.
     pub(super) fn alive(&mut self, now: Duration, session: &RunnerSession) -> Result<&mut Runner, Refusal> {
         let runner = self.runners.get_mut(&session.runner).ok_or(Refusal::NotFound)?;
+        if runner.cut_off {
+            return Err(Refusal::Broken);
+        }
         let link = runner
             .link_mut()
             .filter(|link| link.session == session.id && link.lost_at.is_none())
@@ -229,7 +233,16 @@ impl World {
             return Ok(None);
         }
         let (id, name) = (runner.id, runner.name.clone());
+        let is_deaf = runner.deaf;
         let version = runner.version.clone().unwrap_or_default();
+        if self.faults.take_runner(&name, RunnerWhat::CutOff) {
+            let runner = self.alive(now, session)?;
+            runner.cut_off = true;
+            if let Some(link) = runner.link_mut() {
+                link.lost_at = Some(now);
+            }
+            return Err(Refusal::Broken);
+        }
         if self.faults.take_runner(&name, RunnerWhat::VersionTooOld) || self.is_too_old(&version) {
             return Err(Refusal::VersionTooOld(version));
         }
@@ -239,6 +252,9 @@ impl World {
         if self.faults.take_runner(&name, RunnerWhat::RegistrationLost) {
             self.remove_runner(id);
             return Err(Refusal::NotFound);
+        }
+        if is_deaf || self.faults.take_runner(&name, RunnerWhat::GivenNothing) {
+            return Ok(None);
         }
         if let Some(job) = self.waiting_for(id).first() {
             return Ok(Some(*job));
@@ -311,11 +327,15 @@ impl World {
         if !offered {
             return Err(Refusal::JobGone);
         }
-        if self.faults.take_runner(&name, RunnerWhat::AcquireRefused) {
+        let is_lost = self.faults.take_runner(&name, RunnerWhat::AssignmentLost);
+        if is_lost || self.faults.take_runner(&name, RunnerWhat::AcquireRefused) {
             let until = now + self.config.offer_limit;
             if let Some(job) = self.jobs.get_mut(&job) {
                 job.offer = None;
                 job.not_for = Some((runner, until));
+            }
+            if is_lost {
+                self.alive(now, session)?.deaf = true;
             }
             return Err(Refusal::JobGone);
         }
