@@ -142,10 +142,6 @@ impl wire::Wire for Wire {
         self.clock.wall().since_epoch()
     }
 
-    fn measure(&self) -> Measured {
-        self.host.borrow().measured.clone()
-    }
-
     fn random(&self) -> u64 {
         self.rng.borrow_mut().random()
     }
@@ -475,6 +471,10 @@ impl World for SimWorld {
 
     fn runner_version(&self, _template: &Template) -> Option<String> {
         self.tree.borrow().clone()
+    }
+
+    fn measure(&self) -> Measured {
+        self.systemd.host.borrow().measured.clone()
     }
 
     fn random(&self) -> u64 {

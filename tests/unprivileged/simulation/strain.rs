@@ -16,11 +16,11 @@ fn free(bytes: u64) -> Measured {
     Measured { file_systems: vec![system], ..Measured::default() }
 }
 
-fn status(story: &Story<'_>) -> Status {
+fn status(story: &Story) -> Status {
     story.status.borrow().clone()
 }
 
-fn measures(story: &Story<'_>, measured: Measured) {
+fn measures(story: &Story, measured: Measured) {
     story.simulation.host.borrow_mut().measured = measured;
 }
 
