@@ -326,7 +326,15 @@ in
               optional size
                 "Disk space one container may use for all it writes, Docker's images included; no limit if not set."
                 (example "40G");
-            gpu = optional types.bool "Whether containers get the host's graphics processors." (example true);
+            gpu =
+              optional
+                (types.oneOf [
+                  types.bool
+                  types.str
+                  (types.listOf types.str)
+                ])
+                "Graphics processors of the host that containers get: all, a vendor's, devices of a CDI specification or render nodes; docs/templates.md has the names."
+                (example "nvidia.com/gpu=0");
             devices =
               optional
                 (types.listOf (

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
-    check::{Finding, Severity, capacity, forge, host, labels, reach, runner, selection, worst},
+    check::{Finding, Severity, capacity, forge, gpu, host, labels, reach, runner, selection, worst},
     open_forge::open_forge,
     units,
 };
@@ -22,6 +22,10 @@ pub(super) struct Args {
     /// Look at the configuration alone: ask no forge and open no file it names.
     #[arg(long = "static")]
     is_static: bool,
+    /// Look at graphics processors alone: all that containers of a class with `gpu` get, and whether its device nodes
+    /// open as they do for a job. Needs root.
+    #[arg(long, conflicts_with = "is_static")]
+    gpu: bool,
     /// Print one document for programs.
     #[arg(long)]
     json: bool,
@@ -45,10 +49,17 @@ pub(super) fn main(args: Args) -> ExitCode {
         }
     };
     conclude(
-        findings(&settings, args.is_static)
+        looked_at(&settings, &args)
             .and_then(|findings| print(findings, args.json))
             .map(|outcome| if outcome == Severity::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS }),
     )
+}
+
+fn looked_at(settings: &Settings, args: &Args) -> anyhow::Result<Vec<Finding>> {
+    match args.gpu {
+        true => Ok(gpu::of_classes(Path::new("/"), settings, gpu::open_as_a_job)),
+        false => findings(settings, args.is_static),
+    }
 }
 
 /// What is found.

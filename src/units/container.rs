@@ -98,8 +98,6 @@ fn device_list(class: &Class) -> String {
         lines.push_str("DeviceAllow=/dev/loop-control rw\nDeviceAllow=block-loop rw\n");
     }
     lines.push_str(&devices::device_allow(&class.devices));
-    if class.gpu {
-        lines.push_str(gpu::DEVICE_ALLOW);
-    }
+    lines.extend(gpu::device_allow(&class.gpu).into_iter().map(|line| line + "\n"));
     lines
 }

@@ -122,8 +122,8 @@ pub fn check_host(settings: &Settings) -> Result<(), Problems> {
             }
         }
     }
-    let without_gpu = settings.classes.values().filter(|class| class.gpu && gpu::find(Path::new("/")).is_none());
-    problems.extend(without_gpu.map(|class| gpu::missing(&class.name)));
+    let without_gpu = |class: &Class| gpu::find(Path::new("/"), &class.name, &class.gpu).err();
+    problems.extend(settings.classes.values().filter_map(without_gpu));
     let missing = |class: &Class| devices::missing(Path::new("/"), &class.name, &class.devices);
     problems.extend(settings.classes.values().flat_map(missing));
     if let Err(error) = ids::refuse_foreign(Path::new("/etc"), &ids::pool(settings)) {

@@ -152,7 +152,7 @@ fn only_a_class_that_asks_for_graphics_processors_may_use_their_devices() {
     // As /proc/devices names them; `m`, because *prepare* makes nodes that are the container's own.
     let gpu = ["DeviceAllow=char-nvidia* rwm", "DeviceAllow=char-drm rwm", "DeviceAllow=char-kfd rwm"];
     assert_eq!(devices("cuda"), [&usual[..], &gpu].concat());
-    if gpu::find(Path::new("/")).is_none() {
+    if gpu::find(Path::new("/"), "cuda", &settings.classes["cuda"].gpu).is_err() {
         let problems = check_host(&settings).unwrap_err().to_string();
         assert!(problems.contains("class.cuda.gpu: this host has no graphics processor"), "{problems}");
     }

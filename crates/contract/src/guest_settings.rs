@@ -1,6 +1,7 @@
 //! What the sandbox tells the guest, besides the grant, and how it gets there.
 
 use std::{
+    collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
@@ -60,6 +61,30 @@ pub struct GuestSettings {
     /// The proxy by which programs reach what is outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySettings>,
+    /// What goes with the graphics processors the container has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuSettings>,
+}
+
+/// What a CDI specification wants done in a container besides what is mounted: the guest does it with the container's own
+/// rights, so that no hook runs as the host's root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuSettings {
+    /// Variables for the job.
+    pub environment: BTreeMap<String, String>,
+    /// Symbolic links.
+    pub links: Vec<SymbolicLink>,
+    /// Directories of libraries for `ldconfig`.
+    pub libraries: Vec<PathBuf>,
+}
+
+/// A link, and what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SymbolicLink {
+    /// The link itself, absolute.
+    pub at: PathBuf,
+    /// As it is written into it; may be relative to its directory.
+    pub target: PathBuf,
 }
 
 /// What programs in a container need to know of a proxy. It has no password, so none of it is secret.

@@ -8,6 +8,7 @@ pub mod account;
 pub mod admit;
 pub mod console;
 pub mod docker;
+mod gpu;
 pub mod grant;
 mod hook;
 mod lines;

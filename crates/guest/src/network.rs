@@ -125,6 +125,7 @@ mod tests {
             tool_cache: None,
             docker: None,
             proxy: None,
+            gpu: None,
         };
         for _ in 0..2 {
             name_resolvers(etc.path(), &settings).unwrap();

@@ -26,7 +26,7 @@ use tokio::{
 use super::{
     account,
     console::{self, Said},
-    docker, grant, hook,
+    docker, gpu, grant, hook,
     lines::Lines,
     outlet::{self, Outlet},
     output::{self, Output},
@@ -132,6 +132,9 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from), &program);
     let pages = runner::lay_out(&root, &account)?;
     variables::set_up(&root, &settings)?;
+    if let Some(gpu) = &settings.gpu {
+        gpu::set_up(Path::new("/"), gpu).iter().for_each(|problem| eprintln!("guest: {problem}"));
+    }
     if let (Some(_), Some(proxy)) = (&settings.docker, &settings.proxy) {
         docker::name_proxy(&account, proxy)?;
     }

@@ -20,7 +20,10 @@ const TOOLS: &str = "AGENT_TOOLSDIRECTORY";
 pub fn set_up(root: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
     let tools = settings.tool_cache.as_ref().map(|cache| (TOOLS, cache.to_string_lossy().into_owned()));
     let proxy = settings.proxy.iter().flat_map(ProxySettings::variables);
-    add(&root.join(OF_RUNNER), &tools.into_iter().chain(proxy).collect::<Vec<_>>())?;
+    let mut variables: Vec<(&str, String)> = tools.into_iter().chain(proxy).collect();
+    let gpu = settings.gpu.iter().flat_map(|gpu| &gpu.environment);
+    variables.extend(gpu.map(|(name, value)| (name.as_str(), value.clone())));
+    add(&root.join(OF_RUNNER), &variables)?;
     let (directory, file) = OF_SUDO;
     match &settings.proxy {
         Some(proxy) if Path::new(directory).is_dir() => replace(&Path::new(directory).join(file), &kept(proxy)),

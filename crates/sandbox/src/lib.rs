@@ -21,6 +21,7 @@ pub mod ending;
 pub mod firewall;
 pub mod gc_root;
 pub mod gpu;
+pub mod graphics;
 mod groups;
 pub mod guest;
 pub mod ids;

@@ -10,8 +10,8 @@ use contract::{
 use settings::{IDS, Root};
 
 use super::{
-    ContainerPlan, Paths, caches, devices, docker, gpu, link, machine_id, privileges, record, record::RecordDirectory,
-    service_manager,
+    ContainerPlan, Paths, caches, devices, docker, graphics, link, machine_id, privileges, record,
+    record::RecordDirectory, service_manager,
 };
 
 /// The program, searched in `$PATH`.
@@ -75,15 +75,16 @@ pub fn command_line(plan: &ContainerPlan, paths: &Paths, uuid: u128, systemd: u3
         bind.push(inside);
         bind
     }));
-    if let Some(gpu) = plan.gpu.then(|| gpu::find(Path::new("/"))).flatten() {
-        let (devices, libraries) = gpu::binds(&layers, &gpu);
-        for (copy, device) in devices {
-            let mut bind = option("bind", &copy);
-            bind.push(":");
-            bind.push(device);
-            line.push(bind);
+    if let Some(gpu) = &plan.graphics {
+        let (devices, files) = graphics::binds(&layers, gpu);
+        for (name, seen) in [("bind", devices), ("bind-ro", files)] {
+            line.extend(seen.into_iter().map(|one| {
+                let mut bind = option(name, &one.source);
+                bind.push(":");
+                bind.push(one.inside);
+                bind
+            }));
         }
-        line.extend(libraries.iter().map(|library| option("bind-ro", library)));
     }
     if let Root::Tree(_) = plan.root {
         let mut guest = option("bind-ro", &paths.guest);
@@ -178,7 +179,7 @@ mod tests {
             fence: Vec::new(),
             allow_forks: false,
             job_limit: None,
-            gpu: false,
+            graphics: None,
             devices: vec![],
             caches: vec![],
             disk: None,

@@ -14,7 +14,7 @@ use settings::{
     pool::{container_address, host_address},
 };
 
-use super::{inbox::Accepted, link};
+use super::{gpu::Gpu, inbox::Accepted, link};
 
 /// What *prepare* decided; *run* reads nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,9 +49,9 @@ pub struct ContainerPlan {
     /// Longest run of its job, in seconds. Absent in what an earlier version of this program left.
     #[serde(default)]
     pub job_limit: Option<u64>,
-    /// It has the host's graphics processors.
+    /// Graphics processors it has; found by *prepare*.
     #[serde(default)]
-    pub gpu: bool,
+    pub graphics: Option<Gpu>,
     /// Devices beyond the usual ones.
     #[serde(default)]
     pub devices: Vec<Device>,
@@ -115,7 +115,6 @@ impl ContainerPlan {
             // The controller may be stricter than the settings, not laxer: what forks could write to is not kept.
             allow_forks: record.allow_forks || settings.target_of(&record.scope).is_some_and(|its| its.allow_forks),
             job_limit: Some(class.timeout.as_secs()),
-            gpu: class.gpu,
             devices: class.devices.clone(),
             caches: class.caches.clone(),
             disk: class.disk,
@@ -123,6 +122,8 @@ impl ContainerPlan {
             proxy: settings.proxy.as_ref().map(Proxy::for_containers),
             target: None,
             store: None,
+            // Written by who looks at the host.
+            graphics: None,
             // Written by who makes the fence.
             fence: Vec::new(),
         })
@@ -154,6 +155,7 @@ impl ContainerPlan {
                 subnet_prefix: SUBNET_PREFIX,
             }),
             proxy: self.proxy.clone(),
+            gpu: self.graphics.as_ref().map(|gpu| gpu.guest.clone()),
         }
     }
 }

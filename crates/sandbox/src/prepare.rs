@@ -5,16 +5,16 @@
 
 use std::{fmt::Write, os::fd::OwnedFd, path::Path, time::Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use contract::ContainerName;
 use kernel::netlink::{Netlink, Taken};
 use settings::{IDS, Root, Settings, pool::container_address};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{
-    ContainerPlan, Paths, caches, devices, docker, firewall, gc_root, gpu, groups, guest, ids, inbox, link, lock,
-    plan::file_name_of, private::make_private, record, record::RecordDirectory, rootfs, sized, stores, teardown, tree,
-    udev, udev::Udev, user_namespace::Starting,
+    ContainerPlan, Paths, caches, devices, docker, firewall, gc_root, gpu, graphics, groups, guest, ids, inbox, link,
+    lock, plan::file_name_of, private::make_private, record, record::RecordDirectory, rootfs, sized, stores, teardown,
+    tree, udev, udev::Udev, user_namespace::Starting,
 };
 
 /// The steps, in order.
@@ -214,8 +214,8 @@ impl<'a> Work<'a> {
                 let plan = self.plan()?;
                 stores::make_room(paths, plan)?;
                 docker::make(paths, plan, &namespace)?;
-                if plan.gpu {
-                    gpu::make(&layers, &plan.class, plan.uid_base)?;
+                if let Some(gpu) = &plan.graphics {
+                    graphics::make(&layers, gpu, plan.uid_base)?;
                 }
                 devices::make(&layers, plan)?;
                 caches::make(paths, plan, &namespace)
@@ -269,6 +269,10 @@ impl<'a> Work<'a> {
         let mut plan = ContainerPlan::new(&accepted, &settings)?;
         let class = settings.classes.get(&plan.class).context("the class is gone")?;
         plan.fence = firewall::chain_of(class, &settings);
+        if !class.gpu.is_empty() {
+            let found = gpu::find(Path::new("/"), &class.name, &class.gpu);
+            plan.graphics = Some(found.map_err(|problem| anyhow!("{problem}"))?.gpu);
+        }
         self.plan = Some(plan);
         self.accepted = Some(accepted);
         self.settings = Some(settings);

@@ -22,7 +22,7 @@ use serde::{
 };
 use smart_default::SmartDefault;
 
-use super::{ClassSize, Device, Intake, Problem, Problems, docker::CANDIDATES, settings::Sharing};
+use super::{ClassSize, Device, Intake, Problem, Problems, docker::CANDIDATES, gpu::GpuWritten, settings::Sharing};
 
 /// What a runner calls the processor of this host.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
@@ -385,9 +385,10 @@ pub struct ClassWritten {
     /// Disk space and inodes one container may use for all it writes, Docker's images included; see [Limits](#limits).
     #[schemars(extend("x-from" = "32M", "x-to" = "1024T", "x-default" = "no limit"))]
     pub disk: Option<Size>,
-    /// Containers get the host's graphics processors: device nodes (NVIDIA, DRM render nodes and cards, KFD) and the
-    /// libraries of NVIDIA's driver, or `/run/opengl-driver` of NixOS; refused where the host has none.
-    pub gpu: bool,
+    /// Graphics processors of the host that containers get: `true` (all), `nvidia`, `amd`, `intel`, a device of a CDI
+    /// specification (`nvidia.com/gpu=0`), a render node (`/dev/dri/renderD128`), or a list of these; see
+    /// [templates.md](templates.md#graphics-processors). Refused where the host has none.
+    pub gpu: GpuWritten,
     /// Devices that containers get beyond the usual ones: `kvm`, `fuse`, `tun`, `loop`; what each costs is in
     /// [security.md](security.md#devices). Refused where the host has none.
     pub devices: Vec<Device>,

@@ -24,6 +24,7 @@ mod class_size;
 pub mod docker;
 pub mod environment;
 pub mod file;
+mod gpu;
 pub mod host_name;
 mod pattern;
 pub mod pool;
@@ -44,6 +45,7 @@ use std::path::Path;
 pub use class_network::{ClassNetwork, Destination, SharedNetwork};
 pub use class_size::ClassSize;
 pub use file::{GithubApi, Http, Ids, Webhook};
+pub use gpu::Gpu;
 pub use problem::{Problem, Problems};
 pub use proxy::Proxy;
 pub use settings::{

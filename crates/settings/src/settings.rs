@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     class_network::{ClassNetwork, SharedNetwork},
     file::{GithubApi, Http, Ids, Webhook},
+    gpu::Gpu,
     pattern,
     pool::Pool,
     proxy::Proxy,
@@ -259,7 +260,8 @@ pub struct Class {
     pub intake: Intake,
     pub network: ClassNetwork,
     pub privileged: bool,
-    pub gpu: bool,
+    /// Graphics processors; none = no access to any.
+    pub gpu: Vec<Gpu>,
     /// Devices beyond the usual ones; each once.
     pub devices: Vec<Device>,
     /// Directories that outlive containers.

@@ -6,6 +6,7 @@ use super::{
     ClassSize,
     checker::Checker,
     file::{ClassWritten, SettingsWritten},
+    gpu::GpuWritten,
     host_name,
 };
 
@@ -28,7 +29,9 @@ pub(crate) fn add(found: &mut Checker, written: &SettingsWritten, classes: &mut 
         let class = classes.entry(word.clone()).or_default();
         class.labels.get_or_insert_with(|| short.labels(&host));
         class.size.get_or_insert(short.size);
-        class.gpu |= short.gpu;
+        if short.gpu && class.gpu == GpuWritten::default() {
+            class.gpu = GpuWritten::All(true);
+        }
         class.docker.enable |= short.docker;
     }
 }

@@ -186,7 +186,7 @@ const FULL: &str = r#"
     labels = ["x"]
     min_idle = 1
     intake = "scale-set"
-    gpu = true
+    gpu = ["amd", "nvidia.com/gpu=0"]
     devices = ["kvm"]
     disk = "9G"
     io_weight = 50

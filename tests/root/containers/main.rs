@@ -7,6 +7,7 @@ mod devices;
 mod docker;
 mod everything;
 mod fence;
+mod gpu;
 mod host;
 mod nix;
 mod oci;

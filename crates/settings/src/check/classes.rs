@@ -6,7 +6,7 @@ use super::{
     super::{
         Class, ClassSize, Device, Network, Root, Template, cache, class_network, docker,
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
-        is_store_path, short_form,
+        gpu, is_store_path, short_form,
     },
     Checker, DEFAULT,
 };
@@ -124,7 +124,7 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
                 io_weight: class.io_weight,
                 disk: class.disk.as_ref().and_then(Size::bytes),
                 caches: cache::check(found, &key, class.caches),
-                gpu: class.gpu,
+                gpu: gpu::check(found, &key("gpu"), class.gpu, class.privileged),
                 devices,
                 timeout: class.timeout.or(written.job_timeout).unwrap_or(super::JOB_TIMEOUT),
                 max_concurrent: class.max_concurrent.unwrap_or(written.max_concurrent),
