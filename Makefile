@@ -11,7 +11,7 @@ END_TO_END = $(patsubst tests/root/%.rs,--test %,$(filter-out tests/root/limits.
 # Labs and benchmarks want the machine for themselves.
 ALONE := -- --test-threads=1
 
-.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host demo screenshots bench setup quick
+.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host demo screenshots bench setup quick
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,16 @@ test-nix: ## the Nix code with a nixpkgs: make test-nix NIXPKGS=PATH
 
 nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 	@tests/nix/options.sh "$(NIXPKGS)" >docs/options.md.new && mv docs/options.md.new docs/options.md
+
+# Of Debian's programs, without a download of Nix'.
+ifdef NIXPKGS
+nixos-host: build ## a NixOS host with the module, booted in the lab: make nixos-host NIXPKGS=PATH (root)
+	built=$$(tests/nix/host/build.sh "$(NIXPKGS)" "$(dir $(PROGRAM))") && \
+		env $$built $(TEST) --test nixos_host $(ALONE) --nocapture
+else
+nixos-host:
+	@echo "skipped: no NixOS host: no nixpkgs is given (make nixos-host NIXPKGS=PATH)"
+endif
 
 unit: ## unit and property tests
 	$(TEST) --lib --bins
