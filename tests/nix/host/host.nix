@@ -19,6 +19,8 @@ let
       for part in ${pkgs.debian}/lib/*; do
         [ "''${part##*/}" = systemd ] || ln -sfn "$part" /usr/lib/
       done
+      # No link into the store, which systemd-nspawn does not see before it boots what is there.
+      rm -f /usr/lib/os-release && touch /usr/lib/os-release
       for part in ${pkgs.debian}/lib/systemd/*; do
         [ "''${part##*/}" = systemd ] || ln -sfn "$part" /usr/lib/systemd/
       done
