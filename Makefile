@@ -12,9 +12,9 @@ ONE_BY_ONE := -- --test-threads=1
 # What sets, uses up or measures what all labs of a machine have in common runs alone. The rest waits more than it
 # computes, so that LANES suites run at the same time.
 LANES ?= 3
-END_TO_END = $(filter-out end-to-end/host end-to-end/limits,$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
+END_TO_END = $(filter-out $(addprefix end-to-end/,host limits nixos_host),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
 
-.PHONY: help build test style nix test-nix nix-options unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
+.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,16 @@ test-nix: ## the Nix code with a nixpkgs, and with a stable one: make test-nix N
 
 nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 	@tests/nix/options.sh "$(NIXPKGS)" >docs/options.md.new && mv docs/options.md.new docs/options.md
+
+# Of Debian's programs, without a download of Nix'.
+ifdef NIXPKGS
+nixos-host: build ## a NixOS host with the module, booted in the lab: make nixos-host NIXPKGS=PATH (root)
+	built=$$(tests/nix/host/build.sh "$(NIXPKGS)" "$(dir $(PROGRAM))") && \
+		env $$built $(TEST) --test nixos_host $(ALONE) --nocapture
+else
+nixos-host:
+	@echo "skipped: no NixOS host: no nixpkgs is given (make nixos-host NIXPKGS=PATH)"
+endif
 
 unit: ## unit and property tests
 	$(TEST) --lib --bins

@@ -299,6 +299,8 @@ in
       services.udev.enable = false;
       system.disableInstallerTools = mkDefault true;
       systemd.coredump.enable = mkDefault false;
+      # At the end it would copy systemd and a shell into memory, to go back to a stage 1 that no container has.
+      systemd.shutdownRamfs.enable = mkDefault false;
       system.switch.enable = mkDefault false;
       system.stateVersion = mkDefault lib.trivial.release;
       time.timeZone = mkDefault "UTC";

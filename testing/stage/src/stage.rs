@@ -141,7 +141,8 @@ impl Stage {
         Ok(Some(Self { hub, simulator, before, lab }))
     }
 
-    fn start_simulator(lab: &Lab, config: &StageConfig, socket: &std::path::Path) -> Result<Running> {
+    /// Starts the simulator alone, in a lab whose host is not this stage's.
+    pub fn start_simulator(lab: &Lab, config: &StageConfig, socket: &std::path::Path) -> Result<Running> {
         let program = program("github-sim")?;
         let address = Place::Forge.address();
         let mut command: Vec<String> = vec![
