@@ -54,7 +54,7 @@ nix-options: ## write docs/options.md anew: make nix-options NIXPKGS=PATH
 ifdef NIXPKGS
 nixos-host: build ## a NixOS host with the module, booted in the lab: make nixos-host NIXPKGS=PATH (root)
 	built=$$(tests/nix/host/build.sh "$(NIXPKGS)" "$(dir $(PROGRAM))") && \
-		env $$built $(TEST) --test nixos_host $(ALONE) --nocapture
+		env $$built $(TEST) --test nixos_host $(ONE_BY_ONE) --nocapture
 else
 nixos-host:
 	@echo "skipped: no NixOS host: no nixpkgs is given (make nixos-host NIXPKGS=PATH)"

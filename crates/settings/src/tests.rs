@@ -103,9 +103,9 @@ fn the_short_form_makes_classes_and_a_table_of_the_name_overrides_single_keys() 
         (small.cpus, small.memory, small.tasks, small.max_concurrent),
         (Some(2.0), Some(5 << 30), Some(2048), 2)
     );
-    assert!(!small.gpu && small.docker.is_none());
+    assert!(small.gpu.is_empty() && small.docker.is_none());
     assert_eq!(max.labels, ["self-hosted", "linux", "builder", "gpu", "max", "docker"]);
-    assert!(max.gpu && max.cpus.is_none() && max.docker.as_ref().unwrap().keep.is_some());
+    assert!(max.gpu == [Gpu::All] && max.cpus.is_none() && max.docker.as_ref().unwrap().keep.is_some());
     assert_eq!(classes["other"].labels, ["x"]);
 }
 
