@@ -133,7 +133,8 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     if let (Some(_), Some(proxy)) = (&settings.docker, &settings.proxy) {
         docker::name_proxy(&account, proxy)?;
     }
-    let Grant::GithubJit { encoded_jit_config } = credential(&credentials, GRANT_CREDENTIAL)?;
+    let grant: Grant = credential(&credentials, GRANT_CREDENTIAL)?;
+    let Grant::GithubJit { encoded_jit_config } = grant else { anyhow::bail!("this guest runs GitHub's runner only") };
     grant::write(&grant::files(&encoded_jit_config)?, &root, &account)?;
     let hook = match settings.allow_forks {
         true => None,
@@ -324,7 +325,7 @@ fn understand(line: &str, outlet: &Outlet, heard: &mut Heard) {
         Some(Said::Listening) => outlet.report(What::Listening),
         Some(Said::JobStarted(job)) => {
             heard.took_job = true;
-            outlet.report(What::JobStarted { job });
+            outlet.report(What::JobStarted { job, task: None });
         }
         Some(Said::JobEnded(result)) => {
             heard.result = Some(result);

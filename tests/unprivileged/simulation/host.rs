@@ -380,7 +380,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
             Err(_) => return End::exit(GuestExit::NoJob),
         }
     };
-    tell(What::JobStarted { job: order.name.clone() });
+    tell(What::JobStarted { job: order.name.clone(), task: None });
     // Before the runner starts the job's worker, it renews the job.
     let kept = hub.borrow_mut().runner_beat(clock.now(), &connection);
     if kept != Ok(Beat::GoOn) {

@@ -306,7 +306,7 @@ impl Container {
                 }
                 self.advance(Phase::Idle, now);
             }
-            What::JobStarted { job } => {
+            What::JobStarted { job, .. } => {
                 let first = timeline.job_started_ms.is_none();
                 timeline.job_started_ms.get_or_insert(at_ms);
                 if first {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     fn took() -> What {
-        What::JobStarted { job: "build".into() }
+        What::JobStarted { job: "build".into(), task: None }
     }
 
     #[test]
