@@ -13,6 +13,8 @@ pub struct Heard {
     pub trouble: Option<Trouble>,
     /// It was asked to stop when its job had no result yet.
     pub stopped: bool,
+    /// The guest killed it, because the container is to stop.
+    pub killed: bool,
 }
 
 impl Heard {
@@ -37,14 +39,6 @@ impl Heard {
     }
 }
 
-/// An error that may pass, after which GitHub's own script starts the runner again (docs/github.md#runner-exit-codes).
-const RETRYABLE: i32 = 2;
-
-/// Whether a runner that ended with `status` is to be started again.
-pub fn may_pass(heard: Heard, status: i32) -> bool {
-    status == RETRYABLE && !heard.took_job
-}
-
 /// The guest's exit status; `status` is the runner's, or 128 + signal.
 pub fn verdict(heard: Heard, status: i32) -> GuestExit {
     match (heard.result, heard.trouble, status) {
@@ -66,6 +60,7 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         // Where the runner is started by a script, that may have made 0 of its status.
         (None, Some(Trouble::RunnerFailed), _) => GuestExit::RunnerFailed,
         (None, _, 0) => GuestExit::NoJob,
+        _ if heard.killed => GuestExit::NoJob,
         (None, ..) => GuestExit::RunnerFailed,
     }
 }
@@ -86,7 +81,7 @@ mod tests {
         ] {
             for status in [0, 1, 137] {
                 let trouble = Some(Trouble::RegistrationDeleted);
-                let heard = Heard { took_job: true, result: Some(result), trouble, stopped: false };
+                let heard = Heard { took_job: true, result: Some(result), trouble, stopped: false, killed: false };
                 assert_eq!(verdict(heard, status), exit);
             }
         }
@@ -128,7 +123,7 @@ mod tests {
             (None, 1, GuestExit::RunnerFailed),
             (None, 137, GuestExit::RunnerFailed),
         ] {
-            let heard = Heard { took_job: true, result: None, trouble, stopped: false };
+            let heard = Heard { took_job: true, result: None, trouble, stopped: false, killed: false };
             assert_eq!(verdict(heard, status), exit, "{trouble:?} {status}");
         }
     }
@@ -136,7 +131,7 @@ mod tests {
     #[test]
     fn a_job_that_was_refused_did_not_fail_by_itself() {
         let trouble = Some(Trouble::ForkRefused);
-        let refused = |result| verdict(Heard { took_job: true, result, trouble, stopped: false }, 1);
+        let refused = |result| verdict(Heard { took_job: true, result, trouble, stopped: false, killed: false }, 1);
         assert_eq!(refused(Some(JobResult::Failed)), GuestExit::ForkRefused);
         assert_eq!(refused(None), GuestExit::ForkRefused, "the runner ended before it could report");
         assert_eq!(refused(Some(JobResult::Succeeded)), GuestExit::Succeeded, "a job that ran was not refused");
@@ -145,7 +140,8 @@ mod tests {
     #[test]
     fn a_job_that_ends_with_a_refused_version_was_not_cancelled_by_anybody() {
         let trouble = Some(Trouble::VersionRefused);
-        let refused = |result| verdict(Heard { took_job: true, result: Some(result), trouble, stopped: false }, 7);
+        let refused =
+            |result| verdict(Heard { took_job: true, result: Some(result), trouble, stopped: false, killed: false }, 7);
         assert_eq!(refused(JobResult::Canceled), GuestExit::VersionRefused);
         assert_eq!(refused(JobResult::Failed), GuestExit::JobFailed);
     }
@@ -172,11 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_runner_without_a_job_is_started_again_and_only_after_an_error_that_may_pass() {
-        let with_job = Heard { took_job: true, ..Heard::default() };
-        assert!(may_pass(Heard::default(), 2));
-        assert!(!may_pass(with_job, 2));
-        assert!([0, 1, 5, 7, 137].iter().all(|status| !may_pass(Heard::default(), *status)));
+    fn an_idle_runner_that_the_guest_killed_did_not_fail() {
+        let mut idle = Heard { killed: true, ..Heard::default() };
+        idle.note_stop();
+        assert_eq!(verdict(idle, 137), GuestExit::NoJob);
+        let mut busy = Heard { killed: true, took_job: true, ..Heard::default() };
+        busy.note_stop();
+        assert_eq!(verdict(busy, 137), GuestExit::Stopped);
     }
 
     #[test]
