@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use contract::ActRunner;
 use gitea::{GITEA_RUNNER, Gitea};
-use guest::dialect::{Dialect, Said, Stream};
+use guest::{act::console, dialect::Said};
 use lab::{Lab, LabConfig, Place, Running};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -63,7 +63,7 @@ fn the_stand_in_runs_one_job_of_a_real_server_and_says_what_the_real_runner_says
         assert!(runner.wait(MINUTE).unwrap().unwrap().success(), "whatever its job's result");
         assert_eq!(gitea.runners(&format!("/repos/{REPO}")).unwrap(), Vec::<String>::new(), "it was for one job");
         let said = fs::read_to_string(lab.shared().join(file).join("log")).unwrap();
-        let said: Vec<_> = said.lines().flat_map(|line| Dialect::Gitea.parse(Stream::Error, line)).collect();
+        let said: Vec<_> = said.lines().flat_map(console::parse).collect();
         assert!(
             matches!(&said[..], [Said::Version(_), Said::Listening, Said::JobStarted { task: Some(_), .. }]),
             "{said:?}"

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 
 use contract::event::{JobResult, Trouble};
 
-use crate::{act, github, verdict::Heard};
+use crate::verdict::Heard;
 
 /// A forge's runner program, to be spoken to in its own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,16 +64,6 @@ pub struct Prepared {
 }
 
 impl Dialect {
-    /// What a line (without its line feed) says, if it is one of the known lines.
-    pub fn parse(self, stream: Stream, line: &str) -> Vec<Said> {
-        match (self, stream) {
-            (Self::Github, _) => github::console::parse(line).into_iter().collect(),
-            // The other stream is the job's.
-            (_, Stream::Error) => act::console::parse(line),
-            (_, Stream::Output) => Vec::new(),
-        }
-    }
-
     /// Whether a runner that ended with `status` is to be started again.
     pub fn may_pass(self, heard: Heard, status: i32) -> bool {
         let passing = match self {
@@ -118,13 +108,5 @@ mod tests {
         let mut gone = Heard::default();
         gone.note(Trouble::RegistrationDeleted);
         assert!(!Dialect::Gitea.may_pass(gone, 1));
-    }
-
-    #[test]
-    fn what_a_job_prints_is_not_taken_for_what_its_runner_says() {
-        let line = r#"time="2026-11-29T13:08:33Z" level=info msg="task 2 repo is acme/run""#;
-        assert_eq!(Dialect::Gitea.parse(Stream::Error, line).len(), 1);
-        assert_eq!(Dialect::Gitea.parse(Stream::Output, line), []);
-        assert_eq!(Dialect::Github.parse(Stream::Error, line), []);
     }
 }

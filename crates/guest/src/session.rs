@@ -279,7 +279,10 @@ async fn end(
 
 /// Waits until a runner without a job has lost its registration and would go on asking for ever.
 async fn hopeless(dialect: Dialect, console: &RefCell<Console>) {
-    while dialect.gives_up() || console.borrow().heard.trouble != Some(Trouble::RegistrationDeleted) {
+    if dialect.gives_up() {
+        std::future::pending::<()>().await;
+    }
+    while console.borrow().heard.trouble != Some(Trouble::RegistrationDeleted) {
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -320,7 +323,7 @@ async fn listen(
         while let Some((stream, line)) = lines.recv().await {
             output.try_print(&line);
             let mut console = console.borrow_mut();
-            for said in dialect.parse(stream, &line) {
+            for said in parse(dialect, stream, &line) {
                 understand(said, &line, dialect, outlet, &mut console.heard);
             }
             if !line.trim().is_empty() {
@@ -355,6 +358,16 @@ async fn read(
     }
 }
 
+/// What a line (without its line feed) says, if it is one of the known lines.
+fn parse(dialect: Dialect, stream: Stream, line: &str) -> Vec<Said> {
+    match (dialect, stream) {
+        (Dialect::Github, _) => github::console::parse(line).into_iter().collect(),
+        // The other stream is the job's.
+        (Dialect::Gitea | Dialect::Forgejo, Stream::Error) => act::console::parse(line),
+        (Dialect::Gitea | Dialect::Forgejo, Stream::Output) => Vec::new(),
+    }
+}
+
 fn understand(said: Said, line: &str, dialect: Dialect, outlet: &Outlet, heard: &mut Heard) {
     match said {
         Said::Version(version) => outlet.report(What::RunnerVersion { version }),
@@ -373,5 +386,18 @@ fn understand(said: Said, line: &str, dialect: Dialect, outlet: &Outlet, heard: 
             heard.note(kind);
             outlet.report(What::Trouble { kind, message: line.to_owned() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_job_prints_is_not_taken_for_what_its_runner_says() {
+        let line = r#"time="2026-11-29T13:08:33Z" level=info msg="task 2 repo is acme/run""#;
+        assert_eq!(parse(Dialect::Gitea, Stream::Error, line).len(), 1);
+        assert_eq!(parse(Dialect::Gitea, Stream::Output, line), []);
+        assert_eq!(parse(Dialect::Github, Stream::Error, line), []);
     }
 }

@@ -47,6 +47,8 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         (_, Some(Trouble::ForkRefused), _) => GuestExit::ForkRefused,
         // A runner that is stopped prints that its job was cancelled, and reports to the forge that it failed.
         _ if heard.stopped => GuestExit::Stopped,
+        // It said that it took one after all.
+        _ if heard.killed && heard.took_job => GuestExit::Stopped,
         (Some(JobResult::Abandoned), ..) => GuestExit::JobLost,
         // It cancels a job that it has when its version is refused.
         (Some(JobResult::Canceled), Some(Trouble::VersionRefused), _) => GuestExit::VersionRefused,
@@ -172,6 +174,8 @@ mod tests {
         let mut idle = Heard { killed: true, ..Heard::default() };
         idle.note_stop();
         assert_eq!(verdict(idle, 137), GuestExit::NoJob);
+        idle.took_job = true;
+        assert_eq!(verdict(idle, 137), GuestExit::Stopped, "it said so too late");
         let mut busy = Heard { killed: true, took_job: true, ..Heard::default() };
         busy.note_stop();
         assert_eq!(verdict(busy, 137), GuestExit::Stopped);

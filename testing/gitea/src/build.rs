@@ -34,8 +34,9 @@ fn build(directory: &Path) -> Result<()> {
         std::env::var(VARIABLE).as_deref() != Ok("cached"),
         "Gitea is not in the lab's cache, and {VARIABLE}=cached forbids to build it"
     );
-    let version = MODULE.lines().find_map(|line| line.strip_prefix("require code.gitea.io/gitea v"));
-    let version = version.context("server/go.mod does not require Gitea")?;
+    let version = MODULE.lines().find_map(|line| line.trim().strip_prefix("code.gitea.io/gitea v"));
+    let version =
+        version.and_then(|version| version.split(' ').next()).context("server/go.mod does not require Gitea")?;
     let module = directory.join("module");
     fs::create_dir_all(&module)?;
     fs::write(module.join("go.mod"), MODULE)?;

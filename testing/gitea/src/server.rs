@@ -228,9 +228,9 @@ impl Gitea {
         let login = form(&[("user_name", ADMIN), ("password", PASSWORD)]);
         let answer = self.send("POST", "/user/login", &[kind], &login)?;
         // It begins a session to sign in and another one then.
-        let cookies =
-            answer.headers.iter().filter(|(name, cookie)| name == "set-cookie" && cookie.starts_with("i_like"));
-        let session = cookies.last().and_then(|(_, cookie)| cookie.split(';').next()).context("not signed in")?;
+        let is_session = |header: &&(String, String)| header.0 == "set-cookie" && header.1.starts_with("i_like");
+        let session = answer.headers.iter().rfind(is_session).and_then(|(_, cookie)| cookie.split(';').next());
+        let session = session.context("not signed in")?;
         let path = format!("/{repo}/actions/runs/{run}/cancel");
         let answer = self.send("POST", &path, &[kind, ("Cookie", session)], "")?;
         if answer.status != 200 {
