@@ -43,7 +43,7 @@ let
       templates = lib.mapAttrs (
         name: template:
         {
-          inherit (template) runnerVersion;
+          inherit (template) kind runnerVersion;
         }
         // (
           if template.tree != null then

@@ -135,6 +135,21 @@ in
       }
     '';
     type = tables {
+      kind =
+        optional
+          (types.enum [
+            "github"
+            "gitea"
+            "forgejo"
+          ])
+          "The kind of forge; github if not set."
+          (example "gitea");
+      url = optional types.str "Where a Gitea or Forgejo is." (example "https://git.example.org");
+      caFile =
+        optional types.str
+          "File with the certificate (PEM) of the authority that signed that forge's; those the host trusts if not set."
+          (example "/etc/ssl/own-authority.pem");
+      webhookSecretFile = secret "File with the secret shared with that forge, for deliveries to `/webhook/NAME`";
       tokenFile = secret "File with a token";
       appId = optional types.ints.positive "The App's number." (example 123456);
       privateKeyFile = secret "File with the App's private key (PEM)";
@@ -153,13 +168,14 @@ in
 
   targets = mkOption {
     default = [ ];
-    description = "Whom to serve: each one of `repo`, `org`, `user` and `enterprise`.";
+    description = "Whom to serve: each one of `repo`, `org`, `user`, `enterprise` and `instance`.";
     example = literalExpression ''[ { repo = "octo-org/hello"; } { org = "octo-org"; credential = "app"; } ]'';
     type = types.listOf (table {
       repo = optional types.str "A repository." (example "octo-org/hello");
       org = optional types.str "An organisation with its repositories." (example "octo-org");
       user = optional types.str "A user with their repositories." (example "octocat");
       enterprise = optional types.str "An enterprise; by scale sets only." (example "octo-corp");
+      instance = optional types.bool "Whether it is all of a Gitea or Forgejo." (example true);
       tokenFile = secret "File with this target's token";
       credential = optional types.str "Name of one of `credentials`." (example "app");
       register =
@@ -362,6 +378,15 @@ in
         optional types.path
           "Directory on the host with an unpacked release of the runner, in place of the package of nixpkgs. Each container sees a copy it may write to."
           (example "/var/lib/actions-runner");
+      kind =
+        optional
+          (types.enum [
+            "github"
+            "gitea"
+            "forgejo"
+          ])
+          "The kind of forge its runner is for; github if not set."
+          (example "gitea");
       runnerVersion =
         optional types.str "Version of the runner program; read from the template if not set."
           (example "2.336.0");

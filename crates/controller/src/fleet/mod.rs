@@ -12,6 +12,7 @@ mod shown;
 mod stop;
 mod sweep;
 mod units;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -58,8 +59,10 @@ pub enum Outcome<W: World> {
     FeedClosed,
     /// The registration of an idle runner was to be deleted.
     Retired { name: ContainerName, result: Result<Deletion, ForgeError> },
-    /// How the job of a container ended.
-    Concluded { name: ContainerName, result: Result<Option<Job>, ForgeError> },
+    /// The forge was asked whether the registration of a container's runner is still there.
+    Watched { name: ContainerName, result: Result<bool, ForgeError> },
+    /// How the job of a container ended; whether it was ended in its place now.
+    Concluded { name: ContainerName, finished: bool, result: Result<Option<Job>, ForgeError> },
     /// The registration of an ended container was to be deleted.
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     /// An entry was to be written to the history.
@@ -74,6 +77,8 @@ pub enum Outcome<W: World> {
 pub enum Event {
     /// A runner was registered with a place, or could not be.
     Registered { scope: String, result: Result<(), ForgeError> },
+    /// A runner that is registered with a place took a job.
+    TookJob { scope: String },
     /// A container of a class came up, and the forge serves its runner.
     CameUp { class: String },
     /// What looked like a failed boot of a class was none.
@@ -149,7 +154,8 @@ impl<'w, W: World> Fleet<'w, W> {
             Outcome::Guest { name, feed, event } => self.guest_said(name, feed, event, now),
             Outcome::FeedClosed => {}
             Outcome::Retired { name, result } => self.retired(&name, result, now),
-            Outcome::Concluded { name, result } => self.concluded(&name, result, sets, now),
+            Outcome::Watched { name, result } => self.watched(&name, result, now),
+            Outcome::Concluded { name, finished, result } => self.concluded(&name, finished, result, sets, now),
             Outcome::Deregistered { name, result } => self.deregistered(&name, result, now),
             Outcome::Kept { name, result } => self.kept(&name, result, now),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result, now),
@@ -238,6 +244,7 @@ impl<'w, W: World> Fleet<'w, W> {
             class: container.record.class.clone(),
             scope: container.record.scope.clone(),
             set: container.record.set,
+            bound_to: container.bound_to(),
             use_: container.use_(),
         };
         self.live().map(view).collect()
