@@ -201,6 +201,17 @@ in
           }
         '';
         type = tables {
+          kind = optional (types.enum [
+            "github"
+            "gitea"
+            "forgejo"
+          ]) "The kind of forge; github if not set." (example "gitea");
+          url = optional types.str "Where a Gitea or Forgejo is." (example "https://git.example.org");
+          ca_file =
+            optional types.str
+              "File with the certificate (PEM) of the authority that signed that forge's; those the host trusts if not set."
+              (example "/etc/ssl/own-authority.pem");
+          webhook_secret_file = secret "File with the secret shared with that forge, for deliveries to `/webhook/NAME`";
           token_file = secret "File with a token";
           app_id = optional types.ints.positive "The App's number." (example 123456);
           private_key_file = secret "File with the App's private key (PEM)";
@@ -219,13 +230,14 @@ in
 
       target = mkOption {
         default = [ ];
-        description = "Whom to serve: each one of `repo`, `org`, `user` and `enterprise`.";
+        description = "Whom to serve: each one of `repo`, `org`, `user`, `enterprise` and `instance`.";
         example = literalExpression ''[ { repo = "octo-org/hello"; } { org = "octo-org"; credential = "app"; } ]'';
         type = types.listOf (table {
           repo = optional types.str "A repository." (example "octo-org/hello");
           org = optional types.str "An organisation with its repositories." (example "octo-org");
           user = optional types.str "A user with their repositories." (example "octocat");
           enterprise = optional types.str "An enterprise; by scale sets only." (example "octo-corp");
+          instance = optional types.bool "Whether it is all of a Gitea or Forgejo." (example true);
           token_file = secret "File with this target's token";
           credential = optional types.str "Name of one of `credential`." (example "app");
           register =
@@ -428,6 +440,11 @@ in
                   optional types.path
                     "Directory on the host with an unpacked release of the runner, in place of the package of nixpkgs. Each container sees a copy it may write to."
                     (example "/var/lib/actions-runner");
+                kind = optional (types.enum [
+                  "github"
+                  "gitea"
+                  "forgejo"
+                ]) "The kind of forge its runner is for; github if not set." (example "gitea");
                 runner_version =
                   optional types.str "Version of the runner program; read from the template if not set."
                     (example "2.336.0");

@@ -1,13 +1,17 @@
 //! The real forge, opened with the credentials the settings name.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use anyhow::Context;
-use forge::github::{App, Github, Https, Rest, Session};
+use forge::{
+    Forges,
+    gitea::Gitea,
+    github::{App, Github, Https, Rest, Session},
+};
 use settings::{CredentialKind, Problem, Problems, Settings, token_file::SecretFile};
 
-/// GitHub over HTTPS, with a token or as an App.
-pub type RealForge = Github<Session<Https>>;
+/// GitHub over HTTPS, with a token or as an App, and other forges with tokens.
+pub type RealForge = Forges<Session<Https>, Https>;
 
 /// Reads every credential and opens a client for all targets; asks nothing yet.
 ///
@@ -27,7 +31,22 @@ pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
         return Err(Problems(problems).into());
     }
     let https = Https::new(settings.proxy.as_ref())?;
-    Github::open(settings, |login| {
+    let mut others = BTreeMap::new();
+    for (name, credential) in &settings.credentials {
+        let wire = match &credential.ca_file {
+            None => https.clone(),
+            Some(file) => Https::trusting(Some(file), settings.proxy.as_ref()).map_err(|error| {
+                Problems::from(Problem::new(
+                    format!("credential.{name}.ca_file"),
+                    format!("{error:#}"),
+                    "name a file with the authority's certificate in PEM that the controller may read",
+                ))
+            })?,
+        };
+        let secret = secrets.get(name.as_str()).context("a credential that was not read")?.clone();
+        others.extend(Gitea::open(settings, name, wire, secret).map(|forge| (name.clone(), forge)));
+    }
+    let github = Github::open(settings, |login| {
         let credential = &login.credential;
         let rest = Rest::new(https.clone(), &credential.api_url);
         let secret = secrets.get(credential.name.as_str()).context("a credential that was not read")?.clone();
@@ -44,5 +63,6 @@ pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
             }
             _ => Session::with_token(rest, secret),
         })
-    })
+    })?;
+    Ok(Forges::new(Rc::new(github), others))
 }

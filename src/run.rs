@@ -1,11 +1,11 @@
 //! The real controller: real ports around the loop, HTTP beside it, the service manager told how it goes.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    rc::Rc,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -56,7 +56,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let (commands, inbox) = mpsc::channel(8);
     let (outbox, status) = watch::channel(Status::default());
     let deliveries = match &settings.webhook {
-        Some(webhook) => Some(listen_for_deliveries(webhook, commands.clone()).await?),
+        Some(webhook) => Some(listen_for_deliveries(&settings, webhook, commands.clone()).await?),
         None => None,
     };
     let sources = Sources {
@@ -144,13 +144,20 @@ async fn listen(key: &str, at: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `/webhook`, and passes every hint on to the loop.
+/// Serves `/webhook`, and `/webhook/CREDENTIAL` for other forges than GitHub, and passes every hint on to the loop.
 async fn listen_for_deliveries(
+    settings: &Settings,
     webhook: &settings::Webhook,
     commands: mpsc::Sender<LoopCommand>,
 ) -> anyhow::Result<Arc<Counters>> {
-    let secret = SecretFile::of_webhook(webhook).read_credential().map_err(|problem| Problems(vec![problem]))?;
-    let (router, mut hints, counters) = webhook::router(Secret::new(secret.expose().as_bytes())?);
+    let hooks =
+        settings.credentials.values().filter_map(|known| Some((Some(&*known.name), SecretFile::of_hook(known)?)));
+    let mut senders = BTreeMap::new();
+    for (credential, file) in SecretFile::of_webhook(webhook).map(|file| (None, file)).into_iter().chain(hooks) {
+        let secret = file.read_credential().map_err(|problem| Problems(vec![problem]))?;
+        senders.insert(credential.map(str::to_owned), Secret::new(secret.expose().as_bytes())?);
+    }
+    let (router, mut hints, counters) = webhook::router(senders);
     let listener = listen("webhook.port", (webhook.address, webhook.port).into()).await?;
     tokio::spawn(api::serve(listener, router));
     tokio::spawn(async move {
@@ -211,7 +218,7 @@ async fn tell_service_manager(mut status: watch::Receiver<Status>) {
 
 struct RealWorld {
     clock: RealClock,
-    forge: Rc<RealForge>,
+    forge: RealForge,
     sets: ScaleSets<Session<Https>, Https>,
     systemd: SystemdBus,
     guests: GuestSockets,
@@ -223,10 +230,10 @@ struct RealWorld {
 
 impl RealWorld {
     async fn open(settings: &Settings, host: &str) -> anyhow::Result<Self> {
-        let forge = Rc::new(open_forge(settings)?);
+        let forge = open_forge(settings)?;
         Ok(Self {
             clock: RealClock::start(),
-            sets: ScaleSets::new(forge.clone(), Https::new(settings.proxy.as_ref())?, host),
+            sets: ScaleSets::new(forge.github().clone(), Https::new(settings.proxy.as_ref())?, host),
             forge,
             systemd: SystemdBus::connect().await.context("systemd cannot be reached on the system bus")?,
             guests: GuestSockets::default(),

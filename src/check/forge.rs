@@ -7,6 +7,7 @@ use super::Finding;
 /// One tried reach as a finding. The forge's errors carry their remedy.
 pub fn told(probed: Probed) -> Finding {
     let what = match probed.reach {
+        Reach::Version => "its version has all that is needed",
         Reach::Repositories => "its repositories can be listed",
         Reach::Runs => "runs and jobs can be read",
         Reach::Runners => "registered runners can be listed",

@@ -1,7 +1,7 @@
 //! Labels that make jobs go where nobody meant them to.
 
 use contract::Labels;
-use settings::{Class, Settings};
+use settings::{Class, ForgeKind, Settings};
 
 use super::Finding;
 
@@ -11,7 +11,7 @@ const HOSTED: [&str; 3] = ["ubuntu-", "windows-", "macos-"];
 /// Clashes among the classes that serve a target, and with runners of others.
 pub fn clashes(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for class in settings.classes.values() {
+    for class in settings.classes.values().filter(|class| class.forge == ForgeKind::Github) {
         let hosted = |label: &&String| HOSTED.iter().any(|hosted| label.to_lowercase().starts_with(hosted));
         for label in class.labels.iter().filter(hosted) {
             findings.push(Finding::warning(
@@ -58,7 +58,7 @@ fn clash(one: &Class, other: &Class) -> Option<Finding> {
 }
 
 fn labels(class: &Class) -> Labels {
-    class.labels.iter().collect()
+    class.offers()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! `check`: whether what is configured can work, before a job finds out.
 //!
 //! A [`Finding`] names the thing, what is wrong with it and the remedy. What follows from the settings alone is pure
-//! ([`labels`], [`selection`]); what must be asked of the host ([`capacity`], [`gpu`]), its kernel ([`host`]), its network
+//! ([`labels`], [`elsewhere`], [`selection`]); what must be asked of the host ([`capacity`], [`gpu`]), its kernel
+//! ([`host`]), its network
 //! ([`reach`]) and the forge ([`forge`], [`runner`]) is beside it.
 
 pub mod capacity;
+pub mod elsewhere;
 pub mod forge;
 pub mod gpu;
 pub mod host;

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use controller::runner_version::{Standing, WARN_DAYS, days_left, in_template, known, standing};
 use forge::{Forge, ForgeError, RunnerDeprecation};
-use settings::Settings;
+use settings::{ForgeKind, Settings};
 
 use super::Finding;
 
 /// One finding for each template and forge. `now` since the Unix epoch.
 pub async fn versions(settings: &Settings, forge: &impl Forge, now: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (name, template) in &settings.templates {
+    // Only GitHub ends serving runners for their version.
+    for (name, template) in settings.templates.iter().filter(|(_, template)| template.kind == ForgeKind::Github) {
         let about = format!("template.{name}");
         let tree = in_template(template);
         let Some(version) = known(tree.as_deref(), template.runner_version.as_deref(), None) else {

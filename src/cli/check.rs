@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{ConfigFile, REFUSED, block_on, conclude, document};
 use crate::{
-    check::{Finding, Severity, capacity, forge, gpu, host, labels, reach, runner, selection, worst},
+    check::{Finding, Severity, capacity, elsewhere, forge, gpu, host, labels, reach, runner, selection, worst},
     open_forge::open_forge,
     units,
 };
@@ -66,6 +66,7 @@ fn looked_at(settings: &Settings, args: &Args) -> anyhow::Result<Vec<Finding>> {
 pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<Vec<Finding>> {
     let mut findings = vec![Finding::fine("configuration", "every key is known and every value is sound")];
     findings.extend(labels::clashes(settings));
+    findings.extend(elsewhere::surprises(settings));
     findings.extend(selection::left_out(settings));
     for class in settings.classes.values().filter(|class| class.privileged) {
         let remedy = "give the class a user namespace (privileged = false) unless it needs none by its nature";

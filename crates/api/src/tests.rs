@@ -59,6 +59,7 @@ fn samples(text: &str) -> BTreeMap<&str, f64> {
 
 fn class(name: &str, version: Option<&str>, days: Option<i64>, outdated: bool) -> ClassStatus {
     ClassStatus {
+        labels_have_case: false,
         name: name.to_owned(),
         labels: vec![],
         active: 0,

@@ -48,8 +48,12 @@ pub enum What {
     Listening,
     /// The runner took a job (`Running job: …`).
     JobStarted {
-        /// The job's display name: text chosen by the workflow's author, shown only.
+        /// The job's display name: text chosen by the workflow's author, shown only. Empty where the runner does not name
+        /// its job.
         job: String,
+        /// The number by which the forge knows this attempt of the job, where the runner says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<u64>,
     },
     /// The runner reported the job's end (`… completed with result: …`).
     JobEnded {
@@ -197,6 +201,18 @@ mod tests {
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(text, r#"{"seq":3,"at_ms":5,"event":"job-ended","result":"succeeded-with-issues"}"#);
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn a_started_job_may_have_a_task() {
+        for (text, task) in [
+            (r#"{"seq":1,"at_ms":5,"event":"job-started","job":"build"}"#, None),
+            (r#"{"seq":1,"at_ms":5,"event":"job-started","job":"build","task":7}"#, Some(7)),
+        ] {
+            let event = Event { seq: 1, at_ms: 5, what: What::JobStarted { job: "build".into(), task } };
+            assert_eq!(serde_json::from_str::<Event>(text).unwrap(), event);
+            assert_eq!(serde_json::to_string(&event).unwrap(), text);
+        }
     }
 
     #[test]

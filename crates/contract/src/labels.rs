@@ -1,41 +1,60 @@
-//! Labels of jobs, classes and scale sets, to compare: without case, as the forge does, and everywhere in this one way.
+//! Labels of jobs, classes and scale sets, to compare: without case as GitHub does, or with it as Gitea and Forgejo do, and
+//! everywhere in this one way.
 
 use std::collections::BTreeSet;
 
 /// A set of labels. They are shown as somebody wrote them, and compared in here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labels(BTreeSet<String>);
+pub struct Labels {
+    all: BTreeSet<String>,
+    /// Upper and lower case are different letters.
+    exact: bool,
+}
 
 impl Labels {
-    /// Whether this is one of them.
-    pub fn has(&self, label: &str) -> bool {
-        self.0.contains(&folded(label))
+    /// These, in which upper and lower case are different letters if `exact`.
+    pub fn of<L: AsRef<str>>(labels: impl IntoIterator<Item = L>, exact: bool) -> Self {
+        let mut own = Self { all: BTreeSet::new(), exact };
+        for label in labels {
+            own.add(label.as_ref());
+        }
+        own
     }
 
-    /// Whether all of `wanted` are among them.
+    /// Whether this is one of them.
+    pub fn has(&self, label: &str) -> bool {
+        self.all.contains(&self.compared(label))
+    }
+
+    /// Whether all of `wanted` are among them, which are compared as these are.
     pub fn have_all(&self, wanted: &Self) -> bool {
-        wanted.0.is_subset(&self.0)
+        wanted.all.is_subset(&self.all)
+    }
+
+    /// The same for labels as somebody wrote them.
+    pub fn have_each(&self, wanted: &[String]) -> bool {
+        wanted.iter().all(|label| self.has(label))
     }
 
     /// Adds one; false if it was there.
     pub fn add(&mut self, label: &str) -> bool {
-        self.0.insert(folded(label))
+        self.all.insert(self.compared(label))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
+    }
+
+    fn compared(&self, label: &str) -> String {
+        if self.exact { label.to_owned() } else { label.to_lowercase() }
     }
 }
 
 impl<L: AsRef<str>> FromIterator<L> for Labels {
     fn from_iter<I: IntoIterator<Item = L>>(labels: I) -> Self {
-        Self(labels.into_iter().map(|label| folded(label.as_ref())).collect())
+        Self::of(labels, false)
     }
-}
-
-fn folded(label: &str) -> String {
-    label.to_lowercase()
 }
 
 #[cfg(test)]
@@ -49,5 +68,12 @@ mod tests {
         assert!(!labels.add("NIX") && labels.add("gpu"));
         assert!(labels.have_all(&["GPU", "nix"].into_iter().collect()));
         assert!(!labels.have_all(&["arm"].into_iter().collect()));
+    }
+
+    #[test]
+    fn case_counts_where_it_is_said_to() {
+        let labels = Labels::of(["Nix", "gpu"], true);
+        assert!(labels.has("Nix") && !labels.has("nix"));
+        assert!(labels.have_each(&["gpu".to_owned()]) && !labels.have_each(&["GPU".to_owned()]));
     }
 }

@@ -21,7 +21,7 @@ pub mod runner_version;
 pub mod unit_name;
 
 pub use ending::{ENDINGS_DIR, ENDINGS_KEPT, Ending};
-pub use grant::Grant;
+pub use grant::{ActFlavour, ActRunner, Grant};
 pub use labels::Labels;
 pub use name::{ContainerName, InvalidName};
 pub use record::{ContainerRecord, GRANT_FILE, GRANT_LIMIT, HANDOVER_DIR, RECORD_FILE, RECORD_LIMIT, VERSION};

@@ -151,6 +151,7 @@ impl<'w, W: World> Daemon<'w, W> {
         let (now, stopping) = (self.now(), self.is_stopping());
         let Parts { intake, sets, fleet, .. } = &mut self.parts;
         fleet.list_if_due(now);
+        fleet.watch_jobs(now);
         fleet.look_for_leftovers_if_due(now);
         if !stopping {
             intake.discover_if_due(now);
@@ -243,6 +244,7 @@ impl<'w, W: World> Daemon<'w, W> {
         for event in fleet.events() {
             match event {
                 fleet::Event::Registered { scope, result } => intake.registered(&scope, result, now),
+                fleet::Event::TookJob { scope } => intake.look_who_took(&scope, now),
                 fleet::Event::CameUp { class } => classes.came_up(&class),
                 fleet::Event::Recovered { class } => classes.release(&class),
                 fleet::Event::Failed { class, last } => classes.failed(&class, last, now),

@@ -165,6 +165,10 @@ impl Records for Ledger {
         }
     }
 
+    fn granted(&self, name: &ContainerName) -> Option<Grant> {
+        read_json(&self.handover.join(name.as_str()).join(GRANT_FILE)).ok()
+    }
+
     fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let entries = fs::read_dir(&self.handover).map_err(|error| failed(&self.handover, &error))?;
         let mut found = Vec::new();
@@ -324,6 +328,8 @@ mod tests {
             repository: None,
             job_name: "build".into(),
             took: None,
+            handle: None,
+            task: None,
             runner_name: "h-default-x".into(),
             runner_id: None,
             stage: Stage::Settling { cause: crate::cause::Cause::JobFailed },

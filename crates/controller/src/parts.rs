@@ -79,7 +79,8 @@ impl<W: World> Parts<'_, W> {
             None => (seen.and_then(|seen| seen.queued_ms), seen.map(|seen| seen.visible_ms)),
         };
         let job_name = seen.map(|seen| seen.name.clone()).unwrap_or_default();
+        let handle = seen.and_then(|seen| seen.handle.clone());
         let SetKey { class, scope } = key;
-        self.fleet.boot(Wanted { class, scope, set, job, job_name, queued_ms, visible_ms }, now)
+        self.fleet.boot(Wanted { class, scope, set, job, handle, job_name, queued_ms, visible_ms }, now)
     }
 }

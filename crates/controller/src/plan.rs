@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use contract::{ContainerName, Labels};
+use contract::ContainerName;
 
 use self::room::{Demand, Room};
 pub use self::snapshot::{
@@ -110,8 +110,7 @@ pub fn class_for<'a>(classes: &'a [ClassView], scope: &ScopeView, labels: &[Stri
     if labels.is_empty() {
         return None;
     }
-    let wanted: Labels = labels.iter().collect();
-    classes.iter().filter(|class| scope.allows(&class.name)).find(|class| class.labels.have_all(&wanted))
+    classes.iter().filter(|class| scope.allows(&class.name)).find(|class| class.labels.have_each(labels))
 }
 
 /// Decides.
@@ -157,7 +156,7 @@ struct Planning<'a> {
     scopes: BTreeMap<&'a str, &'a ScopeView>,
     sets: BTreeMap<(&'a str, &'a str), &'a SetView>,
     room: Room<'a>,
-    /// Runners coming or idle that nothing counted so far needs.
+    /// Runners coming or idle that nothing counted so far needs, but those that are bound to one job.
     spare: BTreeMap<Key<'a>, usize>,
     demands: Vec<Demand<'a>>,
     /// Jobs that a scale set is to be assigned.
@@ -172,7 +171,9 @@ impl<'a> Planning<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
         let scopes: BTreeMap<_, _> = snapshot.scopes.iter().map(|scope| (scope.name.as_str(), scope)).collect();
         let mut spare = BTreeMap::new();
-        for container in snapshot.containers.iter().filter(|container| container.is_spare()) {
+        for container in
+            snapshot.containers.iter().filter(|container| container.is_spare() && container.bound_to.is_none())
+        {
             *spare.entry(container.key()).or_default() += 1;
         }
         Self {
@@ -251,7 +252,11 @@ impl<'a> Planning<'a> {
                 }
                 (None, Some(scope), Some(class)) => {
                     let key = (class.name.as_str(), scope.name.as_str(), false);
-                    if pickups.cover((&class.name, &scope.name), job.looked_at) || self.take_spare(key) {
+                    let bound = |container: &ContainerView| container.is_spare() && container.is_bound_to(job);
+                    if pickups.cover((&class.name, &scope.name), job.looked_at)
+                        || self.snapshot.containers.iter().any(bound)
+                        || self.take_spare(key)
+                    {
                         self.is_waiting(job, Waiting::Served);
                     } else {
                         self.demands.push(Demand { class, scope, set: false, job: Some(job), since: job.first_seen });
@@ -344,6 +349,9 @@ impl<'a> Planning<'a> {
                 if without.holds(demand) {
                     break;
                 }
+                if idle.bound_to.is_some() {
+                    continue;
+                }
                 let counted = going.iter().filter(|other| other.key() == idle.key()).count();
                 let unneeded = self.spare.get(&idle.key()).is_some_and(|spare| *spare > counted);
                 if unneeded && without.is_helped(idle, demand) {
@@ -417,6 +425,13 @@ impl<'a> Planning<'a> {
     /// What nobody needs retires once its grace is over, of a drained class at once.
     fn retire_surplus(&mut self) {
         for (since, container) in self.idle(Duration::ZERO) {
+            if container.bound_to.is_some() {
+                // No other job will ever find it.
+                if !self.snapshot.jobs.iter().any(|job| container.is_bound_to(job)) {
+                    self.plan.actions.push(Action::Retire(container.name.clone()));
+                }
+                continue;
+            }
             let key = container.key();
             let class = self.snapshot.classes.iter().find(|class| class.name == key.0);
             let drained = class.is_some_and(|class| class.drained);

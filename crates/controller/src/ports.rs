@@ -101,6 +101,10 @@ pub trait Records {
     fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), PortError>;
     /// Takes it back. Nothing there is no error.
     fn take_back(&self, name: &ContainerName) -> Result<(), PortError>;
+    /// The grant that was handed over and is not taken back. None = there is none to be read.
+    fn granted(&self, _name: &ContainerName) -> Option<Grant> {
+        None
+    }
     /// Everything handed over, to find containers whose record was lost.
     fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError>;
     /// What is remembered of scale sets' jobs. A file that cannot be read is reported and left out: the forge tells

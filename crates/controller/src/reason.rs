@@ -99,7 +99,7 @@ fn no_class(labels: &[String], classes: &[ClassStatus]) -> String {
         return "it names no labels".to_owned();
     }
     let lacks = |class: &ClassStatus| -> Vec<&str> {
-        let own: Labels = class.labels.iter().collect();
+        let own = Labels::of(&class.labels, class.labels_have_case);
         labels.iter().filter(|label| !own.has(label)).map(String::as_str).collect()
     };
     let nowhere: Vec<&str> = labels
@@ -107,6 +107,9 @@ fn no_class(labels: &[String], classes: &[ClassStatus]) -> String {
         .map(String::as_str)
         .filter(|label| classes.iter().all(|class| lacks(class).contains(label)))
         .collect();
+    if let Some(told) = nowhere.iter().find_map(|label| in_other_letters(label, classes)) {
+        return told;
+    }
     match (nowhere.as_slice(), classes.iter().min_by_key(|class| lacks(class).len())) {
         ([], Some(nearest)) if lacks(nearest).is_empty() => {
             format!("class {} has its labels, and does not serve its target", nearest.name)
@@ -117,6 +120,17 @@ fn no_class(labels: &[String], classes: &[ClassStatus]) -> String {
         ([label], _) => format!("no class has label {label}"),
         (several, _) => format!("no class has labels {}", several.join(", ")),
     }
+}
+
+/// Somebody has this label in other letters, where case counts.
+fn in_other_letters(label: &str, classes: &[ClassStatus]) -> Option<String> {
+    classes.iter().filter(|class| class.labels_have_case).find_map(|class| {
+        let own = class.labels.iter().find(|own| own.to_lowercase() == label.to_lowercase())?;
+        let name = &class.name;
+        Some(format!(
+            "no class has label {label}; class {name} has {own}, and upper and lower case differ at this forge"
+        ))
+    })
 }
 
 fn back_off(job: &QueuedJob, class: Option<&ClassStatus>, status: &Status) -> String {
@@ -163,6 +177,7 @@ mod tests {
 
     fn class(name: &str, labels: &[&str]) -> ClassStatus {
         ClassStatus {
+            labels_have_case: false,
             name: name.into(),
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             active: 0,
@@ -199,6 +214,17 @@ mod tests {
     fn told(mut status: Status) -> Vec<String> {
         explain(&mut status);
         status.queue.into_iter().map(|job| job.reason).collect()
+    }
+
+    #[test]
+    fn a_label_that_differs_by_case_alone_is_explained_where_case_counts() {
+        let told = |labels_have_case| {
+            let classes = vec![ClassStatus { labels_have_case, ..class("small", &["Nix"]) }];
+            let queue = vec![job(1, WaitingFor::NoMatchingClass, &["nix"])];
+            told(Status { classes, queue, ..Status::default() }).remove(0)
+        };
+        assert!(told(true).contains("no class has label nix; class small has Nix"), "{}", told(true));
+        assert!(!told(false).contains("differ"));
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub struct Record {
     /// The job its runner took, as the forge says.
     #[serde(default)]
     pub took: Option<u64>,
+    /// What its runner is bound to the job it was booted for by, where the forge binds runners to jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
+    /// Its job in the forge's number for runners, where the runner says it: the job may be ended by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
     /// The runner's name at the forge; unique to this attempt.
     pub runner_name: String,
     /// The runner's id at the forge, once the registration was answered.

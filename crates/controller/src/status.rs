@@ -196,6 +196,8 @@ pub enum TargetKindStatus {
     User,
     /// An enterprise.
     Enterprise,
+    /// The whole of a forge.
+    Instance,
 }
 
 impl From<TargetKind> for TargetKindStatus {
@@ -205,6 +207,7 @@ impl From<TargetKind> for TargetKindStatus {
             TargetKind::Organisation => Self::Organisation,
             TargetKind::User => Self::User,
             TargetKind::Enterprise => Self::Enterprise,
+            TargetKind::Instance => Self::Instance,
         }
     }
 }
@@ -326,6 +329,9 @@ pub struct ClassStatus {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
+    /// Upper and lower case are different letters in them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_have_case: bool,
     /// Containers of it now.
     pub active: usize,
     /// Most at once.

@@ -1,5 +1,7 @@
 //! Where jobs come from: what the controller needs of a forge, and no more.
 
+mod forges;
+pub mod gitea;
 pub mod github;
 mod scope;
 pub mod selection;
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::{
+    forges::Forges,
     scope::Scope,
     sets::{SetKey, SetRequest, Sets},
 };
@@ -30,16 +33,46 @@ pub trait Forge {
     /// Registers a one-job runner with `scope` (see [`Scope`]) and returns its grant. Never repeated by the
     /// implementation: after an error the registration may or may not exist, and the caller settles it by name.
     async fn mint(&self, scope: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError>;
+    /// The same, bound to the job of this handle where the forge binds runners to jobs ([`Job::handle`]).
+    async fn mint_for(
+        &self,
+        scope: &str,
+        runner_name: &str,
+        labels: &[String],
+        _handle: Option<&str>,
+    ) -> Result<Minted, ForgeError> {
+        self.mint(scope, runner_name, labels).await
+    }
     /// Looks a runner up by its exact name.
     async fn find_runner(&self, scope: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError>;
     /// All runners registered with `scope`, anybody's.
     async fn list_runners(&self, scope: &str) -> Result<Vec<Runner>, ForgeError>;
-    /// Removes a registration.
+    /// There is such a registration.
+    async fn is_registered(&self, scope: &str, runner_id: u64) -> Result<bool, ForgeError> {
+        Ok(self.list_runners(scope).await?.iter().any(|runner| runner.id == runner_id))
+    }
+    /// Removes a registration, never that of a runner that has a job.
     async fn delete_runner(&self, scope: &str, runner_id: u64) -> Result<Deletion, ForgeError>;
     /// One job, or `None` if the forge no longer knows it.
     async fn job(&self, repository: &str, job_id: u64) -> Result<Option<Job>, ForgeError>;
     /// The job of a run (of any of its attempts) that this runner had, or `None` if there is none such.
     async fn job_of_run(&self, repository: &str, run_id: u64, runner_name: &str) -> Result<Option<Job>, ForgeError>;
+    /// Ends the job of a runner that is gone, where the forge leaves that to who holds the runner's grant; `why` is the
+    /// last line of the job's log. `task` = the job in the forge's number for runners. False if there was nothing to end.
+    async fn finish(
+        &self,
+        _scope: &str,
+        _grant: &Grant,
+        _task: u64,
+        _end: Finish,
+        _why: &str,
+    ) -> Result<bool, ForgeError> {
+        Ok(false)
+    }
+    /// How the forge that serves `name` (a target, a scope or a repository) is to be treated.
+    fn traits_of(&self, _name: &str) -> ForgeTraits {
+        ForgeTraits::default()
+    }
     /// The group that runners registered with `scope` join; `None` = there are no groups there, or the default one is
     /// not told.
     async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError>;
@@ -52,6 +85,30 @@ pub trait Forge {
     fn allowance(&self, name: &str) -> Option<Allowance>;
     /// What was asked with the credential of this name, of all its targets together.
     fn traffic(&self, credential: &str) -> Traffic;
+}
+
+/// How a forge is to be treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForgeTraits {
+    /// A runner learns from it that its job was cancelled, or is over otherwise.
+    pub tells_of_cancel: bool,
+    /// One listing answers the looks at all repositories of a target: they are best looked at together.
+    pub lists_together: bool,
+}
+
+impl Default for ForgeTraits {
+    fn default() -> Self {
+        Self { tells_of_cancel: true, lists_together: false }
+    }
+}
+
+/// How a job is ended in place of its runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// It failed.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
 }
 
 /// A repository as a forge lists it.
@@ -70,8 +127,10 @@ pub struct Repository {
 /// A job as the forge shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The forge's id; a re-run has a new one.
+    /// The forge's id. A re-run has a new one, or is another attempt.
     pub id: u64,
+    /// Which attempt, where a re-run keeps the id; else 0.
+    pub attempt: u32,
     /// The run it belongs to.
     pub run_id: u64,
     /// `owner/repository` it belongs to.
@@ -90,8 +149,12 @@ pub struct Job {
     pub conclusion: Option<String>,
     /// `runs-on` as written. Empty = unresolved or group-only: never matched (docs/github.md#labels-and-runner-groups).
     pub labels: Vec<String>,
-    /// The runner that has it.
+    /// The runner that has it, by name.
     pub runner_name: Option<String>,
+    /// The same by the forge's id, where the forge tells.
+    pub runner_id: Option<u64>,
+    /// What a runner can be bound to it by, where the forge binds runners to jobs.
+    pub handle: Option<String>,
     /// When it was created, since the Unix epoch.
     pub created_at: Option<Duration>,
 }

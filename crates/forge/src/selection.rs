@@ -21,7 +21,7 @@ pub fn serves(target: &Target, repository: &Repository, now: Duration) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use settings::TargetKind;
+    use settings::{ForgeKind, TargetKind};
 
     const DAY: Duration = Duration::from_secs(86_400);
     const NOW: Duration = Duration::from_secs(1_793_577_600);
@@ -31,6 +31,7 @@ mod tests {
         Target {
             name: "acme".into(),
             kind: TargetKind::Organisation,
+            forge: ForgeKind::Github,
             credential: "main".into(),
             register_per_repository: false,
             runner_group: None,

@@ -21,7 +21,7 @@ use contract::fork_gate::{Refusal, admit};
 use rustix::process::{Pid, Signal, getppid, kill_process};
 use serde::Deserialize;
 
-use super::hook;
+use super::{act, hook};
 
 /// Largest payload read; GitHub's own limit is 25 MB (docs/github.md#deliveries).
 const PAYLOAD_LIMIT: u64 = 32 * 1024 * 1024;
@@ -29,8 +29,9 @@ const PAYLOAD_LIMIT: u64 = 32 * 1024 * 1024;
 const SHOWN: Duration = Duration::from_secs(2);
 /// Between the worker and this program are at most a shell or two.
 const ANCESTORS: usize = 4;
-/// First argument of the worker (actions/runner, `JobDispatcher`): `Runner.Worker spawnclient <pipe> <pipe>`.
-const WORKER: &str = "spawnclient";
+/// What tells the process that runs the job by its arguments: `Runner.Worker spawnclient <pipe> <pipe>` of GitHub's runner
+/// (actions/runner, `JobDispatcher`), and Gitea's runner itself, whose job the controller then ends at the forge.
+const WORKERS: [&str; 2] = ["spawnclient", act::CONFIG];
 
 /// What is read of an event's payload. A field of another type than expected makes all of it unknown.
 #[derive(Debug, Default, Deserialize)]
@@ -108,7 +109,7 @@ fn worker() -> Option<Pid> {
     };
     std::iter::successors(getppid(), parent).take(ANCESTORS).find(|pid| {
         let arguments = fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).unwrap_or_default();
-        arguments.split(|byte| *byte == 0).any(|argument| argument == WORKER.as_bytes())
+        arguments.split(|byte| *byte == 0).any(|argument| WORKERS.iter().any(|of| argument == of.as_bytes()))
     })
 }
 

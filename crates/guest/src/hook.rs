@@ -3,6 +3,7 @@
 //!
 //! The runner runs the hook before anything the job brings along: before its service containers, before the `pre` steps
 //! of its actions, and without the variables its workflow sets (actions/runner, `JobExtension`, `JobHookProvider`).
+//! Gitea's runner does since its release 3.0, by its configuration, and with the workflow's variables.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -11,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 /// The variable that names the hook to the runner.
 pub const VARIABLE: &str = "ACTIONS_RUNNER_HOOK_JOB_STARTED";
@@ -19,6 +20,10 @@ pub const VARIABLE: &str = "ACTIONS_RUNNER_HOOK_JOB_STARTED";
 pub const DIRECTORY: &str = "/run/gha-runner-guest";
 /// The runner tells the kind of a script by the end of its name.
 const FILE: &str = "job-started.sh";
+/// One that is started as a program has no end in its name.
+const PROGRAM_FILE: &str = "job-started";
+/// Longest path after `#!` that every kernel takes, with what follows it.
+const LONGEST_INTERPRETER: usize = 110;
 /// Beside it, where `gha-runner-guest admit` says why it refused: empty from the start. The job user must be able to write it, so a
 /// job that was let in can pretend that it was not; all it gains is another word for its failure.
 const REFUSAL: &str = "refusal";
@@ -36,10 +41,25 @@ pub fn install(directory: &Path, program: &Path, root: &Path) -> anyhow::Result<
     if let Some(theirs) = theirs {
         script.push_str(&format!("exec \"${{BASH:-sh}}\" -e {}\n", quoted(&theirs)));
     }
-    let path = directory.join(FILE);
+    put(directory, FILE, &script)
+}
+
+/// The same for a runner that starts its hook as a program: it needs no shell, which would obey the workflow's variables.
+pub fn install_program(directory: &Path, program: &Path) -> anyhow::Result<PathBuf> {
+    let program = program.to_str().context("this program's path is not text")?;
+    ensure!(
+        program.len() < LONGEST_INTERPRETER && !program.contains(char::is_whitespace),
+        "the path {program} of the guest cannot be the first line of a hook: it is too long or has spaces"
+    );
+    put(directory, PROGRAM_FILE, &format!("#!{program} admit\n"))
+}
+
+/// Makes the directory and in it the hook and an empty refusal.
+fn put(directory: &Path, file: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let path = directory.join(file);
     let write = || -> io::Result<()> {
         DirBuilder::new().mode(0o755).create(directory)?;
-        OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path)?.write_all(script.as_bytes())?;
+        OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path)?.write_all(text.as_bytes())?;
         // Whatever the umask: the hook runs as the job user.
         File::create_new(directory.join(REFUSAL))?.set_permissions(Permissions::from_mode(0o666))
     };
@@ -143,6 +163,18 @@ mod tests {
         note_refusal(&hooks, "it comes\u{7} from a fork");
         note_refusal(&hooks, &"x".repeat(5000));
         assert_eq!(refusal(&hooks).as_deref(), Some("it comes from a fork"));
+    }
+
+    #[test]
+    fn a_hook_that_is_a_program_asks_without_a_shell() {
+        let (place, program) = place(0);
+        assert!(install_program(&place.path().join("hooks"), &program).is_err(), "a space in its path");
+        let plain = place.path().join("program");
+        fs::rename(program, &plain).unwrap();
+        let hook = install_program(&place.path().join("hooks"), &plain).unwrap();
+        let output = Command::new(&hook).env("BASH_ENV", "/nowhere").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said, format!("asked: admit {}\n", hook.display()));
     }
 
     #[test]

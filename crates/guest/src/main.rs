@@ -9,7 +9,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => ExitCode::from(session::run().code()),
-        ["admit"] => admit::run(),
+        // A kernel that starts a hook by its first line adds the hook's path.
+        ["admit"] | ["admit", _] => admit::run(),
         ["--version"] => {
             println!("gha-runner-guest {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

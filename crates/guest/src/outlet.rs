@@ -146,7 +146,7 @@ fn shorten(what: What) -> What {
         text.chars().take(TEXT_LIMIT).map(|c| if c.is_control() { '?' } else { c }).collect()
     };
     match what {
-        What::JobStarted { job } => What::JobStarted { job: plain(job) },
+        What::JobStarted { job, task } => What::JobStarted { job: plain(job), task },
         What::Trouble { kind, message } => What::Trouble { kind, message: plain(message) },
         what => what,
     }
@@ -242,7 +242,7 @@ mod tests {
     fn the_story_is_bounded_and_its_end_is_always_told() {
         let outlet = Outlet::new();
         let nasty = "\u{1}\"\\\u{10ffff}".repeat(5000);
-        outlet.report(What::JobStarted { job: nasty.clone() });
+        outlet.report(What::JobStarted { job: nasty.clone(), task: None });
         for _ in 0..200 {
             outlet.report(What::Trouble { kind: Trouble::ConnectError, message: nasty.clone() });
         }

@@ -1,110 +1,43 @@
 //! Starts the forge's runner program as the job user and listens to what it prints.
 
-use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, chown},
-    },
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{io, path::Path, process::Stdio};
 
 use anyhow::Context;
-use contract::guest_settings::GuestSettings;
-use rustix::{
-    fs::{Mode, OFlags},
-    process::{Gid, Uid},
-};
+use rustix::process::{Gid, Uid};
 use tokio::process::{Child, Command};
 
-use super::{account::Account, hook};
+use super::{account::Account, dialect::Prepared};
 
-/// Where the runner puts the job's output, below its root directory.
-const PAGES: [&str; 2] = ["_diag", "pages"];
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where the runner program lies, links resolved.
-pub fn resolved(settings: &GuestSettings) -> anyhow::Result<PathBuf> {
-    let program = &settings.runner;
-    fs::canonicalize(program).with_context(|| format!("cannot use the runner program {}", program.display()))
-}
-
-/// Makes the runner's root directory the job user's and opens the directory of job output in it.
-pub fn lay_out(root: &Path, account: &Account) -> anyhow::Result<OwnedFd> {
-    let mut directory = root.to_owned();
-    make(&directory, account)?;
-    for part in PAGES {
-        directory.push(part);
-        make(&directory, account)?;
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(&directory, flags, Mode::empty()).with_context(|| format!("cannot open {}", directory.display()))
-}
-
-fn make(directory: &Path, account: &Account) -> anyhow::Result<()> {
-    let made = || -> io::Result<()> {
-        match DirBuilder::new().mode(0o755).recursive(true).create(directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        chown(directory, Some(account.uid), Some(account.gid))
-    };
-    made().with_context(|| format!("cannot make {}", directory.display()))
-}
-
-/// Everything the job's environment starts from; nothing of the guest's own gets in but its search path, which the
-/// template's unit decides.
-/// `hook` = what runs before the first step of the job.
-pub fn environment(
-    account: &Account,
-    root: &Path,
-    path: Option<String>,
-    hook: Option<&Path>,
-) -> Vec<(&'static str, String)> {
+/// What the environment of every runner, and so of its job, starts from; nothing of the guest's own gets in but its search
+/// path, which the template's unit decides.
+pub fn environment(account: &Account, path: Option<String>) -> Vec<(&'static str, String)> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let mut environment = vec![
+    vec![
         ("HOME", text(&account.home)),
         ("USER", account.name.clone()),
         ("LOGNAME", account.name.clone()),
         ("SHELL", text(&account.shell)),
         ("PATH", path.filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.to_owned())),
         ("LANG", "C.UTF-8".to_owned()),
-        ("RUNNER_ROOT", text(root)),
-        // Exit status 7 instead of 1 when the forge refuses the version (docs/github.md#runner-exit-codes).
-        ("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE", "1".to_owned()),
-        (
-            "GITHUB_ACTIONS_RUNNER_EXTRA_USER_AGENT",
-            concat!("gha-runner-controller/", env!("CARGO_PKG_VERSION")).to_owned(),
-        ),
-    ];
-    environment.extend(hook.map(|hook| (hook::VARIABLE, text(hook))));
-    environment
+    ]
 }
 
 /// Starts the runner. Needs a runtime.
-pub fn start(
-    settings: &GuestSettings,
-    root: &Path,
-    account: &Account,
-    path: Option<String>,
-    hook: Option<&Path>,
-) -> anyhow::Result<Child> {
-    let program = &settings.runner;
-    let shown = program.display();
+pub fn start(program: &Path, prepared: &Prepared, account: &Account) -> anyhow::Result<Child> {
     let mut command = Command::new(program);
     command
-        .arg("run")
+        .args(&prepared.arguments)
         .env_clear()
-        .envs(environment(account, root, path, hook))
-        .current_dir(root)
+        .envs(prepared.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(&prepared.directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Signals to the guest's group are not for the runner, which is told by the guest how to stop.
         .process_group(0);
-    spawn_as(account, command).with_context(|| format!("cannot start the runner program {shown}"))
+    spawn_as(account, command).with_context(|| format!("cannot start the runner program {}", program.display()))
 }
 
 /// Starts `command` with the ids of `account`.
@@ -146,10 +79,10 @@ mod tests {
 
     #[test]
     fn the_environment_is_the_users_and_has_no_credentials() {
-        let environment = environment(&account(), Path::new("/opt/actions-runner"), None, None);
+        let environment = environment(&account(), None);
         let keys: Vec<&str> = environment.iter().map(|(key, _)| *key).collect();
         assert!(!keys.contains(&"CREDENTIALS_DIRECTORY"));
-        assert!(environment.contains(&("RUNNER_ROOT", "/opt/actions-runner".to_owned())));
+        assert!(environment.contains(&("HOME", "/home/runner".to_owned())));
         assert!(environment.contains(&("PATH", DEFAULT_PATH.to_owned())));
     }
 

@@ -24,14 +24,16 @@ use tokio::{
 };
 
 use super::{
-    account,
-    console::{self, Said},
-    docker, gpu, grant, hook,
+    account, act,
+    dialect::{Dialect, Prepared, Said, Stream},
+    docker,
+    github::{self, pages},
+    gpu, hook,
     lines::Lines,
     outlet::{self, Outlet},
     output::{self, Output},
-    pages, runner, variables,
-    verdict::{Heard, may_pass, verdict},
+    runner, variables,
+    verdict::{Heard, verdict},
 };
 
 /// How long a runner that was killed may take to be gone.
@@ -48,6 +50,8 @@ const PRINT_PATIENCE: Duration = Duration::from_secs(2);
 const MOST_RESTARTS: u32 = 3;
 /// What lies between. GitHub's own script waits five seconds.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
+/// Pause between two looks at what was heard of a runner.
+const LOOK: Duration = Duration::from_millis(500);
 /// What is known of a runner that took a job and said no more.
 const NO_RESULT: &str = "the runner took a job and ended without a word on how it went: the job was cancelled before it \
                          began, or the forge did not let the runner keep it";
@@ -58,9 +62,7 @@ const CONTAINER_CREDENTIALS: &str = "/run/host/credentials";
 struct Ready {
     settings: GuestSettings,
     account: account::Account,
-    root: PathBuf,
-    pages: std::os::fd::OwnedFd,
-    hook: Option<PathBuf>,
+    runner: Prepared,
 }
 
 /// Does it all.
@@ -128,27 +130,22 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     }
     let read = |file| fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let account = account::find(&settings.user, &read("/etc/passwd")?, &read("/etc/group")?)?;
-    let program = runner::resolved(&settings)?;
-    let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from), &program);
-    let pages = runner::lay_out(&root, &account)?;
-    variables::set_up(&root, &settings)?;
+    variables::keep_with_sudo(&settings)?;
     if let Some(gpu) = &settings.gpu {
         gpu::set_up(Path::new("/"), gpu).iter().for_each(|problem| eprintln!("guest: {problem}"));
     }
     if let (Some(_), Some(proxy)) = (&settings.docker, &settings.proxy) {
         docker::name_proxy(&account, proxy)?;
     }
-    let Grant::GithubJit { encoded_jit_config } = credential(&credentials, GRANT_CREDENTIAL)?;
-    grant::write(&grant::files(&encoded_jit_config)?, &root, &account)?;
-    let hook = match settings.allow_forks {
-        true => None,
-        false => Some(hook::install(Path::new(hook::DIRECTORY), &env::current_exe()?, &root)?),
+    let runner = match credential(&credentials, GRANT_CREDENTIAL)? {
+        Grant::GithubJit { encoded_jit_config } => github::prepare(&settings, &account, &encoded_jit_config)?,
+        Grant::ActRunner(runner) => act::prepare(&settings, &account, &runner)?,
     };
     for directory in [&credentials, Path::new(CONTAINER_CREDENTIALS)] {
         // Best effort: systemd may have made them read-only. Only root can read them either way.
         let _ = fs::remove_file(directory.join(GRANT_CREDENTIAL));
     }
-    Ok(Ready { settings, account, root, pages, hook })
+    Ok(Ready { settings, account, runner })
 }
 
 fn credential<T: serde::de::DeserializeOwned>(directory: &Path, name: &str) -> anyhow::Result<T> {
@@ -158,19 +155,23 @@ fn credential<T: serde::de::DeserializeOwned>(directory: &Path, name: &str) -> a
 }
 
 async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
-    let Ready { settings, account, root, pages, hook } = ready;
+    let Ready { settings, account, mut runner } = ready;
+    let dialect = runner.dialect;
     let mut stop = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let (output, printer) = output::start();
-    let following = pages::follow(pages, output.clone())
-        .inspect_err(|error| output.try_print(&format!("guest: cannot follow the job's output: {error}")));
     let limit = settings.job_limit.map(Duration::from_secs);
-    let start = || runner::start(&settings, &root, &account, env::var("PATH").ok(), hook.as_deref());
+    let following = runner.pages.take().and_then(|pages| {
+        pages::follow(pages, output.clone())
+            .inspect_err(|error| output.try_print(&format!("guest: cannot follow the job's output: {error}")))
+            .ok()
+    });
+    let start = || runner::start(&settings.runner, &runner, &account);
     let mut child = start()?;
     outlet.report(What::RunnerStarted);
     let mut again = 0;
     let (mut console, status) = loop {
-        let (console, status) = live(&mut child, &mut stop, limit, outlet, &output).await?;
-        if again == MOST_RESTARTS || !may_pass(console.heard, status) {
+        let (console, status) = live(&mut child, dialect, &mut stop, limit, outlet, &output).await?;
+        if again == MOST_RESTARTS || !dialect.may_pass(console.heard, status) {
             break (console, status);
         }
         again += 1;
@@ -183,13 +184,13 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
         }
         child = start()?;
     };
-    if let Some(message) = hook.as_ref().and_then(|_| hook::refusal(Path::new(hook::DIRECTORY))) {
+    if let Some(message) = runner.asks.then(|| hook::refusal(Path::new(hook::DIRECTORY))).flatten() {
         console.heard.note(Trouble::ForkRefused);
         outlet.report(What::Trouble { kind: Trouble::ForkRefused, message });
     }
     let exit = verdict(console.heard, status);
     let (kind, message) = match exit {
-        GuestExit::NoResult => (Trouble::NoResult, Some(NO_RESULT.to_owned())),
+        GuestExit::NoResult => (Trouble::NoResult, dialect.tells_result().then(|| NO_RESULT.to_owned())),
         // It gave up in words that nobody here knows.
         GuestExit::RunnerFailed if console.heard.trouble.is_none() => (Trouble::RunnerFailed, console.last.take()),
         _ => (Trouble::RunnerFailed, None),
@@ -198,7 +199,7 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
         outlet.report(What::Trouble { kind, message });
     }
     outlet.report(What::RunnerExited { status });
-    if let Ok(following) = following {
+    if let Some(following) = following {
         following.finish(PAGES_PATIENCE).await;
     }
     output.try_print(&format!("guest: the runner ended with status {status}: {exit:?}"));
@@ -219,6 +220,7 @@ struct Console {
 /// status, or 128 + signal.
 async fn live(
     child: &mut Child,
+    dialect: Dialect,
     stop: &mut tokio::signal::unix::Signal,
     limit: Option<Duration>,
     outlet: &Outlet,
@@ -228,21 +230,21 @@ async fn live(
     let console = RefCell::new(Console::default());
     let streams = (child.stdout.take(), child.stderr.take());
     let status = {
-        let mut listening = std::pin::pin!(listen(streams, outlet, output, &console, &took_job));
+        let mut listening = std::pin::pin!(listen(streams, dialect, outlet, output, &console, &took_job));
         let mut done = false;
         let asked = async {
             tokio::select! {
                 _ = stop.recv() => {
                     console.borrow_mut().heard.note_stop();
-                    "guest: the container is to stop; asking the runner to end"
+                    "the container is to stop"
                 }
                 () = reached(limit, &took_job) => {
                     console.borrow_mut().heard.note_limit();
-                    "guest: the job has reached its limit; asking the runner to end"
+                    "the job has reached its limit"
                 }
             }
         };
-        let mut life = std::pin::pin!(end(child, asked, output));
+        let mut life = std::pin::pin!(end(child, dialect, asked, output, &console));
         loop {
             tokio::select! {
                 () = &mut listening, if !done => done = true,
@@ -267,20 +269,35 @@ async fn reached(limit: Option<Duration>, took_job: &Notify) {
     }
 }
 
-/// Waits for the runner's end, and hastens it once it is asked to end, for a reason to print.
-async fn end(child: &mut Child, asked: impl Future<Output = &'static str>, output: &Output) -> anyhow::Result<i32> {
+/// Waits for the runner's end, and hastens it once it is asked to end, for a reason to print, or has nothing to wait for.
+async fn end(
+    child: &mut Child,
+    dialect: Dialect,
+    asked: impl Future<Output = &'static str>,
+    output: &Output,
+    console: &RefCell<Console>,
+) -> anyhow::Result<i32> {
     let status = tokio::select! {
         status = child.wait() => status?,
+        () = hopeless(dialect, console) => {
+            output.try_print("guest: the runner's registration is gone; killing it");
+            kill(child).await?
+        }
         why = asked => {
-            output.try_print(why);
-            interrupt(child, Signal::INT);
-            match timeout(STOP_PATIENCE, child.wait()).await {
-                Ok(status) => status?,
-                Err(_) => {
-                    output.try_print("guest: the runner did not end in time; killing it");
-                    interrupt(child, Signal::KILL);
-                    timeout(KILL_PATIENCE, child.wait()).await.context("the runner does not die")??
+            if dialect.can_be_asked_to_stop() {
+                output.try_print(&format!("guest: {why}; asking the runner to end"));
+                interrupt(child, Signal::INT);
+                match timeout(STOP_PATIENCE, child.wait()).await {
+                    Ok(status) => status?,
+                    Err(_) => {
+                        output.try_print("guest: the runner did not end in time; killing it");
+                        kill(child).await?
+                    }
                 }
+            } else {
+                output.try_print(&format!("guest: {why}; killing the runner"));
+                console.borrow_mut().heard.killed = true;
+                kill(child).await?
             }
         }
     };
@@ -288,9 +305,30 @@ async fn end(child: &mut Child, asked: impl Future<Output = &'static str>, outpu
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
+/// Waits until a runner without a job has lost its registration and would go on asking for ever.
+async fn hopeless(dialect: Dialect, console: &RefCell<Console>) {
+    if dialect.gives_up() {
+        std::future::pending::<()>().await;
+    }
+    while console.borrow().heard.trouble != Some(Trouble::RegistrationDeleted) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Kills the runner and all of its group.
+async fn kill(child: &mut Child) -> anyhow::Result<std::process::ExitStatus> {
+    if let Some(group) = pid(child) {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+    Ok(timeout(KILL_PATIENCE, child.wait()).await.context("the runner does not die")??)
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+}
+
 fn interrupt(child: &Child, signal: Signal) {
-    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-    if let Some(pid) = pid {
+    if let Some(pid) = pid(child) {
         // It may have ended this moment.
         let _ = rustix::process::kill_process(pid, signal);
     }
@@ -299,6 +337,7 @@ fn interrupt(child: &Child, signal: Signal) {
 /// Reads both streams to their end.
 async fn listen(
     (stdout, stderr): (Option<ChildStdout>, Option<ChildStderr>),
+    dialect: Dialect,
     outlet: &Outlet,
     output: &Output,
     console: &RefCell<Console>,
@@ -306,14 +345,16 @@ async fn listen(
 ) {
     let (sender, mut lines) = tokio::sync::mpsc::channel(64);
     let read_all = async {
-        tokio::join!(read(stdout, sender.clone()), read(stderr, sender.clone()));
+        tokio::join!(read(stdout, Stream::Output, sender.clone()), read(stderr, Stream::Error, sender.clone()));
         drop(sender);
     };
     let understand_all = async {
-        while let Some(line) = lines.recv().await {
+        while let Some((stream, line)) = lines.recv().await {
             output.try_print(&line);
             let mut console = console.borrow_mut();
-            understand(&line, outlet, &mut console.heard);
+            for said in parse(dialect, stream, &line) {
+                understand(said, &line, dialect, outlet, &mut console.heard);
+            }
             if console.heard.took_job {
                 took_job.notify_one();
             }
@@ -325,42 +366,70 @@ async fn listen(
     tokio::join!(read_all, understand_all);
 }
 
-async fn read(stream: Option<impl AsyncRead + Unpin>, lines: tokio::sync::mpsc::Sender<String>) {
-    let Some(mut stream) = stream else { return };
+async fn read(
+    from: Option<impl AsyncRead + Unpin>,
+    stream: Stream,
+    lines: tokio::sync::mpsc::Sender<(Stream, String)>,
+) {
+    let Some(mut from) = from else { return };
     let (mut cutter, mut piece) = (Lines::default(), [0; 4096]);
     loop {
         let mut found = Vec::new();
-        match stream.read(&mut piece).await {
+        match from.read(&mut piece).await {
             Ok(length) if length > 0 => cutter.feed(&piece[..length], |line| found.push(line)),
             _ => {
                 if let Some(line) = cutter.rest() {
-                    let _ = lines.send(line).await;
+                    let _ = lines.send((stream, line)).await;
                 }
                 return;
             }
         }
         for line in found {
-            let _ = lines.send(line).await;
+            let _ = lines.send((stream, line)).await;
         }
     }
 }
 
-fn understand(line: &str, outlet: &Outlet, heard: &mut Heard) {
-    match console::parse(line) {
-        Some(Said::Version(version)) => outlet.report(What::RunnerVersion { version }),
-        Some(Said::Listening) => outlet.report(What::Listening),
-        Some(Said::JobStarted(job)) => {
+/// What a line (without its line feed) says, if it is one of the known lines.
+fn parse(dialect: Dialect, stream: Stream, line: &str) -> Vec<Said> {
+    match (dialect, stream) {
+        (Dialect::Github, _) => github::console::parse(line).into_iter().collect(),
+        // The other stream is the job's.
+        (Dialect::Gitea | Dialect::Forgejo, Stream::Error) => act::console::parse(line),
+        (Dialect::Gitea | Dialect::Forgejo, Stream::Output) => Vec::new(),
+    }
+}
+
+fn understand(said: Said, line: &str, dialect: Dialect, outlet: &Outlet, heard: &mut Heard) {
+    match said {
+        Said::Version(version) => outlet.report(What::RunnerVersion { version }),
+        Said::Listening => outlet.report(What::Listening),
+        Said::JobStarted { job, task } => {
             heard.took_job = true;
-            outlet.report(What::JobStarted { job });
+            outlet.report(What::JobStarted { job, task });
         }
-        Some(Said::JobEnded(result)) => {
+        Said::JobEnded(result) => {
             heard.result = Some(result);
             outlet.report(What::JobEnded { result });
         }
-        Some(Said::Trouble(kind)) => {
+        // These forges forget a registration with its job, and their runners complain.
+        Said::Trouble(_) if heard.took_job && !dialect.tells_result() => {}
+        Said::Trouble(kind) => {
             heard.note(kind);
             outlet.report(What::Trouble { kind, message: line.to_owned() });
         }
-        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_job_prints_is_not_taken_for_what_its_runner_says() {
+        let line = r#"time="2026-11-29T13:08:33Z" level=info msg="task 2 repo is acme/run""#;
+        assert_eq!(parse(Dialect::Gitea, Stream::Error, line).len(), 1);
+        assert_eq!(parse(Dialect::Gitea, Stream::Output, line), []);
+        assert_eq!(parse(Dialect::Github, Stream::Error, line), []);
     }
 }

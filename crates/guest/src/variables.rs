@@ -1,5 +1,5 @@
-//! Adds variables to the file from which the runner takes its environment, a variable a line
-//! (docs/github.md#runner-environment), and has sudo keep those of the proxy.
+//! The variables that the settings decide: those of the proxy, which sudo is to keep, and where tools are kept. GitHub's
+//! runner takes them from a file of its own, a variable a line (docs/github.md#runner-environment).
 
 use std::{fs, io, path::Path};
 
@@ -16,14 +16,23 @@ const OF_SUDO: (&str, &str) = ("/etc/sudoers.d", "gha-runner-proxy");
 /// it by this name.
 const TOOLS: &str = "AGENT_TOOLSDIRECTORY";
 
-/// Adds all that the settings decide; `root` is the runner's root directory.
-pub fn set_up(root: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
+/// All that the settings decide.
+pub fn of(settings: &GuestSettings) -> Vec<(&str, String)> {
     let tools = settings.tool_cache.as_ref().map(|cache| (TOOLS, cache.to_string_lossy().into_owned()));
     let proxy = settings.proxy.iter().flat_map(ProxySettings::variables);
     let mut variables: Vec<(&str, String)> = tools.into_iter().chain(proxy).collect();
     let gpu = settings.gpu.iter().flat_map(|gpu| &gpu.environment);
     variables.extend(gpu.map(|(name, value)| (name.as_str(), value.clone())));
-    add(&root.join(OF_RUNNER), &variables)?;
+    variables
+}
+
+/// Adds them for GitHub's runner; `root` is its root directory.
+pub fn add_to_runner(root: &Path, variables: &[(&str, String)]) -> anyhow::Result<()> {
+    add(&root.join(OF_RUNNER), variables)
+}
+
+/// Has sudo keep those of the proxy, if there is one.
+pub fn keep_with_sudo(settings: &GuestSettings) -> anyhow::Result<()> {
     let (directory, file) = OF_SUDO;
     match &settings.proxy {
         Some(proxy) if Path::new(directory).is_dir() => replace(&Path::new(directory).join(file), &kept(proxy)),

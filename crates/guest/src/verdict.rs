@@ -15,6 +15,8 @@ pub struct Heard {
     pub stopped: bool,
     /// That was because the job had reached its limit.
     pub timed_out: bool,
+    /// The guest killed it, because the container is to stop.
+    pub killed: bool,
 }
 
 impl Heard {
@@ -44,14 +46,6 @@ impl Heard {
     }
 }
 
-/// An error that may pass, after which GitHub's own script starts the runner again (docs/github.md#runner-exit-codes).
-const RETRYABLE: i32 = 2;
-
-/// Whether a runner that ended with `status` is to be started again.
-pub fn may_pass(heard: Heard, status: i32) -> bool {
-    status == RETRYABLE && !heard.took_job
-}
-
 /// The guest's exit status; `status` is the runner's, or 128 + signal.
 pub fn verdict(heard: Heard, status: i32) -> GuestExit {
     match (heard.result, heard.trouble, status) {
@@ -61,6 +55,8 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         _ if heard.timed_out => GuestExit::TimedOut,
         // A runner that is stopped prints that its job was cancelled, and reports to the forge that it failed.
         _ if heard.stopped => GuestExit::Stopped,
+        // It said that it took one after all.
+        _ if heard.killed && heard.took_job => GuestExit::Stopped,
         (Some(JobResult::Abandoned), ..) => GuestExit::JobLost,
         // It cancels a job that it has when its version is refused.
         (Some(JobResult::Canceled), Some(Trouble::VersionRefused), _) => GuestExit::VersionRefused,
@@ -74,6 +70,7 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         // Where the runner is started by a script, that may have made 0 of its status.
         (None, Some(Trouble::RunnerFailed), _) => GuestExit::RunnerFailed,
         (None, _, 0) => GuestExit::NoJob,
+        _ if heard.killed => GuestExit::NoJob,
         (None, ..) => GuestExit::RunnerFailed,
     }
 }
@@ -180,11 +177,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_runner_without_a_job_is_started_again_and_only_after_an_error_that_may_pass() {
-        let with_job = Heard { took_job: true, ..Heard::default() };
-        assert!(may_pass(Heard::default(), 2));
-        assert!(!may_pass(with_job, 2));
-        assert!([0, 1, 5, 7, 137].iter().all(|status| !may_pass(Heard::default(), *status)));
+    fn an_idle_runner_that_the_guest_killed_did_not_fail() {
+        let mut idle = Heard { killed: true, ..Heard::default() };
+        idle.note_stop();
+        assert_eq!(verdict(idle, 137), GuestExit::NoJob);
+        idle.took_job = true;
+        assert_eq!(verdict(idle, 137), GuestExit::Stopped, "it said so too late");
+        let mut busy = Heard { killed: true, took_job: true, ..Heard::default() };
+        busy.note_stop();
+        assert_eq!(verdict(busy, 137), GuestExit::Stopped);
     }
 
     #[test]

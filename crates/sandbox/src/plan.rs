@@ -161,13 +161,14 @@ impl ContainerPlan {
 }
 
 /// A target's name as part of a file name: whatever the controller says, it leads nowhere else. Upper and lower case
-/// are the same, as they are to the forge. No target has a plus sign, so no two have the same name here.
+/// are the same, as they are to the forge. No target has a plus sign or a tilde, so no two have the same name here.
 pub fn file_name_of(target: &str) -> Option<String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '*');
     let good = (1..=200).contains(&target.len())
         && target.chars().all(plain)
         && target.starts_with(|c: char| c.is_ascii_alphanumeric());
-    good.then(|| target.replace('/', "+").to_ascii_lowercase())
+    // Neither may stand in an option of a mount or in a pattern.
+    good.then(|| target.replace(['/', '*'], "+").replace(':', "~").to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -177,6 +178,8 @@ mod tests {
     #[test]
     fn a_target_cannot_lead_out_of_the_stores() {
         assert_eq!(file_name_of("Octo-Org/hello.rs").as_deref(), Some("octo-org+hello.rs"));
+        assert_eq!(file_name_of("forge:acme/app").as_deref(), Some("forge~acme+app"));
+        assert_eq!(file_name_of("forge:*").as_deref(), Some("forge~+"));
         for target in ["", ".", "..", "../x", "/etc", "a b", "a\0", "o/r+s", "o/r~", "ä", &"x".repeat(201)] {
             assert_eq!(file_name_of(target), None, "{target:?}");
         }

@@ -9,12 +9,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 pub use super::checker::is_name;
 use super::{
-    Admission, Device, GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings, Webhook,
+    Admission, Device, GithubApi, Http, IDS, Ids, Limits, Network, Problems, Settings,
     checker::Checker,
     class_network,
     file::{AdmissionWritten, JOB_TIMEOUT, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
-    proxy, token_file,
+    proxy,
+    token_file::{self, SecretFile},
 };
 
 /// The class and the template there are when the file names none.
@@ -29,10 +30,11 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
     let mut credentials = credentials::written(&mut found, &written.credentials, &api_url);
     let network = network(&mut found, &written.network);
     let classes = classes::classes(&mut found, &written, &network);
+    let templates = classes::templates(&mut found, &written.templates);
     let settings = Settings {
         targets: targets::targets(&mut found, &written, &mut credentials, &classes),
         credentials: credentials.in_use(&mut found),
-        templates: classes::templates(&mut found, &written.templates),
+        templates,
         classes,
         max_concurrent: written.max_concurrent,
         poll_interval: written.poll_interval,
@@ -55,8 +57,9 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         network,
         github: GithubApi { api_url },
         proxy: proxy::check(&mut found, &written.proxy),
-        webhook: written.webhook.inspect(|written| webhook(&mut found, written)),
+        webhook: written.webhook,
     };
+    webhook(&mut found, &settings);
     found.unless(
         settings.idle_poll_interval.is_none_or(|idle| idle >= settings.poll_interval),
         "idle_poll_interval",
@@ -142,16 +145,22 @@ fn http(found: &mut Checker, http: Http) -> Http {
     http
 }
 
-fn webhook(found: &mut Checker, webhook: &Webhook) {
-    let key = "webhook.secret_file";
-    if webhook.secret_file.as_os_str().is_empty() {
-        found.push(
-            key,
+fn webhook(found: &mut Checker, settings: &Settings) {
+    let hooks: Vec<SecretFile<'_>> = settings.credentials.values().filter_map(SecretFile::of_hook).collect();
+    let Some(webhook) = &settings.webhook else {
+        for hook in hooks {
+            found.push(hook.key, "nothing listens for its deliveries", "write a table [webhook], which may be empty");
+        }
+        return;
+    };
+    match SecretFile::of_webhook(webhook) {
+        Some(file) => found.problems.extend(token_file::check_path(&file.key, file.path)),
+        None => found.unless(
+            !hooks.is_empty(),
+            "webhook.secret_file",
             "deliveries could come from anybody",
             "write the secret given to the forge into a file and name it here",
-        );
-    } else {
-        found.problems.extend(token_file::check_path(key, &webhook.secret_file));
+        ),
     }
 }
 

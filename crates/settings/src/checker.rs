@@ -1,6 +1,7 @@
 //! Problems collected while values are taken, and the rules that several keys share.
 
 use std::{
+    collections::BTreeSet,
     net::Ipv4Addr,
     path::{Component, Path},
 };
@@ -64,9 +65,11 @@ impl Checker {
         );
     }
 
-    pub fn labels(&mut self, key: &str, labels: &[String]) {
+    /// `exact` = upper and lower case are different letters.
+    pub fn labels(&mut self, key: &str, labels: &[String], exact: bool) {
         self.unless((1..=100).contains(&labels.len()), key, format!("{} labels", labels.len()), "name 1 to 100 labels");
         let mut seen = Labels::default();
+        let mut written = BTreeSet::new();
         for label in labels {
             let plain = (1..=256).contains(&label.len())
                 && !label.contains(',')
@@ -79,10 +82,13 @@ impl Checker {
                 "use 1 to 256 characters, no comma, no space around",
             );
             self.unless(
-                seen.add(label),
+                written.insert(label) && (seen.add(label) || exact),
                 key,
                 format!("{label:?} is named twice"),
-                "labels are compared without case; name each once",
+                match exact {
+                    true => "name each once",
+                    false => "labels are compared without case; name each once",
+                },
             );
         }
     }
@@ -114,17 +120,18 @@ impl Checker {
     }
 
     pub fn api_url(&mut self, key: &str, url: &str) -> String {
+        let remedy = "write https://api.github.com, https://HOST/api/v3 or https://api.NAME.ghe.com";
+        self.root(key, url, "an API", remedy)
+    }
+
+    /// The root of `what`, without a slash at its end.
+    pub fn root(&mut self, key: &str, url: &str, what: &str, remedy: &str) -> String {
         let url = url.trim_end_matches('/').to_owned();
         let parsed = url.parse::<http::Uri>().ok();
         let good = parsed.is_some_and(|uri| {
             matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some() && uri.query().is_none()
         });
-        self.unless(
-            good && !url.contains('@'),
-            key,
-            format!("{url:?} is not the root of an API"),
-            "write https://api.github.com, https://HOST/api/v3 or https://api.NAME.ghe.com",
-        );
+        self.unless(good && !url.contains('@'), key, format!("{url:?} is not the root of {what}"), remedy);
         url
     }
 }

@@ -22,7 +22,9 @@ use serde::{
 };
 use smart_default::SmartDefault;
 
-use super::{ClassSize, Device, Intake, Problem, Problems, docker::CANDIDATES, gpu::GpuWritten, settings::Sharing};
+use super::{
+    ClassSize, Device, ForgeKind, Intake, Problem, Problems, docker::CANDIDATES, gpu::GpuWritten, settings::Sharing,
+};
 
 /// What a runner calls the processor of this host.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
@@ -238,7 +240,8 @@ pub struct Webhook {
     #[default = 8081]
     #[schemars(range(min = 1))]
     pub port: u16,
-    /// File with the secret shared with the forge; without it there is no webhook.
+    /// File with the secret shared with GitHub, for deliveries to `/webhook`; those of other forges have a secret of
+    /// their own (`webhook_secret_file` of the credential).
     #[schemars(extend("x-default" = ""))]
     pub secret_file: PathBuf,
 }
@@ -247,6 +250,15 @@ pub struct Webhook {
 #[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CredentialWritten {
+    /// The kind of forge: `github`, `gitea` or `forgejo` ([forges.md](forges.md)).
+    pub kind: ForgeKind,
+    /// Where a Gitea or Forgejo is: `https://HOST`.
+    pub url: Option<String>,
+    /// File with the certificate (PEM) of the authority that signed that forge's, where it is one of your own.
+    #[schemars(extend("x-default" = "those the host trusts"))]
+    pub ca_file: Option<PathBuf>,
+    /// File with the secret shared with that forge, for deliveries to `/webhook/NAME`; see [`[webhook]`](#webhook).
+    pub webhook_secret_file: Option<PathBuf>,
     /// File with a personal access token, fine-grained or classic.
     pub token_file: Option<PathBuf>,
     /// A GitHub App instead: the number its settings page calls App ID.
@@ -256,7 +268,7 @@ pub struct CredentialWritten {
     /// The App's installation.
     #[schemars(extend("x-default" = "looked up for each target"))]
     pub installation_id: Option<u64>,
-    /// API it is for.
+    /// API of GitHub it is for.
     #[schemars(extend("x-default" = "`github.api_url`"))]
     pub api_url: Option<String>,
     /// Part of its hourly rate limit that is used at most.
@@ -266,7 +278,7 @@ pub struct CredentialWritten {
     pub share: f64,
 }
 
-/// Whom to serve: exactly one of `repo`, `org`, `user`, `enterprise`.
+/// Whom to serve: exactly one of `repo`, `org`, `user`, `enterprise`, `instance`.
 #[derive(Debug, Clone, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetWritten {
@@ -274,18 +286,21 @@ pub struct TargetWritten {
     pub repo: Option<String>,
     /// An organisation: its repositories are discovered.
     pub org: Option<String>,
-    /// A personal account: its repositories are discovered, its runners are each repository's.
+    /// A personal account: its repositories are discovered; its runners are each repository's at GitHub, the account's
+    /// elsewhere.
     pub user: Option<String>,
     /// An enterprise: by scale sets only, since its repositories cannot be listed.
     pub enterprise: Option<String>,
+    /// `true` = all repositories of a Gitea or Forgejo.
+    pub instance: bool,
     /// Which credential.
     #[schemars(extend("x-default" = "see above"))]
     pub credential: Option<String>,
     /// Or a token of its own.
     #[schemars(extend("x-default" = "top-level `token_file`"))]
     pub token_file: Option<PathBuf>,
-    /// `repository`: register an organisation's runners with each repository, which needs no permission on the
-    /// organisation.
+    /// `repository`: register an organisation's runners (elsewhere than at GitHub also an account's) with each
+    /// repository, which needs no permission on the organisation.
     #[schemars(extend("x-default" = "organisation"))]
     pub register: Option<Register>,
     /// Group its runners join; organisation and enterprise only.
@@ -345,7 +360,8 @@ pub enum Forks {
 #[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassWritten {
-    /// Labels it offers.
+    /// Labels it offers. Where its template is for Gitea or Forgejo each may say how its jobs run: `nix:host` or `nix` in
+    /// the container, `builder:docker://IMAGE` in that image, by the container's own Docker.
     #[schemars(extend("x-default" = "as `runner_labels`"))]
     pub labels: Option<Vec<String>>,
     /// What it boots.
@@ -516,15 +532,24 @@ pub struct TemplateWritten {
     pub runner_dir: Option<PathBuf>,
     /// A Nix store of the host's that a tree sees at `/nix/store`, through a throw-away overlay; a system always does.
     pub nix_store: Option<PathBuf>,
+    /// The kind of forge its runner program is for: `github`, `gitea` or `forgejo`.
+    pub kind: ForgeKind,
     /// The runner program inside.
-    #[default = "/opt/actions-runner/bin/Runner.Listener"]
-    pub runner: PathBuf,
+    #[schemars(extend("x-default" = runners()))]
+    pub runner: Option<PathBuf>,
     /// Version of the runner program, e.g. `2.336.0`.
     #[schemars(extend("x-default" = "read from the template"))]
     pub runner_version: Option<String>,
     /// User inside who runs the job; not root.
     #[default = "runner"]
     pub user: String,
+}
+
+/// The runner programs of all kinds of forges, in words.
+fn runners() -> String {
+    let [github, others @ ..] = [ForgeKind::Github, ForgeKind::Gitea, ForgeKind::Forgejo];
+    let others = others.map(|kind| format!("`{}` for {}", kind.runner(), kind.word()));
+    format!("`{}`, {}", github.runner(), others.join(", "))
 }
 
 /// Bytes, or text with a unit K, M, G or T (powers of 1024), in capitals as systemd writes sizes or not as Docker does,

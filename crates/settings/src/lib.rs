@@ -49,8 +49,8 @@ pub use gpu::Gpu;
 pub use problem::{Problem, Problems};
 pub use proxy::Proxy;
 pub use settings::{
-    Admission, Cache, Class, Credential, CredentialKind, Device, Docker, IDS, Intake, Limits, NIX_STORE, Network,
-    PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,
+    Admission, Cache, Class, Credential, CredentialKind, Device, Docker, ForgeKind, IDS, Intake, Limits, NIX_STORE,
+    Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result. Settings that were checked before

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use contract::Labels;
 use ipnetwork::Ipv4Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,11 +87,11 @@ pub struct Admission {
 }
 
 impl Settings {
-    /// By API root, the first target of each: what a forge says of a runner version does not depend on who asks, and two
-    /// forges may say different things.
+    /// By API root, the first target of each GitHub: what it says of a runner version does not depend on who asks, and two
+    /// may say different things. Other forges say nothing of it.
     pub fn one_target_of_each_forge(&self) -> BTreeMap<&str, &Target> {
         let mut found = BTreeMap::new();
-        for target in &self.targets {
+        for target in self.targets.iter().filter(|target| target.forge == ForgeKind::Github) {
             if let Some(credential) = self.credentials.get(&target.credential) {
                 found.entry(credential.api_url.as_str()).or_insert(target);
             }
@@ -103,6 +104,53 @@ impl Settings {
 pub const PRIVILEGED_COST: &str = "privileged: root in its containers is root of this host, held back by dropped \
      capabilities alone; a job that breaks out owns the host";
 
+/// Kinds of forges, and so of runner programs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForgeKind {
+    /// GitHub, also a server of one's own.
+    #[default]
+    Github,
+    /// Gitea.
+    Gitea,
+    /// Forgejo.
+    Forgejo,
+}
+
+impl ForgeKind {
+    /// As it is written in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+            Self::Gitea => "gitea",
+            Self::Forgejo => "forgejo",
+        }
+    }
+
+    /// As its makers write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Github => "GitHub",
+            Self::Gitea => "Gitea",
+            Self::Forgejo => "Forgejo",
+        }
+    }
+
+    /// Upper and lower case are different letters in its labels.
+    pub fn labels_have_case(self) -> bool {
+        self != Self::Github
+    }
+
+    /// Its runner program, unless the template names another.
+    pub fn runner(self) -> &'static str {
+        match self {
+            Self::Github => "/opt/actions-runner/bin/Runner.Listener",
+            Self::Gitea => "/usr/local/bin/gitea-runner",
+            Self::Forgejo => "/usr/local/bin/forgejo-runner",
+        }
+    }
+}
+
 /// What opens a forge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,8 +160,13 @@ pub struct Credential {
     pub name: String,
     /// What it is.
     pub kind: CredentialKind,
-    /// API root it is for: `https://api.github.com`, `https://HOST/api/v3`, `https://api.NAME.ghe.com`.
+    /// The kind of forge it opens.
+    pub forge: ForgeKind,
+    /// API root it is for: `https://api.github.com`, `https://HOST/api/v3`, `https://api.NAME.ghe.com`; of other forges
+    /// than GitHub their own root.
     pub api_url: String,
+    pub ca_file: Option<PathBuf>,
+    pub webhook_secret_file: Option<PathBuf>,
     pub share: f64,
 }
 
@@ -142,13 +195,16 @@ pub enum CredentialKind {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Target {
-    /// Its name: `owner/repository`, `organisation`, `account`, `enterprises/name`.
+    /// Its name: `owner/repository`, `organisation`, `account`, `enterprises/name`; at another forge than GitHub after
+    /// the credential's name and a colon, and there also `*`, the whole of it.
     pub name: String,
     /// What it is.
     pub kind: TargetKind,
+    /// The kind of forge it is at.
+    pub forge: ForgeKind,
     /// Name of the credential for it.
     pub credential: String,
-    /// Runners are registered with each repository even where the organisation could have them.
+    /// Runners are registered with each repository even where the organisation or account could have them.
     pub register_per_repository: bool,
     /// Runner group its runners join; none = the default group. Only where runners are the organisation's or enterprise's.
     pub runner_group: Option<String>,
@@ -185,9 +241,9 @@ impl Target {
     /// Its runners are registered with each of its repositories, not with its organisation or enterprise.
     pub fn registers_with_repositories(&self) -> bool {
         match self.kind {
-            TargetKind::Repository | TargetKind::User => true,
-            TargetKind::Organisation => self.register_per_repository,
-            TargetKind::Enterprise => false,
+            TargetKind::Repository => true,
+            TargetKind::Organisation | TargetKind::User => self.register_per_repository,
+            TargetKind::Enterprise | TargetKind::Instance => false,
         }
     }
 
@@ -231,6 +287,8 @@ pub enum TargetKind {
     User,
     /// An enterprise: through scale sets only, since its repositories cannot be listed.
     Enterprise,
+    /// All repositories of a forge that is not GitHub.
+    Instance,
 }
 
 /// A kind of runner: what it can do and what it may use.
@@ -240,9 +298,14 @@ pub enum TargetKind {
 pub struct Class {
     /// Its name: lower-case letters, digits, hyphens; starts with a letter; at most 24 characters.
     pub name: String,
-    /// Labels it offers, as written; compared without case.
+    /// Labels it offers, as written; compared without case at GitHub, and as they are elsewhere.
     pub labels: Vec<String>,
+    /// What its runner declares, where that is more than labels: each with how its jobs run (`nix:host`,
+    /// `builder:docker://image`). Empty at GitHub.
+    pub declared: Vec<String>,
     pub template: String,
+    /// The kind of forge that its template's runner is for.
+    pub forge: ForgeKind,
     /// CPUs a container may use (1.5 = one and a half); none = all.
     pub cpus: Option<f64>,
     /// Memory a container may use, in bytes; none = all.
@@ -298,6 +361,16 @@ pub enum Intake {
 }
 
 impl Class {
+    /// The labels it offers, to compare as its forge does.
+    pub fn offers(&self) -> Labels {
+        Labels::of(&self.labels, self.forge.labels_have_case())
+    }
+
+    /// What its runner is registered with.
+    pub fn registered_labels(&self) -> &[String] {
+        if self.declared.is_empty() { &self.labels } else { &self.declared }
+    }
+
     /// Whether something of it lies in a file system in a file, which takes a loop device.
     pub fn uses_loop_devices(&self) -> bool {
         let keeps_images = self.docker.as_ref().is_some_and(|docker| docker.keep.is_some());
@@ -371,6 +444,7 @@ pub struct Template {
     pub root: Root,
     /// Nix store on the host that a tree sees at [`NIX_STORE`] through an overlay of its own; a system always has one.
     pub nix_store: Option<PathBuf>,
+    pub kind: ForgeKind,
     pub runner: PathBuf,
     /// Version of that program, where it cannot be read from the tree.
     pub runner_version: Option<String>,

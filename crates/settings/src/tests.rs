@@ -625,7 +625,7 @@ fn a_webhooks_secret_is_one_line_as_it_was_typed_at_the_forge() {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
         let file = file::Webhook { secret_file: path, ..file::Webhook::default() };
-        token_file::SecretFile::of_webhook(&file).read()
+        token_file::SecretFile::of_webhook(&file).unwrap().read()
     };
     for secret in ["swordfish", "It's a Secret to Everybody", " with spaces around ", "Schwertfisch über alles"] {
         for end in ["", "\n", "\r\n"] {
@@ -669,4 +669,89 @@ fn a_private_key_file_must_hold_one_private_key() {
         assert!(said.contains("one private key") && said.contains("Remedy: "), "{said}");
         assert!(!said.contains("sesame") && !said.contains("c2VzYW1l"), "a secret is printed: {said}");
     }
+}
+
+const GITEA: &str = "[credential.own]\nkind = \"gitea\"\nurl = \"https://git.lan/\"\ntoken_file = \"/t\"\n\
+                     [template.act]\nkind = \"gitea\"\n";
+
+fn gitea(more: &str) -> Settings {
+    load(Some(written(&format!("{GITEA}{more}"), ".toml").path()), |_| None).unwrap()
+}
+
+#[test]
+fn what_is_at_another_forge_than_github_has_its_credential_in_front() {
+    let settings = gitea(
+        "[credential.hub]\ntoken_file = \"/h\"\n[class.a]\ntemplate = \"act\"\n[class.b]\n\
+         [[target]]\nrepo = \"acme/app\"\ncredential = \"hub\"\n[[target]]\nrepo = \"acme/app\"\ncredential = \"own\"\n\
+         [[target]]\ninstance = true\ncredential = \"own\"\n[[target]]\nuser = \"ann\"\ncredential = \"own\"\n",
+    );
+    let named: Vec<_> = settings.targets.iter().map(|t| (t.name.as_str(), t.classes.clone())).collect();
+    let classes = |class: &str| vec![class.to_owned()];
+    assert_eq!(
+        named,
+        [
+            ("acme/app", classes("b")),
+            ("own:acme/app", classes("a")),
+            ("own:*", classes("a")),
+            ("own:ann", classes("a")),
+        ]
+    );
+    assert!(!settings.targets[3].registers_with_repositories(), "an account has runners there");
+    assert_eq!(settings.target_of("own:acme/app").unwrap().forge, ForgeKind::Gitea);
+    assert_eq!(settings.target_of("own:*").unwrap().kind, TargetKind::Instance);
+    assert_eq!(settings.credentials["own"].api_url, "https://git.lan");
+    assert_eq!(settings.templates["act"].runner, PathBuf::from("/usr/local/bin/gitea-runner"));
+}
+
+#[test]
+fn labels_of_another_forge_say_how_their_jobs_run_and_have_case() {
+    let settings = gitea(
+        "[[target]]\norg = \"acme\"\n[class.a]\ntemplate = \"act\"\nintake = \"auto\"\n\
+         labels = [\"nix\", \"NIX:host\", \"box:docker://debian:12\"]\n[class.a.docker]\nenable = true\n",
+    );
+    let class = &settings.classes["a"];
+    assert_eq!(class.labels, ["nix", "NIX", "box"]);
+    assert_eq!(class.registered_labels(), ["nix:host", "NIX:host", "box:docker://debian:12"]);
+    assert!(class.offers().has("nix") && !class.offers().has("Nix"));
+    assert_eq!(class.intake, Intake::Polling);
+}
+
+#[test]
+fn each_mistake_about_another_forge_is_refused_with_key_problem_and_remedy() {
+    let org = "[[target]]\norg = \"acme\"\n[class.a]\ntemplate = \"act\"\n";
+    for (text, key, problem) in [
+        (format!("{GITEA}[[target]]\norg = \"acme\"\n"), "target[0].classes", "no class has a runner for Gitea"),
+        (
+            format!("{GITEA}[[target]]\nenterprise = \"acme\"\n[class.a]\ntemplate = \"act\"\n"),
+            "target[0]",
+            "no enterprise",
+        ),
+        (format!("{GITEA}{org}labels = [\"x:vm\"]\n"), "class.a.labels", "unknown way"),
+        (format!("{GITEA}{org}labels = [\"x:docker://i\"]\n"), "class.a.labels", "need Docker"),
+        (format!("{GITEA}{org}labels = [\"x\", \"x:host\"]\n"), "class.a.labels", "named twice"),
+        (format!("{GITEA}{org}intake = \"scale-set\"\n"), "class.a.intake", "no scale sets"),
+        (
+            format!("{GITEA}[class.a]\ntemplate = \"act\"\n[class.b]\n[[target]]\norg = \"acme\"\nclasses = [\"b\"]\n"),
+            "target[0].classes",
+            "runner of class b is for GitHub",
+        ),
+        (GITEA.replace("url = \"https://git.lan/\"\n", "") + org, "credential.own.url", "not the root of a Gitea"),
+        (GITEA.replace("token_file = \"/t\"\n", "") + org, "credential.own.token_file", "opened by a token"),
+        (GITEA.replace("url =", "api_url = \"https://x\"\nurl =") + org, "credential.own.api_url", "is GitHub's"),
+        (GITEA.replace("url =", "app_id = 1\nurl =") + org, "credential.own", "no Apps"),
+        (GITEA.replace("url =", "webhook_secret_file = \"/s\"\nurl =") + org, "webhook_secret_file", "nothing listens"),
+        (
+            "[credential.a]\ntoken_file = \"/t\"\nurl = \"https://x\"\n[[target]]\ninstance = true\n".to_owned(),
+            "credential.a.url",
+            "of no use at GitHub",
+        ),
+        ("token_file = \"/t\"\n[[target]]\ninstance = true\n".to_owned(), "target[0]", "GitHub has no instance"),
+    ] {
+        let said = load(Some(written(&text, ".toml").path()), |_| None).unwrap_err().to_string();
+        assert!(said.contains(key) && said.contains(problem) && said.contains("Remedy: "), "{text}: {said}");
+    }
+    let hook = GITEA.replace("url =", "webhook_secret_file = \"/s\"\nurl =") + "[webhook]\n" + org;
+    let settings = load(Some(written(&hook, ".toml").path()), |_| None).unwrap();
+    let named: Vec<String> = token_file::secret_files(&settings).into_iter().map(|file| file.credential).collect();
+    assert_eq!(named, ["forge-own", "webhook-secret-own"]);
 }

@@ -90,9 +90,11 @@ pub const HTTP_CREDENTIAL: &str = "http-token";
 
 /// Every file with a secret that the settings name.
 pub fn secret_files(settings: &Settings) -> Vec<SecretFile<'_>> {
-    let webhook = settings.webhook.as_ref().map(SecretFile::of_webhook);
+    let webhook = settings.webhook.as_ref().and_then(SecretFile::of_webhook);
     let http = SecretFile::of_http(&settings.http);
-    settings.credentials.values().map(SecretFile::of_credential).chain(webhook).chain(http).collect()
+    let credentials = settings.credentials.values();
+    let hooks = credentials.clone().filter_map(SecretFile::of_hook);
+    credentials.map(SecretFile::of_credential).chain(hooks).chain(webhook).chain(http).collect()
 }
 
 impl<'a> SecretFile<'a> {
@@ -106,14 +108,25 @@ impl<'a> SecretFile<'a> {
         Self { key: format!("credential.{name}.{field}"), credential: format!("forge-{name}"), path, holds }
     }
 
-    /// The file of the webhook's secret.
-    pub fn of_webhook(webhook: &'a Webhook) -> Self {
-        Self {
+    /// The file of the secret that GitHub signs deliveries with, if it sends any.
+    pub fn of_webhook(webhook: &'a Webhook) -> Option<Self> {
+        (!webhook.secret_file.as_os_str().is_empty()).then(|| Self {
             key: "webhook.secret_file".to_owned(),
             credential: WEBHOOK_CREDENTIAL.to_owned(),
             path: &webhook.secret_file,
             holds: Holds::Phrase,
-        }
+        })
+    }
+
+    /// The file of the secret that another forge signs deliveries with, if it sends any.
+    pub fn of_hook(credential: &'a Credential) -> Option<Self> {
+        let name = &credential.name;
+        Some(Self {
+            key: format!("credential.{name}.webhook_secret_file"),
+            credential: format!("{WEBHOOK_CREDENTIAL}-{name}"),
+            path: credential.webhook_secret_file.as_deref()?,
+            holds: Holds::Phrase,
+        })
     }
 
     /// The file of the token that readers over HTTP must show, if they must.

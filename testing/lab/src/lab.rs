@@ -15,6 +15,7 @@ use crate::{
     exec::{Output, Running},
     host::Host,
     inventory::Inventory,
+    network::Network,
     place::Place,
     product::Product,
     recipe::Recipe,
@@ -266,6 +267,17 @@ impl Lab {
         self.host.as_mut().context("the host is switched off")?.wait(timeout)?;
         self.host = None;
         Ok(())
+    }
+
+    /// The network of a place, for sockets of this process.
+    pub fn network(&self, place: Place) -> Result<Network> {
+        let world = self.supervisor.pid();
+        let path = match (place, place.namespace()) {
+            (Place::Host, _) => format!("/proc/{}/ns/net", self.host_pid()?),
+            (_, None) => format!("/proc/{world}/ns/net"),
+            (_, Some(name)) => format!("/proc/{world}/root/run/netns/{name}"),
+        };
+        Network::open(path.as_ref())
     }
 
     /// The options of nsenter that lead into a place.

@@ -49,13 +49,15 @@ pub struct StageConfig {
     pub tree: Recipe,
     /// Where a release of GitHub's runner is unpacked that is to run jobs in place of the stand-in.
     pub runner: Option<PathBuf>,
+    /// The runner for Gitea and Forgejo, if the template has one.
+    pub act_runner: Option<PathBuf>,
     /// The path by which the configuration names the template, if that is not its own.
     pub template_path: Option<String>,
     /// What is done in the host before the product is installed; `$template` is the template's path in it.
     pub setup: String,
     /// Keys of the one template.
     pub template: String,
-    /// `[class.…]` tables.
+    /// `[class.…]` tables, and further ones; `$template` is the template's path.
     pub classes: String,
     /// Further arguments of the simulator.
     pub simulator: Vec<String>,
@@ -75,6 +77,7 @@ impl Default for StageConfig {
             host: Recipe::HOST,
             tree: Recipe::JOB,
             runner: None,
+            act_runner: None,
             template_path: None,
             setup: String::new(),
             template: String::new(),
@@ -114,6 +117,10 @@ impl Stage {
             Some(release) => Template::new().runner_release(release),
             None => Template::new().runner(Source::File(program("fakerunner")?)),
         };
+        let template = config.act_runner.iter().fold(template, |template, runner| {
+            let put = |template: Template, path| template.file(path, Source::File(runner.clone()), 0o755);
+            put(put(template, "/usr/local/bin/gitea-runner"), "/usr/local/bin/forgejo-runner")
+        });
         let template = lab.add_template(&template)?;
         lab.shell(&format!("template={template}\n{}", config.setup))?;
         let template = config.template_path.clone().unwrap_or(template);
@@ -132,7 +139,7 @@ impl Stage {
             keys = config.template,
             top = config.top,
             forge = Place::Forge.address(),
-            classes = config.classes,
+            classes = config.classes.replace("$template", &template),
         );
         let mut product = Product::new(program("gha-runner-controller")?, text).with_file(TOKEN_FILE, TOKEN, 0o400);
         product.files.extend(config.files.iter().cloned());

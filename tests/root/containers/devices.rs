@@ -32,7 +32,7 @@ fn a_class_has_the_devices_it_names_and_what_a_job_left_attached_is_detached() {
     let before = host.lab.leftovers().unwrap();
     host.hand_over("j0000001", 1);
     host.start("j0000001").unwrap_or_else(|error| panic!("{error}"));
-    host.wait_for("j0000001", &What::JobStarted { job: "devices".into() });
+    host.wait_for("j0000001", &What::JobStarted { job: "devices".into(), task: None });
     let attached = host.lab.shell("ls -d /sys/block/loop*/loop | grep -c 'loop[0-9][0-9][0-9][0-9]' || true").unwrap();
     host.kill("j0000001");
     assert_eq!(host.ending("j0000001").left_behind, Vec::<String>::new());
@@ -52,7 +52,7 @@ fn a_class_that_names_none_has_none() {
     let Some(host) = Host::boot(JOB) else { return };
     host.hand_over("j0000002", 1);
     host.start("j0000002").unwrap();
-    host.wait_for("j0000002", &What::JobStarted { job: "devices".into() });
+    host.wait_for("j0000002", &What::JobStarted { job: "devices".into(), task: None });
     host.stop("j0000002");
     host.ending("j0000002");
     let journal = host.journal("j0000002");

@@ -70,7 +70,7 @@ fn a_job_has_the_card_its_class_names_and_nothing_of_the_other_and_another_class
     let run = |name: &str| {
         host.hand_over(name, 1);
         host.start(name).unwrap_or_else(|error| panic!("{error}"));
-        host.wait_for(name, &What::JobStarted { job: "gpu".into() });
+        host.wait_for(name, &What::JobStarted { job: "gpu".into(), task: None });
         host.kill(name);
         assert_eq!(host.ending(name).left_behind, Vec::<String>::new());
         host.journal(name)

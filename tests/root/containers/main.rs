@@ -66,7 +66,7 @@ fn a_container_runs_its_job_and_leaves_nothing() {
             What::NetworkReady,
             What::RunnerStarted,
             What::Listening,
-            What::JobStarted { job: "x completed with result: Succeeded".into() },
+            What::JobStarted { job: "x completed with result: Succeeded".into(), task: None },
             What::JobEnded { result: JobResult::Succeeded },
             What::RunnerExited { status: 0 },
         ]
@@ -166,7 +166,7 @@ fn what_does_not_end_when_it_is_asked_to_holds_no_container_up() {
     for (name, subnet, status) in [("j0000020", 0, "0"), ("j0000021", 1, "21"), ("j0000022", 2, "255")] {
         host.hand_over(name, subnet);
         host.start(name).unwrap();
-        host.wait_for(name, &What::JobStarted { job: "x".into() });
+        host.wait_for(name, &What::JobStarted { job: "x".into(), task: None });
         let begun = Instant::now();
         if name == "j0000021" {
             host.stop(name);

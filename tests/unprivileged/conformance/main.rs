@@ -173,7 +173,7 @@ async fn ours(mode: &str, stage: &mut Stage) -> Vec<String> {
     }
     let minted = set.mint(RUNNER).await.unwrap();
     seen.push(format!("minted {}", minted.runner_id));
-    let Grant::GithubJit { encoded_jit_config } = minted.grant;
+    let Grant::GithubJit { encoded_jit_config } = minted.grant else { unreachable!("GitHub's") };
     stage.act(&format!("start {encoded_jit_config}"));
     hear(&set, &mut receiver, &mut seen).await;
     let agent = set.find_runner(RUNNER).await.unwrap().unwrap();

@@ -82,7 +82,7 @@ async fn runs(served: &Served) -> (u64, u64) {
     for result in [RunnerResult::Succeeded, RunnerResult::Failed, RunnerResult::Canceled] {
         let name = format!("runner-{result:?}").to_lowercase();
         let minted = github.mint("acme/web", &name, &["x".to_owned()]).await.unwrap();
-        let contract::Grant::GithubJit { encoded_jit_config } = minted.grant;
+        let contract::Grant::GithubJit { encoded_jit_config } = minted.grant else { unreachable!("GitHub's") };
         let session = served.world.borrow_mut().runner_connect(now(), &encoded_jit_config).unwrap();
         let taken = served.world.borrow_mut().runner_poll(now(), &session).unwrap().expect("a job");
         served.world.borrow_mut().runner_started(now(), &session).unwrap();

@@ -207,7 +207,7 @@ impl Host {
             let name = format!("host-1-{}", self.minted);
             match self.set.mint(&name).await {
                 Ok(minted) => {
-                    let Grant::GithubJit { encoded_jit_config } = minted.grant;
+                    let Grant::GithubJit { encoded_jit_config } = minted.grant else { unreachable!("GitHub's") };
                     let now = self.hub.clock();
                     let session = self.hub.world.borrow_mut().runner_connect(now, &encoded_jit_config).unwrap();
                     self.runners.push((Instant::now(), session));

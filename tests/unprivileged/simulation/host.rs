@@ -31,6 +31,7 @@ use tokio::{
 };
 
 use crate::{
+    gitea::{self, Gitea},
     history::Written,
     owner,
     ports::{Hub, SimClock},
@@ -74,6 +75,7 @@ pub struct SimUnit {
 /// The host's state; all but `units`, `stories` and `signals` survives a crash of the controller.
 pub struct HostState {
     pub hub: Hub,
+    pub gitea: Gitea,
     pub clock: SimClock,
     pub rng: StdRng,
     pub boot_id: String,
@@ -124,6 +126,7 @@ impl HostState {
     ) -> Self {
         Self {
             hub,
+            gitea: Gitea::default(),
             clock,
             rng,
             boot_id: "boot-1".into(),
@@ -161,7 +164,7 @@ impl HostState {
             .collect()
     }
 
-    fn fault(&mut self, wanted: HostFault) -> bool {
+    pub fn fault(&mut self, wanted: HostFault) -> bool {
         match self.faults.iter().position(|fault| *fault == wanted) {
             Some(at) => {
                 self.faults.remove(at);
@@ -190,7 +193,7 @@ impl HostState {
         self.signal(Some(unit));
     }
 
-    fn tell(&mut self, name: &ContainerName, what: What) {
+    pub fn tell(&mut self, name: &ContainerName, what: What) {
         let at_ms = self.clock.now().as_millis() as u64;
         let story = self.stories.entry(name.clone()).or_default();
         story.push(Event { seq: story.len() as u32, at_ms, what });
@@ -253,14 +256,14 @@ pub async fn stop(host: &Host, name: &ContainerName) -> Result<(), PortError> {
 }
 
 /// How a unit ends: systemd's result, exit status, an error of *prepare*.
-struct End {
-    result: &'static str,
-    status: String,
-    error: Option<String>,
+pub struct End {
+    pub result: &'static str,
+    pub status: String,
+    pub error: Option<String>,
 }
 
 impl End {
-    fn exit(exit: GuestExit) -> Self {
+    pub fn exit(exit: GuestExit) -> Self {
         let result = if exit == GuestExit::Succeeded { "success" } else { "exit-code" };
         Self { result, status: exit.code().to_string(), error: None }
     }
@@ -336,7 +339,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     if host.borrow_mut().fault(HostFault::PrepareFails) {
         return End { result: "exit-code", status: "1".into(), error: Some("no space left on device".into()) };
     }
-    let Some((record, Grant::GithubJit { encoded_jit_config })) = host.borrow().handed.get(name).cloned() else {
+    let Some((record, grant)) = host.borrow().handed.get(name).cloned() else {
         return End { result: "exit-code", status: "1".into(), error: Some("no hand-over".into()) };
     };
     host.borrow_mut().set_state(name, UnitState::Active);
@@ -360,6 +363,10 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     tell(What::RunnerStarted);
     let connect = host.borrow_mut().rng.random_range(200..3000);
     sleep(Duration::from_millis(connect)).await;
+    let encoded_jit_config = match grant {
+        Grant::GithubJit { encoded_jit_config } => encoded_jit_config,
+        Grant::ActRunner(runner) => return gitea::run(host, name, &runner).await,
+    };
     let connected = hub.borrow_mut().runner_connect(clock.now(), &encoded_jit_config);
     let connection = match connected {
         Ok(connection) => connection,
@@ -403,7 +410,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
             Err(_) => return End::exit(GuestExit::NoJob),
         }
     };
-    tell(What::JobStarted { job: order.name.clone() });
+    tell(What::JobStarted { job: order.name.clone(), task: None });
     // Before the runner starts the job's worker, it renews the job.
     let kept = hub.borrow_mut().runner_beat(clock.now(), &connection);
     if kept != Ok(Beat::GoOn) {

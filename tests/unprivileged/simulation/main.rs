@@ -7,6 +7,7 @@
 mod adopt;
 mod fairness;
 mod faults;
+mod gitea;
 mod groups;
 mod health;
 mod heap;
@@ -78,8 +79,8 @@ struct Simulation {
     stopped_politely: u32,
 }
 
-/// Shares and priorities differ from seed to seed.
-fn settings(seed: u64) -> Settings {
+/// Shares and priorities differ from seed to seed; `more` = what else is configured.
+fn settings(seed: u64, more: &str) -> Settings {
     let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     let text = format!(
         r#"
@@ -115,6 +116,7 @@ fn settings(seed: u64) -> Settings {
         user = "solo"
         credential = "first"
         priority = {priority}
+        {more}
         "#,
         weight = 1 + seed % 3,
         priority = seed % 2,
@@ -134,7 +136,15 @@ fn owner(name: &str) -> String {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let settings = settings(seed);
+        Self::with(seed, settings(seed, ""))
+    }
+
+    /// A Gitea is beside GitHub.
+    fn with_gitea(seed: u64) -> Self {
+        Self::with(seed, settings(seed, gitea::SETTINGS))
+    }
+
+    fn with(seed: u64, settings: Settings) -> Self {
         let clock = SimClock::new();
         let mut github = World::new(Config { seed, tokens: CREDENTIALS.map(token).to_vec(), ..Config::default() });
         github.set_account(AccountSpec { login: "solo".into(), kind: AccountKind::User, enterprise: None }).unwrap();
@@ -218,6 +228,7 @@ impl Simulation {
             if self.clock.now() < end {
                 self.take_back();
                 self.something_happens();
+                self.something_happens_at_gitea();
                 self.check_others();
             }
         }
@@ -243,6 +254,25 @@ impl Simulation {
         }
     }
 
+    /// Nothing but jobs that come, go and come again.
+    fn something_happens_at_gitea(&mut self) {
+        if !self.settings.credentials.contains_key("own") {
+            return;
+        }
+        let gitea = self.host.borrow().gitea.clone();
+        let mut gitea = gitea.borrow_mut();
+        let known: Vec<u64> = gitea.jobs.keys().copied().collect();
+        let any = known.get(self.rng.random_range(0..known.len().max(1))).copied();
+        match (self.rng.random_range(0..10), any) {
+            (0..2, Some(job)) => gitea.cancel(job),
+            (2, Some(job)) => gitea.rerun(job),
+            (3..7, _) => {
+                gitea.queue();
+            }
+            _ => {}
+        }
+    }
+
     /// After the last fault: everything is served, and nothing is left anywhere.
     fn check_the_end(&self) {
         let hub = self.hub.borrow();
@@ -263,6 +293,10 @@ impl Simulation {
         let left: Vec<_> = hub.runner_views().into_iter().filter(|runner| runner.name.starts_with(HOST_NAME)).collect();
         assert!(left.is_empty(), "registrations leaked: {left:#?}");
         let host = self.host.borrow();
+        let gitea = host.gitea.borrow();
+        let open: Vec<_> = gitea.jobs.iter().filter(|(_, job)| job.status != "completed").collect();
+        assert!(open.is_empty(), "jobs of the Gitea were never served, or never ended: {open:?}");
+        assert_eq!(gitea.registrations(), 0, "registrations leaked at the Gitea");
         assert!(host.units.is_empty(), "units left: {:?}", host.units.keys());
         assert!(host.handed.is_empty(), "hand-overs left: {:?}", host.handed.keys());
         assert!(host.records.is_empty(), "records left: {:?}", host.records.values());
@@ -276,7 +310,7 @@ impl Simulation {
 
 /// `hours` of faults and crashes, then three quiet hours.
 async fn history(seed: u64, hours: u64) -> Simulation {
-    history_of(Simulation::new(seed), hours, 1800).await
+    history_of(Simulation::with_gitea(seed), hours, 1800).await
 }
 
 /// `life` = longest life of one controller, in seconds.

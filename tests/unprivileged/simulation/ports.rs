@@ -16,8 +16,9 @@ use controller::{
     time::{Mono, Wall},
 };
 use forge::{
-    Allowance, Deletion, Forge, ForgeError, Job, Minted, RateLimit, Repository, Runner, RunnerDeprecation, RunnerGroup,
-    SetKey, SetRequest, Sets, Traffic,
+    Allowance, Deletion, Finish, Forge, ForgeError, ForgeTraits, Forges, Job, Minted, RateLimit, Repository, Runner,
+    RunnerDeprecation, RunnerGroup, SetKey, SetRequest, Sets, Traffic,
+    gitea::Gitea,
     github::{
         Github, Login, Rest, ScaleSets, Session,
         scale_set::{Tidings, assignments::Assignments},
@@ -36,13 +37,14 @@ use tokio::{
 };
 
 use crate::{
+    gitea::GiteaWire,
     heap::{self, Whose},
     history::SimHistory,
     host::Host,
 };
 
 /// Does something that the simulation remembers, not the controller.
-fn in_world<T>(action: impl FnOnce() -> T) -> T {
+pub fn in_world<T>(action: impl FnOnce() -> T) -> T {
     heap::of(Whose::Worlds, action)
 }
 
@@ -193,65 +195,87 @@ impl Sets for WatchedSets {
     }
 }
 
-/// The real GitHub client, watched: nothing may be registered before it is recorded.
+/// The real clients, watched: nothing may be registered before it is recorded.
 pub struct WatchedForge {
-    pub github: Rc<Github<Session<Wire>>>,
+    pub forges: Forges<Session<Wire>, GiteaWire>,
     pub host: Host,
 }
 
 impl Forge for WatchedForge {
     async fn discover(&self, target: &str) -> Result<Vec<Repository>, ForgeError> {
-        self.github.discover(target).await
+        self.forges.discover(target).await
     }
 
     async fn look(&self, target: &str) -> Result<Vec<Job>, ForgeError> {
-        self.github.look(target).await
+        self.forges.look(target).await
     }
 
     async fn mint(&self, target: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
+        self.mint_for(target, runner_name, labels, None).await
+    }
+
+    async fn mint_for(
+        &self,
+        target: &str,
+        runner_name: &str,
+        labels: &[String],
+        handle: Option<&str>,
+    ) -> Result<Minted, ForgeError> {
         let recorded = self.host.borrow().records.values().any(|record| record.runner_name == runner_name);
         assert!(recorded, "{runner_name} is registered before it is recorded");
-        self.github.mint(target, runner_name, labels).await
+        self.forges.mint_for(target, runner_name, labels, handle).await
+    }
+
+    async fn is_registered(&self, target: &str, runner_id: u64) -> Result<bool, ForgeError> {
+        self.forges.is_registered(target, runner_id).await
+    }
+
+    async fn finish(&self, target: &str, grant: &Grant, task: u64, end: Finish, why: &str) -> Result<bool, ForgeError> {
+        self.forges.finish(target, grant, task, end, why).await
+    }
+
+    fn traits_of(&self, name: &str) -> ForgeTraits {
+        self.forges.traits_of(name)
     }
 
     async fn find_runner(&self, target: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError> {
-        self.github.find_runner(target, runner_name).await
+        self.forges.find_runner(target, runner_name).await
     }
 
     async fn list_runners(&self, target: &str) -> Result<Vec<Runner>, ForgeError> {
-        self.github.list_runners(target).await
+        self.forges.list_runners(target).await
     }
 
     async fn delete_runner(&self, target: &str, runner_id: u64) -> Result<Deletion, ForgeError> {
-        self.github.delete_runner(target, runner_id).await
+        self.forges.delete_runner(target, runner_id).await
     }
 
     async fn job(&self, target: &str, job_id: u64) -> Result<Option<Job>, ForgeError> {
-        self.github.job(target, job_id).await
+        self.forges.job(target, job_id).await
     }
 
     async fn job_of_run(&self, repository: &str, run_id: u64, runner_name: &str) -> Result<Option<Job>, ForgeError> {
-        self.github.job_of_run(repository, run_id, runner_name).await
+        self.forges.job_of_run(repository, run_id, runner_name).await
     }
 
     async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
-        self.github.runner_group(scope).await
+        self.forges.runner_group(scope).await
     }
 
     async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
-        self.github.runner_deprecation(name, version).await
+        self.forges.runner_deprecation(name, version).await
     }
 
     fn rate_limit(&self, target: &str) -> Option<RateLimit> {
-        self.github.rate_limit(target)
+        self.forges.rate_limit(target)
     }
 
     fn allowance(&self, target: &str) -> Option<Allowance> {
-        self.github.allowance(target)
+        self.forges.allowance(target)
     }
 
     fn traffic(&self, credential: &str) -> Traffic {
-        self.github.traffic(credential)
+        self.forges.traffic(credential)
     }
 }
 
@@ -354,6 +378,10 @@ impl Records for SimRecords {
         Ok(())
     }
 
+    fn granted(&self, name: &ContainerName) -> Option<Grant> {
+        self.host.borrow().handed.get(name).map(|(_, grant)| grant.clone())
+    }
+
     fn handed_over(&self) -> Result<Vec<ContainerRecord>, PortError> {
         Ok(self.host.borrow().handed.values().map(|(record, _)| record.clone()).collect())
     }
@@ -411,7 +439,14 @@ pub struct SimWorld {
 impl SimWorld {
     pub fn new(hub: &Hub, host: &Host, clock: &SimClock, settings: &Settings, seed: u64) -> Self {
         let rng = Rc::new(RefCell::new(StdRng::seed_from_u64(seed)));
-        let wire = Wire { hub: hub.clone(), clock: clock.clone(), rng };
+        let wire = Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone() };
+        // Stories are about one mishap each; histories have all of them.
+        let loses = seed > 1;
+        let gitea = GiteaWire { gitea: host.borrow().gitea.clone(), clock: clock.clone(), rng, loses };
+        let others = settings.credentials.keys().filter_map(|name| {
+            Some((name.clone(), Gitea::open(settings, name, gitea.clone(), Token::new(token(name)))?))
+        });
+        let others = others.collect();
         let session = |login: &Login| {
             let rest = Rest::new(wire.clone(), &login.credential.api_url);
             Ok::<_, Infallible>(Session::with_token(rest, Token::new(token(&login.credential.name))))
@@ -421,7 +456,7 @@ impl SimWorld {
         Self {
             clock: clock.clone(),
             sets: WatchedSets { sets: ScaleSets::new(github.clone(), wire, "sim"), host: host.clone() },
-            forge: WatchedForge { github, host: host.clone() },
+            forge: WatchedForge { forges: Forges::new(github, others), host: host.clone() },
             systemd: SimSystemd { host: host.clone() },
             guests: SimGuests { host: host.clone() },
             records: SimRecords { host: host.clone() },

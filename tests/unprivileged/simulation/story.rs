@@ -19,9 +19,22 @@ pub struct Story {
 
 /// Runs `story` beside a controller, in a world made ready by `prepare`.
 pub fn beside<T>(seed: u64, prepare: impl FnOnce(&mut Simulation), story: impl AsyncFnOnce(&Story) -> T) -> T {
-    simulate(async {
+    let made = || {
         let mut simulation = Simulation::new(seed);
         prepare(&mut simulation);
+        simulation
+    };
+    told_in(seed, made, story)
+}
+
+/// The same where a Gitea is beside GitHub.
+pub fn beside_gitea<T>(story: impl AsyncFnOnce(&Story) -> T) -> T {
+    told_in(1, || Simulation::with_gitea(1), story)
+}
+
+fn told_in<T>(seed: u64, made: impl FnOnce() -> Simulation, story: impl AsyncFnOnce(&Story) -> T) -> T {
+    simulate(async {
+        let simulation = made();
         let world = SimWorld::new(&simulation.hub, &simulation.host, &simulation.clock, &simulation.settings, seed);
         let (_commands, inbox) = mpsc::channel(8);
         let (outbox, status) = watch::channel(Status::default());

@@ -61,6 +61,9 @@ struct Payload {
 #[derive(Deserialize)]
 struct Job {
     id: u64,
+    /// Where a re-run keeps the id; GitHub's has a new one.
+    #[serde(default)]
+    run_attempt: u64,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +75,8 @@ struct RepositoryPayload {
 #[derive(Debug, Default)]
 pub struct Deliveries {
     deliveries: Recent<String, ()>,
-    jobs: Recent<u64, Action>,
+    /// By id and attempt.
+    jobs: Recent<(u64, u64), Action>,
 }
 
 impl Deliveries {
@@ -91,10 +95,11 @@ impl Deliveries {
         if action == Action::Other {
             return Judged::Ignored;
         }
-        if self.jobs.get(&workflow_job.id).is_some_and(|known| *known >= action) {
+        let key = (workflow_job.id, workflow_job.run_attempt);
+        if self.jobs.get(&key).is_some_and(|known| *known >= action) {
             return Judged::Old;
         }
-        self.jobs.put(workflow_job.id, action);
+        self.jobs.put(key, action);
         match action {
             Action::Queued => Judged::News(Hint { repository: repository.full_name, job_id: workflow_job.id }),
             _ => Judged::Ignored,

@@ -1,4 +1,5 @@
-//! Webhook deliveries of GitHub (docs/github.md#deliveries), on a listener of its own: `POST /webhook`.
+//! Webhook deliveries of GitHub (docs/github.md#deliveries), on a listener of its own: `POST /webhook`; and of other forges,
+//! which send the same: `POST /webhook/CREDENTIAL`.
 //!
 //! A delivery is only a hint that a repository is worth a look now; polling stays the truth, so a delivery that is
 //! lost, late, repeated or out of order costs at most a look. This listener is the one door strangers can knock at:
@@ -9,6 +10,7 @@ mod delivery;
 mod signature;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -44,9 +46,11 @@ const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// Hints that wait for the controller.
 const HINTS: usize = 256;
 
-/// What every request shares.
+/// What the requests of one sender share.
 #[derive(Debug)]
 struct Desk {
+    /// The credential of the forge that sends; None = GitHub.
+    credential: Option<String>,
     secret: Secret,
     heard: Mutex<Deliveries>,
     hints: Sender<Hint>,
@@ -54,11 +58,18 @@ struct Desk {
 }
 
 /// The routes, what they make of deliveries, and how many there were.
-pub fn router(secret: Secret) -> (Router, Receiver<Hint>, Arc<Counters>) {
+///
+/// `secrets` = by the credential of the forge that sends; None = GitHub.
+pub fn router(secrets: BTreeMap<Option<String>, Secret>) -> (Router, Receiver<Hint>, Arc<Counters>) {
     let (sender, hints) = channel(HINTS);
     let counters = Arc::<Counters>::default();
-    let desk = Arc::new(Desk { secret, heard: Mutex::default(), hints: sender, counters: counters.clone() });
-    let router = Router::new().route("/webhook", post(receive)).with_state(desk);
+    let mut router = Router::new();
+    for (credential, secret) in secrets {
+        let path = credential.as_ref().map_or("/webhook".to_owned(), |name| format!("/webhook/{name}"));
+        let (heard, hints, counters) = (Mutex::default(), sender.clone(), counters.clone());
+        let desk = Arc::new(Desk { credential, secret, heard, hints, counters });
+        router = router.route(&path, post(receive).with_state(desk));
+    }
     (router, hints, counters)
 }
 
@@ -140,7 +151,10 @@ impl Desk {
         // A panic while it was locked cannot have left it half changed in a way that matters to a hint.
         let judged = self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).judge(id, body);
         match judged {
-            Judged::News(hint) => {
+            Judged::News(mut hint) => {
+                if let Some(credential) = &self.credential {
+                    hint.repository = format!("{credential}:{}", hint.repository);
+                }
                 debug!(repository = hint.repository, job = hint.job_id, "webhook");
                 let sent = self.hints.try_send(hint).is_ok();
                 count(if sent { &self.counters.accepted } else { &self.counters.dropped });

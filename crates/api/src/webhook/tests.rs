@@ -23,7 +23,10 @@ struct Hook {
 
 impl Hook {
     async fn listen() -> Self {
-        let (router, hints, counters) = router(Secret::new(SECRET).unwrap());
+        let (router, hints, counters) = router(BTreeMap::from([
+            (None, Secret::new(SECRET).unwrap()),
+            (Some("own".into()), Secret::new(b"another").unwrap()),
+        ]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         tokio::spawn(crate::serve(listener, router));

@@ -95,7 +95,7 @@ impl<'w, W: World> Classes<'w, W> {
         let classes = self.order.iter().filter_map(|name| self.settings.classes.get(name));
         let view = |class: &Class| ClassView {
             name: class.name.clone(),
-            labels: class.labels.iter().collect(),
+            labels: class.offers(),
             max: class.max_concurrent,
             min_idle: class.min_idle,
             held_until: self.failures.get(&class.name).map(|failures| failures.held_until),
@@ -140,6 +140,7 @@ impl<'w, W: World> Classes<'w, W> {
             ClassStatus {
                 name: class.name.clone(),
                 labels: class.labels.clone(),
+                labels_have_case: class.forge.labels_have_case(),
                 active: active.get(class.name.as_str()).copied().unwrap_or_default(),
                 max_concurrent: class.max_concurrent,
                 privileged: class.privileged,

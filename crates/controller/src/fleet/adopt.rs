@@ -123,6 +123,8 @@ impl<W: World> Fleet<'_, W> {
             repository: None,
             job_name: String::new(),
             took: None,
+            handle: None,
+            task: None,
             runner_name: handed.runner_name,
             runner_id: None,
             stage: Stage::Started,

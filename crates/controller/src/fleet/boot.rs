@@ -32,6 +32,8 @@ pub struct Wanted {
     pub set: bool,
     /// The job it is booted for, by repository and id.
     pub job: Option<(String, u64)>,
+    /// What its runner is bound to that job by, where the forge binds runners to jobs.
+    pub handle: Option<String>,
     /// That job's display name.
     pub job_name: String,
     /// When that job was queued, in milliseconds since the Unix epoch.
@@ -71,6 +73,8 @@ impl<'w, W: World> Fleet<'w, W> {
             job_name: wanted.job_name.clone(),
             repository: repository.cloned(),
             took: None,
+            handle: wanted.handle.clone(),
+            task: None,
             runner_id: None,
             stage: Stage::Minting,
             boot_id: self.boot_id.clone(),
@@ -106,13 +110,14 @@ impl<'w, W: World> Fleet<'w, W> {
         container.in_flight = true;
         let (world, name) = (self.world, name.clone());
         let (scope, runner, labels) =
-            (container.record.scope.clone(), container.record.runner_name.clone(), class.labels.clone());
+            (container.record.scope.clone(), container.record.runner_name.clone(), class.registered_labels().to_vec());
+        let handle = container.record.handle.clone();
         let set = container.record.set.then(|| container.set_key());
         let allow_forks = intake.allows_forks(&scope);
         self.effects.start(async move {
             let result = match set {
                 Some(key) => world.sets().mint(&key, &runner).await,
-                None => world.forge().mint(&scope, &runner, &labels).await,
+                None => world.forge().mint_for(&scope, &runner, &labels, handle.as_deref()).await,
             };
             Outcome::Minted { name, allow_forks, result }
         });

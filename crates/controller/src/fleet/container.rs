@@ -6,11 +6,11 @@ use contract::{
     Ending,
     event::{GuestExit, JobResult, Trouble, What},
 };
-use forge::{Deletion, Forge, ForgeError, Job, SetKey};
+use forge::{Deletion, Finish, Forge, ForgeError, Job, SetKey};
 use futures_util::future::AbortHandle;
 use tracing::{info, warn};
 
-use super::settling::Settling;
+use super::{job_watch::JobWatch, settling::Settling};
 use crate::{
     cause::{Cause, Evidence},
     phase::Phase,
@@ -69,6 +69,10 @@ pub struct Container {
     pub stopped: bool,
     /// What went wrong, in the words of who reported it.
     pub reason: Option<String>,
+    /// Its job was ended at the forge in its place.
+    pub finished_for: bool,
+    /// What is known of whether its job goes on at the forge.
+    pub watch: JobWatch,
     /// Ends the following of its guest.
     pub feed: Option<AbortHandle>,
     /// How far what is left of it is cleared up.
@@ -103,6 +107,8 @@ impl Container {
             exit_status: None,
             stopped,
             reason: None,
+            finished_for: false,
+            watch: JobWatch::default(),
             feed: None,
             settling: Settling::BEFORE,
         }
@@ -128,6 +134,12 @@ impl Container {
     /// The unit is gone, or was never asked for.
     pub fn has_ended(&self) -> bool {
         matches!(self.record.stage, Stage::Settling { .. })
+    }
+
+    /// The only job that its runner takes, by repository and id, where it is bound to one.
+    pub fn bound_to(&self) -> Option<(String, u64)> {
+        self.record.handle.as_ref()?;
+        Some((self.record.repository()?.to_owned(), self.record.job_id?))
     }
 
     /// The scale set of its class and scope.
@@ -174,9 +186,11 @@ impl Container {
         self.exit_status.clone_from(&ending.exit_status);
         let job_goes_on = self.had_job() && self.record.timeline.job_ended_ms.is_none();
         let exit = ending.exit_status.as_deref().and_then(|status| GuestExit::from_code(status.parse().ok()?));
-        // Perhaps nobody here saw it stop. The status alone a job can forge.
-        self.stopped |= ending.asked_to_stop && exit == Some(GuestExit::Stopped);
-        self.stopped |= ending.was_killed() && job_goes_on;
+        // Perhaps nobody here saw it stop. The status alone a job can forge. What was stopped because its job was over at
+        // the forge was not stopped under its job.
+        let was_over = self.cause() == Some(Cause::JobCancelled);
+        self.stopped |= !was_over && ending.asked_to_stop && exit == Some(GuestExit::Stopped);
+        self.stopped |= !was_over && ending.was_killed() && job_goes_on;
         // A guest's status goes with what it said. Without a word on the result, nobody here may have listened.
         let has_failed = self.result.is_some_and(|result| !result.is_success());
         let is_guests = match exit {
@@ -184,7 +198,7 @@ impl Container {
             Some(GuestExit::Succeeded) => !has_failed,
             Some(_) => true,
         };
-        if self.had_job() && ending.is_from_inside() && !is_guests && !self.stopped {
+        if self.had_job() && ending.is_from_inside() && !is_guests && !self.stopped && !was_over {
             let status = ending.exit_status.as_deref().unwrap_or("none");
             self.reason =
                 Some(format!("something inside ended the container under its job, with exit status {status}"));
@@ -206,6 +220,17 @@ impl Container {
         }
     }
 
+    /// The forge shows this job on its runner.
+    pub fn is_on(&self, job: &Job) -> bool {
+        let record = &self.record;
+        match (job.runner_id, record.runner_id) {
+            (Some(of), Some(own)) => of == own,
+            // Where runners are bound to jobs, the job of one is known beforehand.
+            (None, _) if record.handle.is_some() && self.had_job() => record.job_id == Some(job.id),
+            _ => job.runner_name.as_deref() == Some(&record.runner_name),
+        }
+    }
+
     /// Removes its registration by id, or by name when the answer with the id was lost.
     pub fn deregister<'w, W: World>(
         &self,
@@ -223,6 +248,24 @@ impl Container {
             };
             world.forge().delete_runner(&scope, id).await
         }
+    }
+
+    /// How its job is ended at the forge, if it has not ended there.
+    pub fn finish_as(&self) -> Finish {
+        match self.cause() {
+            Some(Cause::StoppedByOperator | Cause::JobCancelled) => Finish::Cancelled,
+            _ => Finish::Failed,
+        }
+    }
+
+    /// Why its job ended with it, for who reads the job's log.
+    pub fn why_it_ended(&self) -> String {
+        let cause = match self.cause() {
+            Some(Cause::StoppedByOperator) => "somebody stopped it".to_owned(),
+            cause => cause.unwrap_or(Cause::Unknown).to_string(),
+        };
+        let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("the container ended before its job: {cause}{reason}")
     }
 
     /// All that is known of it, with the job its runner had. `elsewhere` = the forge says that the job it was booted for
@@ -317,13 +360,14 @@ impl Container {
                 self.cut_off_since = None;
                 self.advance(Phase::Idle, now);
             }
-            What::JobStarted { job } => {
+            What::JobStarted { job, task } => {
+                self.record.task = self.record.task.or(*task);
                 let first = timeline.job_started_ms.is_none();
                 timeline.job_started_ms.get_or_insert(at_ms);
                 if first {
                     info!(container = %self.record.name, scope = self.record.scope, job, "{}: runner took job {job:?}", self.record.name);
                 }
-                self.said_job = Some(job.clone());
+                self.said_job = Some(job.clone()).filter(|job| !job.is_empty());
                 self.advance(Phase::Running, now);
                 return first;
             }
@@ -371,6 +415,8 @@ mod tests {
             repository: None,
             job_name: "build".into(),
             took: None,
+            handle: None,
+            task: None,
             runner_name: "host.default.j0000001.00beef".into(),
             runner_id: Some(1),
             stage: Stage::Started,
@@ -394,7 +440,7 @@ mod tests {
     }
 
     fn took() -> What {
-        What::JobStarted { job: "build".into() }
+        What::JobStarted { job: "build".into(), task: None }
     }
 
     #[test]

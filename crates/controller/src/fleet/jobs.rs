@@ -63,6 +63,7 @@ impl<W: World> Fleet<'_, W> {
             self.watch.gave_job(container);
             let pickup = Pickup { container: name.clone(), class: class.clone(), scope: scope.clone(), at: now.mono };
             self.pickups.push_back(pickup);
+            self.events.push(Event::TookJob { scope: scope.clone() });
             self.events.push(Event::GaveJob { scope });
             self.events.push(Event::CameUp { class: class.clone() });
         }
@@ -80,15 +81,27 @@ impl<W: World> Fleet<'_, W> {
     /// A look showed the jobs of a repository, and so which of our runners has which: the forge's word, also where a
     /// guest said nothing.
     pub fn match_runners(&mut self, repository: &str, scope: &str, jobs: &[Job], now: Now) {
-        let runners: BTreeMap<&str, &Job> = jobs
-            .iter()
-            .filter(|job| job.status >= JobStatus::InProgress)
-            .filter_map(|job| Some((job.runner_name.as_deref()?, job)))
-            .collect();
+        let taken: Vec<&Job> = jobs.iter().filter(|job| job.status >= JobStatus::InProgress).collect();
+        let by_name: BTreeMap<&str, &Job> =
+            taken.iter().filter_map(|job| Some((job.runner_name.as_deref()?, *job))).collect();
+        let by_id: BTreeMap<u64, &Job> = taken.iter().filter_map(|job| Some((job.runner_id?, *job))).collect();
+        let by_handle: BTreeMap<&str, &Job> =
+            taken.iter().filter_map(|job| Some((job.handle.as_deref()?, *job))).collect();
         let mut explained: BTreeSet<ContainerName> = BTreeSet::new();
         let mut changed = Vec::new();
         for container in self.containers.values_mut().filter(|container| container.record.scope == scope) {
-            let Some(job) = runners.get(container.record.runner_name.as_str()) else { continue };
+            let record = &container.record;
+            // A name that somebody else gave a runner too says less than the forge's own number.
+            let job = record
+                .runner_id
+                .and_then(|id| by_id.get(&id))
+                .or_else(|| record.handle.as_deref().and_then(|handle| by_handle.get(handle)))
+                .or_else(|| by_name.get(record.runner_name.as_str()).filter(|job| job.runner_id.is_none()));
+            let Some(job) = job else {
+                container.watch.is_missing |= record.took.is_some() && record.repository() == Some(repository);
+                continue;
+            };
+            (container.watch.shown_at, container.watch.is_missing) = (now.mono, false);
             explained.insert(container.record.name.clone());
             if container.record.took == Some(job.id) {
                 continue;

@@ -4,6 +4,7 @@
 mod adopt;
 mod boot;
 mod container;
+mod job_watch;
 mod jobs;
 mod leftovers;
 mod settle;
@@ -63,8 +64,10 @@ pub enum Outcome<W: World> {
     FeedClosed,
     /// The registration of an idle runner was to be deleted, for this reason.
     Retired { name: ContainerName, cause: Cause, result: Result<Deletion, ForgeError> },
-    /// How the job of a container ended.
-    Concluded { name: ContainerName, result: Result<Option<Job>, ForgeError> },
+    /// The forge was asked whether the registration of a container's runner is still there.
+    Watched { name: ContainerName, result: Result<bool, ForgeError> },
+    /// How the job of a container ended; whether it was ended in its place now.
+    Concluded { name: ContainerName, finished: bool, result: Result<Option<Job>, ForgeError> },
     /// The registration of an ended container was to be deleted.
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     /// An entry was to be written to the history.
@@ -81,6 +84,8 @@ pub enum Outcome<W: World> {
 pub enum Event {
     /// A runner was registered with a place, or could not be.
     Registered { scope: String, result: Result<(), ForgeError> },
+    /// A runner that is registered with a place took a job.
+    TookJob { scope: String },
     /// A container of a class came up, and the forge serves its runner.
     CameUp { class: String },
     /// What looked like a failed boot of a class was none.
@@ -160,7 +165,8 @@ impl<'w, W: World> Fleet<'w, W> {
             Outcome::Guest { name, feed, event } => self.guest_said(name, feed, event, now),
             Outcome::FeedClosed => {}
             Outcome::Retired { name, cause, result } => self.retired(&name, cause, result, now),
-            Outcome::Concluded { name, result } => self.concluded(&name, result, sets, now),
+            Outcome::Watched { name, result } => self.watched(&name, result, now),
+            Outcome::Concluded { name, finished, result } => self.concluded(&name, finished, result, sets, now),
             Outcome::Deregistered { name, result } => self.deregistered(&name, result, now),
             Outcome::Kept { name, result } => self.kept(&name, result, now),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result, now),
@@ -261,6 +267,7 @@ impl<'w, W: World> Fleet<'w, W> {
             class: container.record.class.clone(),
             scope: container.record.scope.clone(),
             set: container.record.set,
+            bound_to: container.bound_to(),
             use_: container.use_(),
             patience: self.watch.patience(container),
         };

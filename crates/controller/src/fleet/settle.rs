@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use contract::ContainerName;
-use forge::{Deletion, ErrorKind, Forge, ForgeError, Job};
+use forge::{Deletion, ErrorKind, Forge, ForgeError, Job, JobStatus};
 use tracing::{info, warn};
 
 use super::{Event, Fleet, Outcome, settling::Settling};
@@ -74,21 +74,35 @@ impl<'w, W: World> Fleet<'w, W> {
             return;
         }
         let job = record.took.or(record.job_id).zip(record.repository().map(str::to_owned));
-        let runner = record.runner_name.clone();
+        let (runner, runner_id) = (record.runner_name.clone(), record.runner_id);
+        let grant = record.task.zip(record.task.and_then(|_| self.world.records().granted(name)));
+        let (scope, end, why) = (record.scope.clone(), container.finish_as(), container.why_it_ended());
         container.in_flight = true;
         let (world, name) = (self.world, name.clone());
         self.effects.start(async move {
-            let result = match (job, told.run) {
+            let ask = async || match (&job, &told.run) {
                 // A set's messages name the run and the runner, not the job as REST knows it.
-                (_, Some((repository, run))) => match world.forge().job_of_run(&repository, run, &runner).await {
+                (_, Some((repository, run))) => match world.forge().job_of_run(repository, *run, &runner).await {
                     // A set's jobs may be of repositories that the credential cannot read: they told how it ended.
                     Err(error) if !error.kind.is_passing() => Ok(None),
                     result => result,
                 },
-                (Some((job, repository)), None) => world.forge().job(&repository, job).await,
+                (Some((job, repository)), None) => world.forge().job(repository, *job).await,
                 (None, None) => Ok(None),
             };
-            Outcome::Concluded { name, result }
+            let (mut result, mut finished) = (ask().await, false);
+            let is_over = |job: &Job| {
+                job.status == JobStatus::Completed && (job.runner_id.is_none() || job.runner_id == runner_id)
+            };
+            if let Some((task, grant)) = grant
+                && !matches!(&result, Ok(Some(job)) if is_over(job))
+            {
+                match world.forge().finish(&scope, &grant, task, end, &why).await {
+                    Ok(ended) => (finished, result) = (ended, ask().await),
+                    Err(error) => result = Err(error),
+                }
+            }
+            Outcome::Concluded { name, finished, result }
         });
     }
 
@@ -96,12 +110,14 @@ impl<'w, W: World> Fleet<'w, W> {
     pub(super) fn concluded(
         &mut self,
         name: &ContainerName,
+        finished: bool,
         result: Result<Option<Job>, ForgeError>,
         sets: &Sets<'w, W>,
         now: Now,
     ) {
         let Some(container) = self.containers.get_mut(name) else { return };
         container.in_flight = false;
+        container.finished_for |= finished;
         let Stage::Settling { cause: before } = container.record.stage else { return };
         let Settling::Asking { tries, .. } = &mut container.settling else { return };
         let job = match result {
@@ -117,16 +133,20 @@ impl<'w, W: World> Fleet<'w, W> {
             }
         };
         let told = sets.told_of(&container.set_key(), &container.record.runner_name).conclusion;
-        let ours = job.as_ref().filter(|job| job.runner_name.as_deref() == Some(&container.record.runner_name));
+        let ours = job.as_ref().filter(|job| container.is_on(job));
         let word = match (&job, ours) {
             (_, Some(job)) => Word::Had(job.conclusion.as_deref()),
-            (Some(job), None) if job.runner_name.is_some() => Word::Taken,
+            (Some(job), None) if job.runner_name.is_some() || job.runner_id.is_some() => Word::Taken,
             (Some(job), None) if job.conclusion.as_deref() == Some("cancelled") => Word::Cancelled,
             (Some(_), None) => Word::Nothing,
             // Its scale set told how its job ended, and no look had shown the job.
             (None, _) => told.map_or(Word::Nothing, |told| Word::Had(Some(told))),
         };
-        let certain = certain(before, word, &container.evidence(None, None));
+        let certain = match container.finished_for {
+            // The forge's word is our own.
+            true => before,
+            false => certain(before, word, &container.evidence(None, None)),
+        };
         if let Some(job) = ours.filter(|_| !before.outranks_the_forge()) {
             container.record.took = Some(job.id);
             container.record.repository = Some(job.repository.clone());
@@ -148,7 +168,11 @@ impl<'w, W: World> Fleet<'w, W> {
         if self.finished.len() > FINISHED_KEPT {
             self.finished.pop_front();
         }
+        let task = container.record.task;
         self.remember(name);
+        if task.is_some() {
+            self.take_back(name);
+        }
         self.keep(name, Duration::ZERO);
     }
 

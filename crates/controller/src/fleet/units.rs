@@ -161,13 +161,14 @@ impl<W: World> Fleet<'_, W> {
         let (class, scope) = (container.record.class.clone(), &container.record.scope);
         let reason = container.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         info!(container = %name, class, scope, cause = %cause, "{name}: ended: {cause}{reason}");
-        let had_job = container.had_job();
+        let (had_job, container_task) = (container.had_job(), container.record.task);
         if container.record.set && had_job {
             self.events.push(Event::EndedWithJob { key: container.set_key() });
         }
         self.remember(name);
-        if let Err(error) = self.world.records().take_back(name) {
-            warn!(container = %name, %error, "hand-over not taken back");
+        // With the grant its job may have to be ended.
+        if container_task.is_none() {
+            self.take_back(name);
         }
         // After a job was taken, it may be the job that speaks, or that ended the runner: the next one is not held up.
         if cause.is_boot_failure() && !had_job {
@@ -176,6 +177,14 @@ impl<W: World> Fleet<'_, W> {
         // After a job was taken, what speaks of a refusal is the job.
         if cause == Cause::RunnerRefused && !had_job {
             self.events.push(Event::RunnerRefused { class });
+        }
+    }
+}
+
+impl<W: World> Fleet<'_, W> {
+    pub(super) fn take_back(&self, name: &ContainerName) {
+        if let Err(error) = self.world.records().take_back(name) {
+            warn!(container = %name, %error, "hand-over not taken back");
         }
     }
 }

@@ -74,6 +74,18 @@ impl<W: World> Intake<'_, W> {
         repository.next_look = repository.next_look.min(at);
     }
 
+    /// A runner of a place took a job. Where it does not name its job, a look has to show which while it is there.
+    pub fn look_who_took(&mut self, scope: &str, now: Now) {
+        if self.world.forge().traits_of(scope).tells_of_cancel {
+            return;
+        }
+        let own = self.repositories.values_mut().filter(|repository| repository.scope == scope);
+        for repository in own.filter(|repository| repository.failures == 0) {
+            repository.hinted_at = Some(now.mono);
+            repository.next_look = repository.next_look.min(now.mono);
+        }
+    }
+
     /// Hastens the next look at repositories that REST has to show something of.
     pub fn look_after(&mut self, names: &BTreeSet<String>) {
         for name in names {
@@ -166,10 +178,13 @@ impl<W: World> Intake<'_, W> {
         let mut seen = BTreeMap::new();
         repository.queued.clear();
         for job in jobs.iter().filter(|job| job.status == JobStatus::Queued) {
-            let mut known = repository.seen.remove(&job.id).unwrap_or_else(|| {
+            let known = repository.seen.remove(&job.id).filter(|known| known.attempt == job.attempt);
+            let mut known = known.unwrap_or_else(|| {
                 info!(repository = name, job = job.id, name = job.name, labels = ?job.labels, "{name}: job {} is queued", job.id);
                 SeenJob {
                     name: job.name.clone(),
+                    attempt: job.attempt,
+                    handle: job.handle.clone(),
                     queued_ms: job.created_at.and_then(|at| u64::try_from(at.as_millis()).ok()),
                     visible_ms: wall_ms,
                     first_seen: now.mono,
@@ -207,6 +222,9 @@ impl<W: World> Intake<'_, W> {
     /// When a repository that was looked at since `began` is looked at next. `polled` = for its jobs; else scale sets
     /// report all of them.
     pub fn schedule_look(&mut self, name: &str, began: Mono, polled: bool, now: Now) {
+        if self.world.forge().traits_of(name).lists_together {
+            return self.look_together(name, began);
+        }
         let interval = if polled { self.pace_of(name, now.mono) } else { UNPOLLED };
         if let Some(repository) = self.repositories.get_mut(name) {
             // Slow looks drift apart, so that those that began together do not stay together.
@@ -221,5 +239,15 @@ impl<W: World> Intake<'_, W> {
             let hinted = repository.hinted_at.filter(|at| *at > began);
             repository.next_look = hinted.unwrap_or(began + interval + drift);
         }
+    }
+
+    /// One listing answers the looks at all repositories of a target: all are looked at in the same moment, and often.
+    fn look_together(&mut self, name: &str, began: Mono) {
+        let interval = self.settings.poll_interval;
+        let Some(repository) = self.repositories.get_mut(name) else { return };
+        let rest = (began - Mono::START).as_nanos() % interval.as_nanos().max(1);
+        let next = began + interval - Duration::from_nanos(u64::try_from(rest).unwrap_or_default());
+        repository.interval = interval;
+        repository.next_look = repository.hinted_at.filter(|at| *at > began).unwrap_or(next);
     }
 }

@@ -79,6 +79,10 @@ pub(super) struct HeldBack {
 pub struct SeenJob {
     /// Display name.
     pub name: String,
+    /// Which attempt of it, where a re-run keeps the id.
+    pub attempt: u32,
+    /// What a runner can be bound to it by.
+    pub handle: Option<String>,
     /// When the forge queued it.
     pub queued_ms: Option<u64>,
     /// When it was first seen, by the wall clock.

@@ -23,7 +23,7 @@ pub(super) struct TargetState {
 impl TargetState {
     /// Its repositories are listed by the forge.
     pub fn is_discovered(&self) -> bool {
-        matches!(self.settings.kind, TargetKind::Organisation | TargetKind::User)
+        matches!(self.settings.kind, TargetKind::Organisation | TargetKind::User | TargetKind::Instance)
     }
 }
 

@@ -209,7 +209,12 @@ impl<'a> Room<'a> {
         let weights: u64 = weight(own) + rivals.map(weight).sum::<u64>();
         let share = (self.snapshot.capacity as u64).saturating_mul(weight(own));
         let below = own.used == 0 || (own.used as u64 + 1).saturating_mul(weights) <= share;
-        below && !is_passed_over && self.strained > 0 && own.used < own.view.max && class.max > 0 && self.snapshot.capacity > 0
+        below
+            && !is_passed_over
+            && self.strained > 0
+            && own.used < own.view.max
+            && class.max > 0
+            && self.snapshot.capacity > 0
     }
 
     /// There is room for `demand`.

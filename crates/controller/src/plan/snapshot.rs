@@ -160,6 +160,8 @@ pub struct ContainerView {
     pub scope: String,
     /// Its runner is the scale set's of its class and scope.
     pub set: bool,
+    /// Its runner takes this job and no other: repository and id. None = whatever the forge gives it.
+    pub bound_to: Option<(String, u64)>,
     /// What it is good for.
     pub use_: Use,
     /// Idle beside a job for so long, it is taken for deaf.
@@ -170,6 +172,10 @@ impl ContainerView {
     /// A job may still find it.
     pub(super) fn is_spare(&self) -> bool {
         matches!(self.use_, Use::Coming | Use::Idle(_))
+    }
+
+    pub(super) fn is_bound_to(&self, job: &JobView) -> bool {
+        self.bound_to.as_ref().is_some_and(|(repository, id)| *id == job.id && *repository == job.repository)
     }
 
     pub(super) fn key(&self) -> (&str, &str, bool) {

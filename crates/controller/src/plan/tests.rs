@@ -71,7 +71,15 @@ fn job_of(id: u64, repository: &str) -> JobView {
 
 fn container(number: u64, use_: Use) -> ContainerView {
     let name = ContainerName::for_job(number, |_| false).unwrap();
-    ContainerView { name, class: "small".into(), scope: "o/r".into(), set: false, use_, patience: Duration::MAX }
+    ContainerView {
+        name,
+        class: "small".into(),
+        scope: "o/r".into(),
+        set: false,
+        bound_to: None,
+        use_,
+        patience: Duration::MAX,
+    }
 }
 
 fn snapshot(jobs: Vec<JobView>, containers: Vec<ContainerView>) -> Snapshot {
@@ -165,6 +173,18 @@ fn a_job_taken_since_the_look_is_not_served_twice() {
     assert_eq!(boots(&plan(&snapshot)), [], "the listing is older than the pickup");
     snapshot.pickups = vec![pickup(NOW - Duration::from_secs(1))];
     assert_eq!(boots(&plan(&snapshot)).len(), 1, "the listing is newer: the job is another one");
+}
+
+#[test]
+fn a_runner_that_is_bound_to_a_job_serves_it_alone_and_goes_with_it() {
+    let bound = |id| {
+        let idle = container(1, Use::Idle(NOW - Duration::from_secs(1)));
+        ContainerView { bound_to: Some(("o/r".into(), id)), ..idle }
+    };
+    let served = plan(&snapshot(vec![job(1, &["linux"])], vec![bound(1)]));
+    assert_eq!((served.actions, served.waiting[&("o/r".into(), 1)]), (vec![], Waiting::Served));
+    let gone = plan(&snapshot(vec![job(1, &["linux"])], vec![bound(2)]));
+    assert_eq!((boots(&gone).len(), retired(&gone)), (1, 1), "its job is gone, and no other finds it");
 }
 
 #[test]

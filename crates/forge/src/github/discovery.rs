@@ -27,7 +27,7 @@ impl<T: Transport> Github<T> {
                 let found: RepositoryModel = parse(&path, &answer)?;
                 return Ok(vec![found.into()]);
             }
-            (TargetKind::Enterprise, _) => {
+            (TargetKind::Enterprise | TargetKind::Instance, _) => {
                 let message = format!("{}: the repositories of an enterprise cannot be listed", target.name);
                 return Err(ForgeError::new(ErrorKind::Refused, message));
             }

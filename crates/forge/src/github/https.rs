@@ -5,6 +5,7 @@
 //! on real data, and it renews a token seconds before it expires, by a clock of its own.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -16,7 +17,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
-use rustls::crypto::ring;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use settings::Proxy;
 use tower::service_fn;
 
@@ -44,6 +49,11 @@ impl Https {
     /// A client that trusts the host's root certificates, and goes through the proxy if there is one. Must be called
     /// inside a tokio runtime, where octocrab queues calls. Plain `http://` URLs work as well: a GitHub in a lab.
     pub fn new(proxy: Option<&Proxy>) -> anyhow::Result<Self> {
+        Self::trusting(None, proxy)
+    }
+
+    /// The same, trusting the authorities in `ca_file` alone if there is one.
+    pub fn trusting(ca_file: Option<&Path>, proxy: Option<&Proxy>) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -52,9 +62,18 @@ impl Https {
         tcp.set_keepalive_interval(Some(KEEPALIVE));
         tcp.set_keepalive_retries(Some(KEEPALIVE_TRIES));
         let proxy = proxy.cloned();
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(Arc::new(ring::default_provider()))
-            .context("the host's root certificates cannot be read. Remedy: install ca-certificates")?
+        let provider = Arc::new(ring::default_provider());
+        let tls = match ca_file {
+            None => HttpsConnectorBuilder::new()
+                .with_provider_and_native_roots(provider)
+                .context("the host's root certificates cannot be read. Remedy: install ca-certificates")?,
+            Some(file) => {
+                let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+                let config = config.with_root_certificates(authorities(file)?);
+                HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth())
+            }
+        };
+        let tls = tls
             .https_or_http()
             .enable_http1()
             .wrap_connector(service_fn(move |to| way::connect(tcp.clone(), proxy.clone(), to)));
@@ -92,6 +111,17 @@ impl Wire for Https {
         let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
         u64::from_ne_bytes(bytes)
     }
+}
+
+/// The authorities in a file.
+fn authorities(file: &Path) -> anyhow::Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    let unusable = || format!("{} has no certificate of an authority", file.display());
+    for certificate in CertificateDer::pem_file_iter(file).with_context(unusable)? {
+        store.add(certificate.with_context(unusable)?).with_context(unusable)?;
+    }
+    anyhow::ensure!(!store.is_empty(), unusable());
+    Ok(store)
 }
 
 /// An error with its causes, without repeating what a cause already said.

@@ -163,6 +163,7 @@ impl JobModel {
         let job = self;
         Job {
             id: job.id,
+            attempt: 0,
             run_id: job.run_id.or(run.map(|run| run.id)).unwrap_or_default(),
             repository: repository.to_owned(),
             event: run.and_then(|run| run.event.clone()),
@@ -179,6 +180,9 @@ impl JobModel {
             labels: job.labels.unwrap_or_default(),
             // Cancelled before pickup shows "" (docs/github.md#jobs-of-a-run).
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
+            // Names are unique to an attempt, and what other sources tell a runner by.
+            runner_id: None,
+            handle: None,
             created_at: job.created_at.0,
         }
     }

@@ -11,6 +11,8 @@ use crate::{ErrorKind, ForgeError, Scope, selection::serves};
 /// What is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
+    /// The forge has all that is asked of it.
+    Version,
     /// See the target's repositories.
     Repositories,
     /// See runs and their jobs.

@@ -1,7 +1,7 @@
 //! Which login serves a name. A login is a credential, and for a GitHub App without a fixed installation one of its
 //! installations: each has tokens and a rate limit of its own.
 
-use settings::{Credential, CredentialKind, Settings, Target, TargetKind};
+use settings::{Credential, CredentialKind, ForgeKind, Settings, Target, TargetKind};
 
 use super::app::Installation;
 
@@ -28,6 +28,7 @@ impl Routes {
         let mut targets = Vec::new();
         // An account's own installation is more likely to be there than that of one of its repositories.
         let mut order: Vec<&Target> = settings.targets.iter().collect();
+        order.retain(|target| target.forge == ForgeKind::Github);
         order.sort_by_key(|target| target.kind == TargetKind::Repository);
         for target in order {
             let Some(credential) = settings.credentials.get(&target.credential) else { continue };
@@ -78,7 +79,7 @@ fn lookup(target: &Target) -> String {
         TargetKind::Organisation => format!("/orgs/{name}/installation"),
         TargetKind::User => format!("/users/{name}/installation"),
         // Refused by the configuration: an App cannot serve one.
-        TargetKind::Enterprise => format!("/{name}/installation"),
+        TargetKind::Enterprise | TargetKind::Instance => format!("/{name}/installation"),
     }
 }
 

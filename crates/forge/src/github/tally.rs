@@ -12,7 +12,7 @@ const PROMPT: Duration = Duration::from_secs(5);
 
 /// Counts of one login, since the start.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     calls: Cell<Calls>,
     clock_offset: Cell<Option<f64>>,
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// A time in an answer, since the Unix epoch. None = not told: missing, null, not set (the Actions service then writes
 /// the year 1), or not a time. No answer is refused for a time.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Timestamp(pub Option<Duration>);
+pub(crate) struct Timestamp(pub Option<Duration>);
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -14,7 +14,7 @@ pub const BODY_LIMIT: usize = 16 << 20;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What calls, to the service.
-pub(super) const PRODUCT: &str = "gha-runner-controller";
+pub(crate) const PRODUCT: &str = "gha-runner-controller";
 
 /// One request. Its `Authorization` header is marked sensitive, so that `Debug` does not show it.
 #[derive(Debug, Clone)]

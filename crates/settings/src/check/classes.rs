@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     super::{
-        Class, ClassSize, Device, Network, Root, Template, cache, class_network, docker,
+        Class, ClassSize, Device, ForgeKind, Intake, Network, Root, Template, cache, class_network, docker,
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
         gpu, is_store_path, short_form,
     },
@@ -37,7 +37,9 @@ pub(super) fn templates(
             );
             let nix_store = template.nix_store.inspect(|store| found.absolute(&key("nix_store"), store));
             let root = root(found, &key, template.path, template.system, template.runner_dir);
-            found.absolute(&key("runner"), &template.runner);
+            let kind = template.kind;
+            let runner = template.runner.unwrap_or_else(|| kind.runner().into());
+            found.absolute(&key("runner"), &runner);
             let runner_version = template.runner_version.inspect(|version| {
                 let numbers = version.split('.').collect::<Vec<_>>();
                 found.unless(
@@ -47,7 +49,7 @@ pub(super) fn templates(
                     "write three numbers, e.g. 2.336.0, or leave it out where the template's tree shows it",
                 );
             });
-            (name, Template { root, nix_store, runner: template.runner, runner_version, user })
+            (name, Template { root, nix_store, kind, runner, runner_version, user })
         })
         .collect()
 }
@@ -112,11 +114,24 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
                 class.labels
             };
             let labels = labels.unwrap_or_else(|| LABELS.map(str::to_owned).to_vec());
-            found.labels(&key("labels"), &labels);
+            let forge = written.templates.get(&class.template).map(|template| template.kind).unwrap_or_default();
+            let (labels, declared) = match forge {
+                ForgeKind::Github => (labels, Vec::new()),
+                ForgeKind::Gitea | ForgeKind::Forgejo => declared(found, &key("labels"), labels, class.docker.enable),
+            };
+            found.labels(&key("labels"), &labels, forge.labels_have_case());
+            found.unless(
+                forge == ForgeKind::Github || class.intake != Intake::ScaleSet,
+                key("intake"),
+                format!("{} has no scale sets, and its runner is for it", forge.name()),
+                "leave it out",
+            );
             let size = class.size.map(ClassSize::limits).unwrap_or_default();
             let devices = devices(found, &key("devices"), class.devices, class.privileged);
             let class = Class {
                 labels,
+                declared,
+                forge,
                 template: class.template,
                 cpus: class.cpus.or(size.cpus),
                 memory: class.memory.as_ref().and_then(Size::bytes).or(size.memory),
@@ -129,7 +144,7 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
                 timeout: class.timeout.or(written.job_timeout).unwrap_or(super::JOB_TIMEOUT),
                 max_concurrent: class.max_concurrent.unwrap_or(written.max_concurrent),
                 min_idle: class.min_idle,
-                intake: class.intake,
+                intake: if forge == ForgeKind::Github { class.intake } else { Intake::Polling },
                 privileged: class.privileged,
                 network: class_network::class_network(found, &name, class.network, &network.shared, &network.dns),
                 docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
@@ -138,6 +153,28 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
             (name, class)
         })
         .collect()
+}
+
+/// Labels as runners of Gitea and Forgejo have them: their names, and each with how its jobs run.
+fn declared(found: &mut Checker, key: &str, labels: Vec<String>, docker: bool) -> (Vec<String>, Vec<String>) {
+    let mut split = |label: String| {
+        let (name, runs) = label.split_once(':').unwrap_or((&label, "host"));
+        let image = runs.strip_prefix("docker://");
+        found.unless(
+            runs == "host" || image.is_some_and(|image| !image.is_empty() && !image.contains(char::is_whitespace)),
+            key,
+            format!("label {label:?} says in an unknown way how its jobs run"),
+            "write NAME, NAME:host or NAME:docker://IMAGE",
+        );
+        found.unless(
+            image.is_none() || docker,
+            key,
+            format!("jobs of label {label:?} need Docker, and the class has none"),
+            "write docker.enable = true in the class, or NAME:host",
+        );
+        (name.to_owned(), format!("{name}:{runs}"))
+    };
+    labels.into_iter().map(&mut split).unzip()
 }
 
 fn devices(found: &mut Checker, key: &str, mut devices: Vec<Device>, privileged: bool) -> Vec<Device> {

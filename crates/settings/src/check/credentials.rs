@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::{
-    super::{Credential, CredentialKind, file::CredentialWritten, token_file},
+    super::{
+        Credential, CredentialKind, ForgeKind,
+        file::CredentialWritten,
+        token_file::{self, SecretFile},
+    },
     Checker, names,
 };
 
@@ -29,25 +33,62 @@ pub(super) fn written(
         .map(|(name, written)| {
             let key = |field: &str| format!("credential.{name}.{field}");
             found.name(&format!("credential.{name}"), name);
+            let github = written.kind == ForgeKind::Github;
             let credential = Credential {
                 name: name.clone(),
                 kind: kind(found, name, written),
-                api_url: match &written.api_url {
-                    Some(url) => found.api_url(&key("api_url"), url),
-                    None => api_url.to_owned(),
+                forge: written.kind,
+                api_url: match (&written.api_url, github) {
+                    (Some(url), true) => found.api_url(&key("api_url"), url),
+                    (None, true) => api_url.to_owned(),
+                    (_, false) => root(found, &key("url"), written),
                 },
+                ca_file: written.ca_file.clone().inspect(|file| found.absolute(&key("ca_file"), file)),
+                webhook_secret_file: written.webhook_secret_file.clone(),
                 share: written.share,
             };
+            if let Some(hook) = SecretFile::of_hook(&credential) {
+                found.problems.extend(token_file::check_path(&hook.key, hook.path));
+            }
+            for (field, is_written) in [
+                ("url", written.url.is_some()),
+                ("ca_file", written.ca_file.is_some()),
+                ("webhook_secret_file", written.webhook_secret_file.is_some()),
+            ] {
+                let remedy = "leave it out, or write kind = \"gitea\" or kind = \"forgejo\"";
+                found.unless(!github || !is_written, key(field), "is of no use at GitHub", remedy);
+            }
             (name.clone(), credential)
         })
         .collect();
     Credentials { all, used: BTreeSet::new(), api_url: api_url.to_owned() }
 }
 
+/// Where a forge is that is not GitHub.
+fn root(found: &mut Checker, key: &str, written: &CredentialWritten) -> String {
+    let name = written.kind.name();
+    let remedy = format!("write where the {name} is, e.g. https://git.example.org");
+    let url = written.url.as_deref().unwrap_or_default();
+    found.root(key, url, &format!("a {name}"), &remedy)
+}
+
 fn kind(found: &mut Checker, name: &str, written: &CredentialWritten) -> CredentialKind {
     let whole = format!("credential.{name}");
     let key = |field: &str| format!("{whole}.{field}");
     let app = written.app_id.is_some() || written.installation_id.is_some() || written.private_key_file.is_some();
+    if written.kind != ForgeKind::Github {
+        let forge = written.kind.name();
+        found.unless(!app, &whole, format!("{forge} has no Apps"), "write url and token_file alone");
+        let remedy = "replace it by url, the root of the forge";
+        found.unless(written.api_url.is_none(), key("api_url"), "is GitHub's", remedy);
+        let file = written.token_file.clone().unwrap_or_default();
+        if written.token_file.is_none() {
+            found.push(key("token_file"), format!("{forge} is opened by a token"), "name the file it is in");
+        } else {
+            found.problems.extend(token_file::check_path(&key("token_file"), &file));
+        }
+        return CredentialKind::Token { file };
+    }
     if let Some(file) = &written.token_file {
         found.unless(
             !app,
@@ -108,7 +149,10 @@ impl Credentials {
     /// The one that stands for this token file; the same for every target that names the file.
     pub fn of_file(&mut self, found: &mut Checker, key: &str, file: &Path) -> String {
         let kind = CredentialKind::Token { file: file.to_owned() };
-        if let Some(known) = self.all.values().find(|known| known.kind == kind && known.api_url == self.api_url) {
+        let same = |known: &&Credential| {
+            known.kind == kind && known.api_url == self.api_url && known.forge == ForgeKind::Github
+        };
+        if let Some(known) = self.all.values().find(same) {
             self.used.insert(known.name.clone());
             return known.name.clone();
         }
@@ -117,7 +161,15 @@ impl Credentials {
         let name = (1..=self.all.len() + 1).map(|number| format!("token-{number}"));
         let name = name.into_iter().find(|name| !self.all.contains_key(name)).unwrap_or_default();
         let share = CredentialWritten::default().share;
-        let credential = Credential { name: name.clone(), kind, api_url: self.api_url.clone(), share };
+        let credential = Credential {
+            name: name.clone(),
+            kind,
+            forge: ForgeKind::Github,
+            api_url: self.api_url.clone(),
+            ca_file: None,
+            webhook_secret_file: None,
+            share,
+        };
         self.all.insert(name.clone(), credential);
         self.used.insert(name.clone());
         name

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
-        Class, CredentialKind, Intake, Target, TargetKind,
+        Class, CredentialKind, ForgeKind, Intake, Target, TargetKind,
         file::{Forks, Register, SettingsWritten, TargetWritten},
     },
     Checker,
@@ -23,7 +23,7 @@ pub(super) fn targets(
         !written.targets.is_empty(),
         "target",
         "no repository is named",
-        "set GITHUB_REPO=owner/repository, or write [[target]] with repo, org, user or enterprise",
+        "set GITHUB_REPO=owner/repository, or write [[target]] with repo, org, user, enterprise or instance",
     );
     let mut seen = BTreeSet::new();
     let mut targets = Vec::new();
@@ -33,6 +33,13 @@ pub(super) fn targets(
         // First, so that a credential is not called unused because the target that uses it is wrong.
         let credential = credential(found, &whole, target, written, credentials);
         let Some((kind, name)) = what(found, &whole, target) else { continue };
+        let forge = credential.as_deref().and_then(|name| credentials.get(name)).map(|known| known.forge);
+        let forge = forge.unwrap_or_default();
+        // Two forges may both have a repository of that name.
+        let name = match (forge, &credential) {
+            (ForgeKind::Gitea | ForgeKind::Forgejo, Some(credential)) => format!("{credential}:{name}"),
+            _ => name,
+        };
         found.unless(
             seen.insert(name.to_ascii_lowercase()),
             &whole,
@@ -49,11 +56,22 @@ pub(super) fn targets(
             format!("{credential} is a GitHub App, which cannot register an enterprise's runners"),
             "name a credential with a classic token that has manage_runners:enterprise",
         );
-        let target = Target {
+        let is_there = match forge {
+            ForgeKind::Github => kind != TargetKind::Instance,
+            ForgeKind::Gitea | ForgeKind::Forgejo => kind != TargetKind::Enterprise,
+        };
+        found.unless(
+            is_there,
+            &whole,
+            format!("{} has no {}", forge.name(), if kind == TargetKind::Instance { "instance" } else { "enterprise" }),
+            "write repo, org or user; instance at Gitea and Forgejo, enterprise at GitHub",
+        );
+        let mut target = Target {
             name,
             kind,
+            forge,
             credential,
-            register_per_repository: register(found, &key("register"), kind, target.register),
+            register_per_repository: register(found, &key("register"), (kind, forge), target.register),
             runner_group: target.runner_group.clone(),
             include: target.include.clone(),
             exclude: target.exclude.clone(),
@@ -67,7 +85,7 @@ pub(super) fn targets(
         };
         discovery(found, &whole, &target);
         runner_group(found, &key("runner_group"), &target);
-        serving(found, &key("classes"), &target, classes);
+        serving(found, &key("classes"), &mut target, classes);
         targets.push(target);
     }
     targets
@@ -81,9 +99,12 @@ fn what(found: &mut Checker, whole: &str, target: &TargetWritten) -> Option<(Tar
         ("user", TargetKind::User, &target.user),
         ("enterprise", TargetKind::Enterprise, &target.enterprise),
     ];
-    let mut written =
-        written.into_iter().filter_map(|(field, kind, name)| name.as_ref().map(|name| (field, kind, name)));
-    let remedy = "write exactly one of repo, org, user and enterprise";
+    let instance = target.instance.then(|| ("instance", TargetKind::Instance, "*".to_owned()));
+    let mut written = written
+        .into_iter()
+        .filter_map(|(field, kind, name)| name.as_ref().map(|name| (field, kind, name.clone())))
+        .chain(instance);
+    let remedy = "write exactly one of repo, org, user, enterprise and instance";
     let Some((field, kind, name)) = written.next() else {
         found.push(whole, "names nothing to serve", remedy);
         return None;
@@ -93,16 +114,19 @@ fn what(found: &mut Checker, whole: &str, target: &TargetWritten) -> Option<(Tar
         return None;
     }
     let key = format!("{whole}.{field}");
+    if kind == TargetKind::Instance {
+        return Some((kind, name));
+    }
     if kind == TargetKind::Repository {
         found.unless(
-            is_repo(name),
+            is_repo(&name),
             key,
             format!("{name:?} is not owner/repository"),
             "write it as in the repository's address, e.g. octo-org/hello",
         );
     } else {
         found.unless(
-            is_part(name),
+            is_part(&name),
             key,
             format!("invalid name {name:?}"),
             "write it as in its address at the forge, e.g. octo-org, without slash",
@@ -110,7 +134,7 @@ fn what(found: &mut Checker, whole: &str, target: &TargetWritten) -> Option<(Tar
     }
     let name = match kind {
         TargetKind::Enterprise => format!("enterprises/{name}"),
-        _ => name.clone(),
+        _ => name,
     };
     Some((kind, name))
 }
@@ -153,8 +177,11 @@ fn credential(
     }
 }
 
-fn register(found: &mut Checker, key: &str, kind: TargetKind, written: Option<Register>) -> bool {
+fn register(found: &mut Checker, key: &str, (kind, forge): (TargetKind, ForgeKind), written: Option<Register>) -> bool {
     match (kind, written) {
+        // GitHub registers no runners with an account.
+        (TargetKind::User, None) => forge == ForgeKind::Github,
+        (TargetKind::User, Some(Register::Repository)) if forge != ForgeKind::Github => true,
         (_, None) | (TargetKind::Organisation, Some(Register::Organisation)) => false,
         (TargetKind::Organisation, Some(Register::Repository)) => true,
         _ => {
@@ -166,7 +193,7 @@ fn register(found: &mut Checker, key: &str, kind: TargetKind, written: Option<Re
 
 /// Filters, which need repositories that are discovered.
 fn discovery(found: &mut Checker, whole: &str, target: &Target) {
-    let discovers = matches!(target.kind, TargetKind::Organisation | TargetKind::User);
+    let discovers = matches!(target.kind, TargetKind::Organisation | TargetKind::User | TargetKind::Instance);
     for (field, patterns) in [("include", &target.include), ("exclude", &target.exclude)] {
         let key = format!("{whole}.{field}");
         for pattern in patterns {
@@ -196,6 +223,12 @@ fn discovery(found: &mut Checker, whole: &str, target: &Target) {
 fn runner_group(found: &mut Checker, key: &str, target: &Target) {
     let Some(group) = &target.runner_group else { return };
     found.unless(
+        target.forge == ForgeKind::Github,
+        key,
+        format!("{} has no runner groups", target.forge.name()),
+        "leave it out",
+    );
+    found.unless(
         !target.registers_with_repositories(),
         key,
         format!("runners of {} are registered with repositories, which have no groups", target.name),
@@ -209,8 +242,33 @@ fn runner_group(found: &mut Checker, key: &str, target: &Target) {
     );
 }
 
-/// The classes it is served by exist and can serve it.
-fn serving(found: &mut Checker, key: &str, target: &Target, classes: &BTreeMap<String, Class>) {
+/// The classes it is served by exist and can serve it; where it names none, those whose runner is for its forge.
+fn serving(found: &mut Checker, key: &str, target: &mut Target, classes: &BTreeMap<String, Class>) {
+    let forge = target.forge;
+    if target.classes.is_empty() && classes.values().any(|class| class.forge != forge) {
+        let fitting = classes.values().filter(|class| class.forge == forge);
+        target.classes = fitting.map(|class| class.name.clone()).collect();
+        found.unless(
+            !target.classes.is_empty(),
+            key,
+            format!("no class has a runner for {}, where {} is", forge.name(), target.name),
+            format!("write kind = \"{}\" in the template of a class, and put such a runner into it", forge.word()),
+        );
+        return;
+    }
+    for class in target.classes.iter().filter_map(|name| classes.get(name)).filter(|class| class.forge != forge) {
+        found.push(
+            key,
+            format!(
+                "the runner of class {} is for {}, and {} is at {}",
+                class.name,
+                class.forge.name(),
+                target.name,
+                forge.name()
+            ),
+            format!("name classes whose template has kind = \"{}\"", forge.word()),
+        );
+    }
     let mut seen = BTreeSet::new();
     for name in &target.classes {
         found.unless(

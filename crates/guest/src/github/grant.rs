@@ -15,7 +15,7 @@ use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
-use super::account::Account;
+use crate::account::Account;
 
 /// Most files and most bytes in them; a configuration has three files of about 4 KiB together.
 const MOST_FILES: usize = 16;

@@ -27,7 +27,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{lines::Lines, output::Output};
+use crate::{lines::Lines, output::Output};
 
 /// Most bytes read of one job's pages; the rest is left out.
 const MOST_BYTES: u64 = 64 << 20;

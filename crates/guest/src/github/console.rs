@@ -8,20 +8,7 @@ use contract::{
     runner_version::is_version,
 };
 
-/// What a line says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    /// The runner has a session and waits.
-    Listening,
-    /// It is this version.
-    Version(String),
-    /// It took a job with this display name.
-    JobStarted(String),
-    /// Its job ended so.
-    JobEnded(JobResult),
-    /// Something is wrong.
-    Trouble(Trouble),
-}
+use crate::dialect::Said;
 
 /// What `line` (without its line feed) says, if it is one of the known lines.
 pub fn parse(line: &str) -> Option<Said> {
@@ -75,7 +62,7 @@ fn parse_timed(rest: &str) -> Option<Said> {
         return Some(Said::Listening);
     }
     if let Some(job) = rest.strip_prefix("Running job: ") {
-        return Some(Said::JobStarted(job.to_owned()));
+        return Some(Said::JobStarted { job: job.to_owned(), task: None });
     }
     if rest.starts_with("Runner connect error: ") {
         return Some(Said::Trouble(Trouble::ConnectError));
@@ -114,12 +101,16 @@ mod tests {
 
     const T: &str = "2026-11-21 07:54:01Z: ";
 
+    fn started(job: &str) -> Said {
+        Said::JobStarted { job: job.into(), task: None }
+    }
+
     #[test]
     fn every_known_line_is_understood() {
         let timed = [
             ("Listening for Jobs", Said::Listening),
             ("Runner reconnected.", Said::Listening),
-            ("Running job: build (x, 1)", Said::JobStarted("build (x, 1)".into())),
+            ("Running job: build (x, 1)", started("build (x, 1)")),
             ("Job build completed with result: Succeeded", Said::JobEnded(JobResult::Succeeded)),
             ("Job b completed with result: SucceededWithIssues", Said::JobEnded(JobResult::SucceededWithIssues)),
             ("Job b completed with result: Failed", Said::JobEnded(JobResult::Failed)),
@@ -186,7 +177,7 @@ mod tests {
         }
         let named =
             format!("{T}Running job: An error occurred: Runner version v2 is deprecated and cannot receive messages.");
-        assert!(matches!(parse(&named), Some(Said::JobStarted(_))));
+        assert!(matches!(parse(&named), Some(Said::JobStarted { .. })));
     }
 
     #[test]
@@ -219,21 +210,21 @@ mod tests {
     #[test]
     fn a_name_cannot_say_what_only_the_runner_may_say() {
         let name = "x completed with result: Succeeded";
-        assert_eq!(parse(&format!("{T}Running job: {name}")), Some(Said::JobStarted(name.into())));
+        assert_eq!(parse(&format!("{T}Running job: {name}")), Some(started(name)));
         let ended = format!("{T}Job {name} completed with result: Failed");
         assert_eq!(parse(&ended), Some(Said::JobEnded(JobResult::Failed)));
         let started = format!("{T}Running job: Job {name}");
-        assert!(matches!(parse(&started), Some(Said::JobStarted(_))));
+        assert!(matches!(parse(&started), Some(Said::JobStarted { .. })));
         let listening = format!("{T}Running job: {T}Listening for Jobs");
-        assert!(matches!(parse(&listening), Some(Said::JobStarted(_))));
+        assert!(matches!(parse(&listening), Some(Said::JobStarted { .. })));
         let trouble = format!("{T}Running job: The runner no longer exists on the server.");
-        assert!(matches!(parse(&trouble), Some(Said::JobStarted(_))));
+        assert!(matches!(parse(&trouble), Some(Said::JobStarted { .. })));
     }
 
     proptest! {
         #[test]
         fn no_name_changes_what_a_line_says(name in "[^\r\n]{0,80}") {
-            prop_assert_eq!(parse(&format!("{T}Running job: {name}")), Some(Said::JobStarted(name.clone())));
+            prop_assert_eq!(parse(&format!("{T}Running job: {name}")), Some(started(&name)));
             let ended = format!("{T}Job {name} completed with result: Canceled");
             prop_assert_eq!(parse(&ended), Some(Said::JobEnded(JobResult::Canceled)));
         }
