@@ -9,10 +9,10 @@ TEST = $(CARGO) test --release --locked --workspace
 tests_of = $(patsubst testing/$(1)/tests/%.rs,--test %,$(patsubst %/main.rs,%.rs,$(wildcard testing/$(1)/tests/*.rs testing/$(1)/tests/*/main.rs)))
 # Of a suite one test at a time: many share a lab, or measure.
 ONE_BY_ONE := -- --test-threads=1
-# What sets, uses up or measures what all labs of a machine have in common runs alone. The rest waits more than it
-# computes, so that LANES suites run at the same time.
+# What sets, uses up or measures what all labs of a machine have in common runs alone, and what builds a server. The
+# rest waits more than it computes, so that LANES suites run at the same time.
 LANES ?= 3
-END_TO_END = $(filter-out $(addprefix end-to-end/,host limits nixos_host),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
+END_TO_END = $(filter-out $(addprefix end-to-end/,gitea host limits nixos_host),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
 
 .PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
 
@@ -95,7 +95,7 @@ leaks: build ## 500 container lives in a row, 20 at once, and nothing is left; `
 limits: build ## limits in a virtual machine, where the kernel enforces them (root)
 	$(TEST) --test limits $(ONE_BY_ONE) --nocapture
 
-end-to-end: build end-to-end/host $(END_TO_END) ## the product in the lab against the simulated GitHub (root)
+end-to-end: build end-to-end/host end-to-end/gitea $(END_TO_END) ## the product in the lab against the simulated GitHub (root)
 
 end-to-end/%:
 	$(TEST) --test $* $(ONE_BY_ONE)
@@ -113,7 +113,7 @@ newer-host/containers:
 newer-host/%:
 	GHA_LAB_SUITE=trixie $(TEST) --test $* $(ONE_BY_ONE)
 
-alone: build containers/alone breakout limits end-to-end/host newer-host/alone ## of the suites that need root, those that want the machine for themselves
+alone: build containers/alone breakout limits end-to-end/host end-to-end/gitea newer-host/alone ## of the suites that need root, those that want the machine for themselves
 
 lanes: build ## the other suites that need root, LANES=3 at a time; what one prints comes when it ends
 	$(TEST) --no-run
