@@ -1,9 +1,9 @@
 //! config.yaml of act_runner and of Forgejo's runner, which began as the same program.
 
-use settings::{Problem, check::is_name};
+use settings::Problem;
 
 use super::{
-    draft::{Draft, Gone, IMAGE, Place, SOCKET, Table},
+    draft::{Draft, Gone, Place, SOCKET, TOKEN_FILE, Table},
     keys::Keys,
 };
 
@@ -26,8 +26,8 @@ const GONE: &[Gone] = &[
     ),
     (
         &["runner.insecure"],
-        "Certificates are always verified. Add the forge's authority to those that host and template trust: \
-         docs/configuration.md#credentials.",
+        "Certificates are always verified. Name the forge's authority in credential.forge.ca_file, and add it to those \
+         that the template trusts.",
     ),
     (&["runner.shutdown_timeout"], "A restart or upgrade of the controller touches no running job."),
     (
@@ -92,33 +92,38 @@ const GONE: &[Gone] = &[
 ];
 
 pub(super) fn import(keys: &mut Keys, forge: Forge) -> Result<Draft, Problem> {
-    let (tool, kind) = match forge {
-        Forge::Gitea => ("act_runner", "gitea"),
-        Forge::Forgejo => ("Forgejo's runner", "forgejo"),
+    let (tool, kind, program) = match forge {
+        Forge::Gitea => ("act_runner", "gitea", "/usr/local/bin/gitea-runner"),
+        Forge::Forgejo => ("Forgejo's runner", "forgejo", "/usr/local/bin/forgejo-runner"),
     };
     let mut draft = Draft::new(tool, GONE);
-    draft.token("The runner's own token, from its registration, opens no API.", "to register runners of the target");
     let top = draft.top();
     top.set_some("max_concurrent", keys.parsed::<i64>("runner.capacity", "a whole number")?);
     top.set_some("poll_interval", keys.duration("runner.fetch_interval")?);
     top.set_some("job_timeout", keys.duration("runner.timeout")?);
 
     let target = draft.table(Place::Target);
-    let comment = "Its address and owner are in the runner's registration, and not in its configuration. Until the lines \
-                   below are completed, this stands for a repository at GitHub.";
-    target.set_because("repo", "OWNER/REPOSITORY", comment);
-    let credential = draft.table(Place::Named("credential.forge".to_owned()));
-    credential.off = true;
-    credential.set("kind", kind);
-    credential.set("url", "https://FORGE");
-    credential.set("token_file", "/etc/gha-runner-controller/token");
-    let target = draft.table(Place::Target);
-    target.off = true;
-    target.set("org", "OWNER");
+    let comment = "Whom the runner serves is in its registration, and not in its configuration: write an org, a repo, a \
+                   user, or instance = true.";
+    target.set_because("org", "OWNER", comment);
     target.set("credential", "forge");
+    let credential = draft.table(Place::Named("credential.forge".to_owned()));
+    credential.set("kind", kind);
+    credential.set_because("url", "https://FORGE", "As in the registration.");
+    let comment = "The runner's own token, from its registration, opens no API. Write one of an owner into this file, \
+                   which belongs to root and has mode 0600: docs/forges.md#what-the-token-may-do.";
+    credential.set_because("token_file", TOKEN_FILE, comment);
+    let template = draft.table(Place::Named("template.default".to_owned()));
+    template.set("kind", kind);
+    template.set_because(
+        "path",
+        "/var/lib/machines/gha-runner",
+        "A tree with the runner program in it: docs/templates.md.",
+    );
+    template.set("runner", program);
 
     let options = keys.text("container.options")?.unwrap_or_default();
-    let docker = match (keys.text("container.docker_host")?.as_deref(), forge) {
+    let shares_docker = match (keys.text("container.docker_host")?.as_deref(), forge) {
         (Some("-"), _) | (None, Forge::Forgejo) => false,
         (None, Forge::Gitea) | (Some("automount"), _) => {
             draft.note("container.docker_host", SOCKET);
@@ -131,29 +136,18 @@ pub(super) fn import(keys: &mut Keys, forge: Forge) -> Result<Draft, Problem> {
         }
     };
     let labels = keys.list("runner.labels")?;
+    let class = draft.table(Place::Named("class.default".to_owned()));
+    if !labels.is_empty() {
+        let comment = "Those of an image run in it, by the container's own Docker; those of the host in the container.";
+        class.set_because("labels", labels.clone(), comment);
+    }
+    let left = take_options(class, &options)?;
+    if shares_docker || labels.iter().any(|label| label.contains(":docker:")) {
+        class.set("docker.enable", true);
+    }
     if labels.is_empty() {
         let text = "They are in the registration (.runner): write them into [class.default], labels = [\"...\"].";
         draft.note("runner.labels", text);
-    }
-    let mut kinds = kinds(&labels);
-    if kinds.is_empty() {
-        kinds.push(Kind { name: "default".to_owned(), image: None, labels: Vec::new() });
-    }
-    let mut left = Vec::new();
-    for kind in &kinds {
-        let class = draft.table(Place::Named(format!("class.{}", kind.name)));
-        if !kind.labels.is_empty() {
-            let comment = match kind.image.as_deref() {
-                Some("host") => "These jobs ran on the host itself, and get a container now.".to_owned(),
-                Some(image) => format!("Image: {image}. {IMAGE}"),
-                None => String::new(),
-            };
-            class.set_because("labels", kind.labels.clone(), comment);
-        }
-        left = take_options(class, &options)?;
-        if docker {
-            class.set("docker.enable", true);
-        }
     }
     if !left.is_empty() {
         let text = "These options of Docker have no counterpart. Limits, devices and graphics processors are keys of a \
@@ -161,49 +155,6 @@ pub(super) fn import(keys: &mut Keys, forge: Forge) -> Result<Draft, Problem> {
         draft.note(format!("container.options ({})", left.join(", ")), text);
     }
     Ok(draft)
-}
-
-/// Labels with one image.
-struct Kind {
-    name: String,
-    /// `host` = on the host itself; none = not said.
-    image: Option<String>,
-    labels: Vec<String>,
-}
-
-fn kinds(written: &[String]) -> Vec<Kind> {
-    let mut kinds: Vec<Kind> = Vec::new();
-    for label in written {
-        let (label, image) = match label.split_once(':') {
-            Some((label, image)) => (label, Some(image.strip_prefix("docker://").unwrap_or(image).to_owned())),
-            None => (label.as_str(), None),
-        };
-        let kind = match kinds.iter().position(|kind| kind.image == image) {
-            Some(index) => &mut kinds[index],
-            None => {
-                let name = name(label, &kinds);
-                kinds.push(Kind { name, image, labels: Vec::new() });
-                let last = kinds.len() - 1;
-                &mut kinds[last]
-            }
-        };
-        if !kind.labels.iter().any(|known| known.eq_ignore_ascii_case(label)) {
-            kind.labels.push(label.to_owned());
-        }
-    }
-    kinds
-}
-
-/// A class's name, after its first label.
-fn name(label: &str, kinds: &[Kind]) -> String {
-    let plain = label.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let short: String = plain.trim_matches('-').chars().take(20).collect();
-    let short = short.trim_matches('-');
-    if is_name(short) && !kinds.iter().any(|kind| kind.name == short) {
-        short.to_owned()
-    } else {
-        format!("class-{}", kinds.len() + 1)
-    }
 }
 
 /// Takes what an option of `docker run` says of limits and devices; the names of the others come back.

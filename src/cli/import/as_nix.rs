@@ -15,7 +15,7 @@ pub(super) fn text(draft: &Draft) -> String {
         text.push_str("    template.virtualisation.docker.enable = true;\n");
     }
     text.push_str("    settings = {\n");
-    for table in draft.tables.iter().filter(|table| !table.off) {
+    for table in &draft.tables {
         match &table.place {
             Place::Top => keys_of(&mut text, "      ", table),
             Place::Named(path) => {
@@ -27,28 +27,12 @@ pub(super) fn text(draft: &Draft) -> String {
         }
     }
     text.push_str("      target = [\n");
-    for table in draft.tables.iter().filter(|table| !table.off && table.place == Place::Target) {
+    for table in draft.tables.iter().filter(|table| table.place == Place::Target) {
         text.push_str("        {\n");
         keys_of(&mut text, "          ", table);
         text.push_str("        }\n");
     }
     text.push_str("      ];\n    };\n  };\n");
-    for table in draft.tables.iter().filter(|table| table.off) {
-        let (begin, end) = match &table.place {
-            Place::Top => (String::new(), ""),
-            Place::Named(path) => (format!("{path} = {{\n"), "};\n"),
-            Place::Target => ("target = [\n{\n".to_owned(), "}\n];\n"),
-        };
-        let mut lines = begin;
-        keys_of(&mut lines, "  ", table);
-        lines.push_str(end);
-        text.push('\n');
-        for line in lines.lines() {
-            text.push_str("  # ");
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
     for (keys, said) in &draft.notes {
         text.push('\n');
         comment(&mut text, "  ", &format!("{keys}: {said}"));

@@ -9,21 +9,15 @@ pub(super) fn text(draft: &Draft) -> String {
         comment(&mut text, "", "What has no counterpart stands at the end, with what to do about it.");
     }
     for table in draft.tables.iter().filter(|table| !table.keys.is_empty()) {
-        let mut lines = String::new();
+        text.push('\n');
         match &table.place {
             Place::Top => {}
-            Place::Named(path) => lines.push_str(&format!("[{path}]\n")),
-            Place::Target => lines.push_str("[[target]]\n"),
+            Place::Named(path) => text.push_str(&format!("[{path}]\n")),
+            Place::Target => text.push_str("[[target]]\n"),
         }
         for key in &table.keys {
-            comment(&mut lines, "", &key.comment);
-            lines.push_str(&format!("{} = {}\n", key.name, key.value));
-        }
-        text.push('\n');
-        for line in lines.lines() {
-            text.push_str(if table.off { "# " } else { "" });
-            text.push_str(line);
-            text.push('\n');
+            comment(&mut text, "", &key.comment);
+            text.push_str(&format!("{} = {}\n", key.name, key.value));
         }
     }
     for (keys, said) in &draft.notes {

@@ -5,7 +5,7 @@ use toml::Value;
 use super::keys::{Keys, is_at};
 
 /// Where the token is to lie.
-const TOKEN_FILE: &str = "/etc/gha-runner-controller/token";
+pub(super) const TOKEN_FILE: &str = "/etc/gha-runner-controller/token";
 
 /// Why jobs do not get the host's Docker.
 pub(super) const SOCKET: &str = "The host's Docker socket is not handed to jobs: who reaches it is root on the host, and \
@@ -33,8 +33,6 @@ pub(super) struct Draft {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) place: Place,
-    /// It is printed as a comment.
-    pub(super) off: bool,
     pub(super) keys: Vec<Key>,
 }
 
@@ -58,7 +56,7 @@ pub(super) struct Key {
 
 impl Draft {
     pub(super) fn new(tool: &'static str, gone: &'static [Gone]) -> Self {
-        let top = Table { place: Place::Top, off: false, keys: Vec::new() };
+        let top = Table { place: Place::Top, keys: Vec::new() };
         Self { tool, tables: vec![top], notes: Vec::new(), gone }
     }
 
@@ -70,7 +68,7 @@ impl Draft {
     /// A new table at this place.
     pub(super) fn table(&mut self, place: Place) -> &mut Table {
         let index = self.tables.len();
-        self.tables.push(Table { place, off: false, keys: Vec::new() });
+        self.tables.push(Table { place, keys: Vec::new() });
         &mut self.tables[index]
     }
 
@@ -85,7 +83,7 @@ impl Draft {
 
     /// Whether a class has Docker, which its template must bring.
     pub(super) fn has_docker(&self) -> bool {
-        let mut keys = self.tables.iter().filter(|table| !table.off).flat_map(|table| &table.keys);
+        let mut keys = self.tables.iter().flat_map(|table| &table.keys);
         keys.any(|key| {
             key.name == "docker.enable" || (key.name == "runners" && key.value.to_string().contains("-docker\""))
         })

@@ -5,29 +5,31 @@
     enable = true;
     template.virtualisation.docker.enable = true;
     settings = {
-      # The runner's own token, from its registration, opens no API. Write the token into this file,
-      # which belongs to root and has mode 0600. It needs to register runners of the target:
-      # docs/configuration.md#credentials.
-      token_file = "/etc/gha-runner-controller/token";
       max_concurrent = 4;
       poll_interval = "2s";
       job_timeout = "3h";
-      class.ubuntu-latest = {
-        # Image: docker.gitea.com/runner-images:ubuntu-latest. A container boots a template and no
-        # image: make a tree of the image (docs/templates.md#from-an-oci-image), or take the recipe
-        # of docs/templates.md.
-        labels = [
-          "ubuntu-latest"
-          "ubuntu-24.04"
-        ];
-        cpus = 4.0;
-        memory = "8g";
-        devices = [ "kvm" ];
-        docker.enable = true;
+      credential.forge = {
+        kind = "gitea";
+        # As in the registration.
+        url = "https://FORGE";
+        # The runner's own token, from its registration, opens no API. Write one of an owner into
+        # this file, which belongs to root and has mode 0600: docs/forges.md#what-the-token-may-do.
+        token_file = "/etc/gha-runner-controller/token";
       };
-      class.deploy = {
-        # These jobs ran on the host itself, and get a container now.
-        labels = [ "deploy" ];
+      template.default = {
+        kind = "gitea";
+        # A tree with the runner program in it: docs/templates.md.
+        path = "/var/lib/machines/gha-runner";
+        runner = "/usr/local/bin/gitea-runner";
+      };
+      class.default = {
+        # Those of an image run in it, by the container's own Docker; those of the host in the
+        # container.
+        labels = [
+          "ubuntu-latest:docker://docker.gitea.com/runner-images:ubuntu-latest"
+          "ubuntu-24.04:docker://docker.gitea.com/runner-images:ubuntu-latest"
+          "deploy:host"
+        ];
         cpus = 4.0;
         memory = "8g";
         devices = [ "kvm" ];
@@ -35,26 +37,14 @@
       };
       target = [
         {
-          # Its address and owner are in the runner's registration, and not in its configuration.
-          # Until the lines below are completed, this stands for a repository at GitHub.
-          repo = "OWNER/REPOSITORY";
+          # Whom the runner serves is in its registration, and not in its configuration: write an
+          # org, a repo, a user, or instance = true.
+          org = "OWNER";
+          credential = "forge";
         }
       ];
     };
   };
-
-  # credential.forge = {
-  #   kind = "gitea";
-  #   url = "https://FORGE";
-  #   token_file = "/etc/gha-runner-controller/token";
-  # };
-
-  # target = [
-  # {
-  #   org = "OWNER";
-  #   credential = "forge";
-  # }
-  # ];
 
   # container.docker_host: The host's Docker socket is not handed to jobs: who reaches it is root on
   # the host, and sees the containers of other jobs. With docker.enable each container has a Docker
@@ -70,8 +60,8 @@
   # runner.envs.NPM_TOKEN: Variables of every job stand in the template, in the file .env beside the
   # runner program; secrets belong to the forge (Settings, Actions, Secrets).
 
-  # runner.insecure: Certificates are always verified. Add the forge's authority to those that host
-  # and template trust: docs/configuration.md#credentials.
+  # runner.insecure: Certificates are always verified. Name the forge's authority in
+  # credential.forge.ca_file, and add it to those that the template trusts.
 
   # log.level: This is between the runner in the container and the forge, or has no use here. Logs:
   # docs/operating.md.

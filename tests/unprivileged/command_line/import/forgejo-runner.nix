@@ -3,42 +3,41 @@
 {
   services.gha-runner-controller = {
     enable = true;
+    template.virtualisation.docker.enable = true;
     settings = {
-      # The runner's own token, from its registration, opens no API. Write the token into this file,
-      # which belongs to root and has mode 0600. It needs to register runners of the target:
-      # docs/configuration.md#credentials.
-      token_file = "/etc/gha-runner-controller/token";
       max_concurrent = 2;
       poll_interval = "5s";
       job_timeout = "1h30m";
-      class.docker = {
-        # Image: data.forgejo.org/oci/node:22-bookworm. A container boots a template and no image:
-        # make a tree of the image (docs/templates.md#from-an-oci-image), or take the recipe of
-        # docs/templates.md.
-        labels = [ "docker" ];
+      credential.forge = {
+        kind = "forgejo";
+        # As in the registration.
+        url = "https://FORGE";
+        # The runner's own token, from its registration, opens no API. Write one of an owner into
+        # this file, which belongs to root and has mode 0600: docs/forges.md#what-the-token-may-do.
+        token_file = "/etc/gha-runner-controller/token";
+      };
+      template.default = {
+        kind = "forgejo";
+        # A tree with the runner program in it: docs/templates.md.
+        path = "/var/lib/machines/gha-runner";
+        runner = "/usr/local/bin/forgejo-runner";
+      };
+      class.default = {
+        # Those of an image run in it, by the container's own Docker; those of the host in the
+        # container.
+        labels = [ "docker:docker://data.forgejo.org/oci/node:22-bookworm" ];
+        docker.enable = true;
       };
       target = [
         {
-          # Its address and owner are in the runner's registration, and not in its configuration.
-          # Until the lines below are completed, this stands for a repository at GitHub.
-          repo = "OWNER/REPOSITORY";
+          # Whom the runner serves is in its registration, and not in its configuration: write an
+          # org, a repo, a user, or instance = true.
+          org = "OWNER";
+          credential = "forge";
         }
       ];
     };
   };
-
-  # credential.forge = {
-  #   kind = "forgejo";
-  #   url = "https://FORGE";
-  #   token_file = "/etc/gha-runner-controller/token";
-  # };
-
-  # target = [
-  # {
-  #   org = "OWNER";
-  #   credential = "forge";
-  # }
-  # ];
 
   # runner.file: The registration is made anew for each job. Remove the old runner at the forge, and
   # its file here.
