@@ -1,5 +1,7 @@
 //! A draft as a configuration file.
 
+use toml::Value;
+
 use super::draft::{Draft, Place, comment};
 
 pub(super) fn text(draft: &Draft) -> String {
@@ -17,7 +19,7 @@ pub(super) fn text(draft: &Draft) -> String {
         }
         for key in &table.keys {
             comment(&mut text, "", &key.comment);
-            text.push_str(&format!("{} = {}\n", key.name, key.value));
+            text.push_str(&line(&key.name, &key.value));
         }
     }
     for (keys, said) in &draft.notes {
@@ -25,4 +27,17 @@ pub(super) fn text(draft: &Draft) -> String {
         comment(&mut text, "", &format!("{keys}: {said}"));
     }
     text
+}
+
+/// A list that is long has an item a line.
+fn line(name: &str, value: &Value) -> String {
+    const WIDTH: usize = 100;
+    let line = format!("{name} = {value}\n");
+    match value {
+        Value::Array(items) if line.len() > WIDTH => {
+            let items: String = items.iter().map(|item| format!("    {item},\n")).collect();
+            format!("{name} = [\n{items}]\n")
+        }
+        _ => line,
+    }
 }
