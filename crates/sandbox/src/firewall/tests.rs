@@ -138,6 +138,21 @@ fn rules_in_another_order_are_another_table() {
     assert!(verify::same(&all, &swapped).is_err());
 }
 
+/// Once a container has sent something, nftables 1.1.7 lists the set of those that did with its flags, its elements and
+/// how many they are; the one of Debian 12 lists neither flags nor number.
+#[test]
+fn what_a_version_of_nft_says_of_those_that_have_sent_something_is_no_difference() {
+    let all = table::objects(&settings(CONFIG));
+    let mut read = all.clone();
+    let flows = read.iter_mut().find(|object| object["set"]["name"] == FLOWS).unwrap();
+    let flows = flows["set"].as_object_mut().unwrap();
+    flows.insert("handle".into(), 7.into());
+    flows.insert("flags".into(), json!(["dynamic"]));
+    flows.insert("elem".into(), json!([{"elem": {"val": "gj-j0000001", "ct count": {"val": 8192, "inv": true}}}]));
+    flows.insert("count".into(), 1.into());
+    verify::same(&all, &read).unwrap();
+}
+
 #[test]
 fn containers_come_and_go_as_elements_and_stay_when_the_table_is_loaded_anew() {
     alone(|| {

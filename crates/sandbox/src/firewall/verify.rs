@@ -54,8 +54,9 @@ fn plain(object: &Value) -> Value {
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
         if [SOURCES, CLASSES, FLOWS].contains(&name) {
             body.remove("elem");
-            // Listed by some versions of nft and not by others.
+            // Listed by some versions of nft and not by others: what follows from our rules, and how many elements.
             body.remove("flags");
+            body.remove("count");
         }
     }
     let body: Map<String, Value> = body.into_iter().map(|(key, value)| (key, simple(value))).collect();
