@@ -576,7 +576,7 @@ fn what_goes_wrong_between_listening_and_a_job_looks_as_with_the_real_one() {
 
 #[test]
 fn what_goes_wrong_in_a_job_looks_as_with_the_real_one() {
-    let sim = Sim::start(&["--hurry", "600"]);
+    let sim = Sim::start(&["--hurry", "200"]);
     let killed = "sleep 0.3; kill -9 $PPID; exec sleep 1000";
     for (what, name, script, result, conclusion) in [
         (None, "a", killed, "Failed", Conclusion::Failure),
