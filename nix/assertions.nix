@@ -182,10 +182,11 @@ map
       target.org
       target.user
       target.enterprise
+      (if target.instance == true then true else null)
     ] == 1;
   message = ''
-    ${option}.settings.target[${toString index}]: names none or several of repo, org, user and enterprise. Remedy: name
-    one in each target.
+    ${option}.settings.target[${toString index}]: names none or several of repo, org, user, enterprise and instance.
+    Remedy: name one in each target.
   '';
 }) cfg.settings.target
 ++ lib.mapAttrsToList (name: template: {

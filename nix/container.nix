@@ -123,10 +123,28 @@ in
       description = "The user who runs the job.";
     };
     runner = {
+      kind = mkOption {
+        type = types.enum [
+          "github"
+          "gitea"
+          "forgejo"
+        ];
+        default = "github";
+        description = ''
+          The forge that the runner is for. What
+          {option}`services.gha-runner-controller.settings.template.<name>.kind` says counts.
+        '';
+      };
       package = mkOption {
         type = types.nullOr types.package;
-        default = pkgs.github-runner;
-        defaultText = lib.literalExpression "pkgs.github-runner";
+        default =
+          {
+            github = pkgs.github-runner;
+            gitea = pkgs.gitea-actions-runner;
+            forgejo = pkgs.forgejo-runner;
+          }
+          .${cfg.runner.kind};
+        defaultText = lib.literalExpression "pkgs.github-runner, pkgs.gitea-actions-runner or pkgs.forgejo-runner";
         description = ''
           The forge's runner program. `null` if the host keeps an unpacked release
           ({option}`services.gha-runner-controller.settings.template.<name>.runner_dir`), for when nixpkgs lags behind the
@@ -138,9 +156,11 @@ in
         default =
           if cfg.runner.package == null then
             "/opt/actions-runner/bin/Runner.Listener"
+          else if cfg.runner.kind == "github" then
+            "${cfg.runner.package}/bin/Runner.Listener"
           else
-            "${cfg.runner.package}/bin/Runner.Listener";
-        defaultText = lib.literalExpression ''"''${config.job.runner.package}/bin/Runner.Listener"'';
+            lib.getExe cfg.runner.package;
+        defaultText = lib.literalExpression ''"''${config.job.runner.package}/bin/Runner.Listener", or the program of another forge's'';
         description = "The runner's listener, as a path in the container.";
       };
       root = mkOption {
@@ -157,7 +177,9 @@ in
       example = {
         CARGO_INCREMENTAL = "0";
       };
-      description = "Variables every step of every job sees. Not for secrets: they are in the Nix store.";
+      description = ''
+        Variables every step of every job of GitHub's runner sees. Not for secrets: they are in the Nix store.
+      '';
     };
     nixpkgs = mkOption {
       type = types.nullOr types.path;
@@ -245,11 +267,15 @@ in
             config.virtualisation.docker.daemon.settings;
         mode = "0644";
       };
-      environment.systemPackages = lib.mkIf (
-        config.virtualisation.docker.enable
-        && cfg.runner.package != null
-        && lib.hasPrefix "${cfg.runner.package}/" cfg.runner.program
-      ) [ (lib.hiPrio docker) ];
+      environment.systemPackages =
+        lib.optional (
+          config.virtualisation.docker.enable
+          && cfg.runner.kind == "github"
+          && cfg.runner.package != null
+          && lib.hasPrefix "${cfg.runner.package}/" cfg.runner.program
+        ) (lib.hiPrio docker)
+        # GitHub's brings its own.
+        ++ lib.optional (cfg.runner.kind != "github") pkgs.nodejs;
       systemd.sockets.docker = lib.mkIf config.virtualisation.docker.enable early;
       virtualisation.docker.extraOptions = "--config-file=/etc/docker/daemon.json";
 

@@ -23,6 +23,7 @@ let
         # As the host's, before the container's own default.
         { system.stateVersion = lib.mkOverride 900 config.system.stateVersion; }
       ]
+      ++ lib.optional (template.kind != null) { job.runner.kind = template.kind; }
       ++ lib.optional (template.runner_dir != null) { job.runner.package = null; };
     }
   ) (lib.filterAttrs (_: template: template.path == null) cfg.settings.template);
@@ -120,13 +121,14 @@ in
         lib.mapAttrsToList (
           name: container:
           let
-            inherit (container.config.job.runner) package program;
+            inherit (container.config.job.runner) kind package program;
             version = lib.getVersion package;
           in
           # GitHub Enterprise Server accepts what its own release came with.
           lib.optional
             (
               (lib.hasSuffix "github.com" apiUrl || lib.hasSuffix ".ghe.com" apiUrl)
+              && kind == "github"
               && package != null
               && lib.hasPrefix "${package}" program
               && lib.versionOlder version oldestRunner

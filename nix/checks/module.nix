@@ -75,6 +75,22 @@ rec {
         }
       ];
     };
+    # Another forge, whose runner nixpkgs has.
+    gitea.settings = {
+      credential.git = {
+        kind = "gitea";
+        url = "https://git.example.org";
+        token_file = "/run/secrets/git";
+      };
+      target = [
+        {
+          org = "acme";
+          credential = "git";
+        }
+      ];
+      template.default.kind = "gitea";
+      class.default.labels = [ "nix:host" ];
+    };
     # As it was written before `settings` held the keys, beside one key that is there already (tests/nix/evaluate.nix).
     former = {
       tokenFile = "/run/secrets/token";
@@ -152,8 +168,20 @@ rec {
             token_file = "/run/secrets/enterprise";
             api_url = "https://api.octo-corp.ghe.com";
           };
+          git = {
+            kind = "gitea";
+            url = "https://git.example.org";
+            ca_file = "/etc/ssl/own-authority.pem";
+            webhook_secret_file = "/run/secrets/git-webhook";
+            token_file = "/run/secrets/git";
+          };
         };
         target = [
+          {
+            instance = true;
+            credential = "git";
+            classes = [ "git" ];
+          }
           {
             repo = "octo-org/hello";
             token_file = "/run/secrets/hello";
@@ -226,6 +254,15 @@ rec {
             template = "debian";
             privileged = true;
           };
+          git = {
+            template = "git";
+            labels = [ "nix:host" ];
+          };
+        };
+        template.git = {
+          kind = "gitea";
+          path = "/var/lib/machines/gha-runner";
+          runner = "/usr/local/bin/gitea-runner";
         };
         template.released = {
           runner_dir = "/var/lib/actions-runner";
@@ -344,12 +381,12 @@ rec {
           private_key_file.
         ''
         ''
-          services.gha-runner-controller.settings.target[0]: names none or several of repo, org, user and enterprise. Remedy: name
-          one in each target.
+          services.gha-runner-controller.settings.target[0]: names none or several of repo, org, user, enterprise and instance.
+          Remedy: name one in each target.
         ''
         ''
-          services.gha-runner-controller.settings.target[1]: names none or several of repo, org, user and enterprise. Remedy: name
-          one in each target.
+          services.gha-runner-controller.settings.target[1]: names none or several of repo, org, user, enterprise and instance.
+          Remedy: name one in each target.
         ''
         ''
           services.gha-runner-controller.settings.template.tree: a tree brings its own runner. Remedy: put the runner into the tree, or leave
