@@ -3,13 +3,19 @@
 
 use std::time::Duration;
 
-use controller::{cause::Cause, phase::Phase};
+use controller::{
+    cause::Cause,
+    phase::Phase,
+    status::{Status, WaitingFor},
+};
 use gha_runner_controller::units::SETTINGS_PATH;
 use github_sim::world::{Conclusion, JobId};
 use sandbox::prepare::Step;
 use stage::{SERVICE, Stage, StageConfig, unit};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// Little room for what containers write.
+const SMALL_DISK: &str = "mount -t tmpfs -o size=24m,mode=0700 small-disk /var/lib/gha-runner-sandbox";
 const PROGRAM: &str = "/usr/local/bin/gha-runner-controller";
 const DROP_IN: &str = "/run/systemd/system/gha-runner-small@.service.d";
 /// A forge that notices a lost runner at once, and a controller that gives it the time to.
@@ -102,9 +108,9 @@ fn whatever_step_of_a_boot_fails_it_is_told_the_class_pauses_and_nothing_is_left
 #[test]
 fn a_full_disk_fails_the_job_that_filled_it_and_not_the_next() {
     let mut config = StageConfig { start: false, ..StageConfig::default() };
-    config.top.push_str("max_concurrent = 1\n");
+    config.top.push_str("max_concurrent = 1\nadmission.min_free_disk = 0\n");
     let Some(mut stage) = Stage::boot(&config).unwrap() else { return };
-    stage.lab.shell("mount -t tmpfs -o size=24m,mode=0700 small-disk /var/lib/gha-runner-sandbox").unwrap();
+    stage.lab.shell(SMALL_DISK).unwrap();
     stage.before = stage.lab.leftovers().unwrap();
     stage.systemctl(&["start", SERVICE]).unwrap();
     let script = "cd; dd if=/dev/zero of=fill bs=1M count=100 && exit 0; df -h . ; exit 28";
@@ -116,6 +122,23 @@ fn a_full_disk_fails_the_job_that_filled_it_and_not_the_next() {
     assert_eq!(stage.wait_finished(job, MINUTE).unwrap().cause, Cause::JobFailed);
     let next = stage.hub.wait_completed(next, MINUTE).unwrap();
     assert_eq!(next.conclusion, Some(Conclusion::Success), "{next:#?}");
+    stage.wait_until_clean(MINUTE).unwrap();
+}
+
+#[test]
+fn a_job_waits_where_the_disk_is_nearly_full_and_runs_once_there_is_room() {
+    let Some(stage) = Stage::boot(&StageConfig { start: false, ..StageConfig::default() }).unwrap() else { return };
+    stage.lab.shell(SMALL_DISK).unwrap();
+    stage.systemctl(&["start", SERVICE]).unwrap();
+    let (_, job) = stage.queue_small("waits", "true").unwrap();
+    let waits = |status: &Status| status.queue.first().is_some_and(|queued| queued.waiting == WaitingFor::Host);
+    let status = stage.wait_for("a job that waits for the disk", MINUTE, waits).unwrap();
+    let reason = &status.queue[0].reason;
+    assert!(reason.contains("/var/lib/gha-runner-sandbox has 24 MiB free of 1024 MiB at least"), "{reason}");
+    assert_eq!(stage.health().unwrap().0, 503);
+    stage.lab.shell("umount /var/lib/gha-runner-sandbox").unwrap();
+    assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
+    stage.wait_for("well again", MINUTE, |status| status.problems.is_empty() && status.strains.is_empty()).unwrap();
     stage.wait_until_clean(MINUTE).unwrap();
 }
 
