@@ -14,7 +14,7 @@ ONE_BY_ONE := -- --test-threads=1
 LANES ?= 3
 END_TO_END = $(filter-out $(addprefix end-to-end/,gitea host limits nixos_host),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
 
-.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
+.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation fuzz simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,10 +64,13 @@ unit: ## unit and property tests
 	$(TEST) --lib --bins
 
 command-line: build ## the program's commands without a host: completions, schemas, check, the guest's hook, the reference of keys (UPDATE_REFERENCE=1 writes docs/configuration.md), citations, walls
-	$(TEST) --test command_line --test check --test admit --test citations --test walls --test upgrade
+	$(TEST) --test command_line --test check --test admit --test citations --test walls --test upgrade --test hostile
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
 	$(TEST) --test simulation
+
+fuzz: ## hostile bytes for each parser, from a kept corpus: 10 minutes each (FUZZ_SECONDS=n)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(TEST) --test hostile -- --nocapture
 
 simulator: ## the simulated GitHub and the stand-in runner
 	$(TEST) $(call tests_of,github-sim)

@@ -13,7 +13,7 @@ pub mod docker;
 pub mod github;
 mod gpu;
 mod hook;
-mod lines;
+pub mod lines;
 mod network;
 mod outlet;
 mod output;
