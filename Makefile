@@ -89,6 +89,10 @@ containers/alone:
 containers/rest:
 	$(TEST) --test containers $(ONE_BY_ONE) --skip boots:: --skip everything::
 
+# One after the other: both count the loop devices of jobs, which are the machine's.
+containers/both:
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 containers/rest newer-host/containers
+
 breakout: build ## what jobs could try against the host and each other (BREAKOUT_UPDATE=1 writes docs/security.md) (root)
 	$(TEST) --test breakout $(ONE_BY_ONE) --nocapture
 
@@ -121,7 +125,7 @@ alone: build containers/alone breakout limits end-to-end/host end-to-end/gitea n
 lanes: build ## the other suites that need root, LANES=3 at a time; what one prints comes when it ends
 	$(TEST) --no-run
 	@$(MAKE) --no-print-directory --keep-going --jobs=$(LANES) --output-sync=target \
-		containers/rest newer-host/containers newer-host/trust newer-host/jobs $(END_TO_END)
+		containers/both newer-host/trust newer-host/jobs $(END_TO_END)
 
 demo: setup build ## watch queued jobs become containers and leave nothing (root)
 	@$(dir $(PROGRAM))demo

@@ -10,7 +10,6 @@ use std::{
 use contract::{ContainerName, ContainerRecord, ENDINGS_DIR, Ending, GRANT_FILE, Grant, HANDOVER_DIR, RECORD_FILE};
 use forge::{SetKey, github::scale_set::assignments::Assignments};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tempfile::NamedTempFile;
 use tracing::warn;
 
 use super::{
@@ -27,6 +26,9 @@ const SET_LIMIT: u64 = 16 << 20;
 
 /// What the operator told to take no new jobs, in the state directory.
 const DRAINS: &str = "drains.json";
+
+/// What the name of a file begins with that is being written.
+const UNFINISHED: &str = ".tmp";
 
 /// What is written of a scale set.
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,6 +66,10 @@ impl Ledger {
         let sets = state_dir.join("sets");
         for dir in [records.as_path(), sets.as_path(), handover] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, &error))?;
+        }
+        // A controller that was killed left what it was writing.
+        for dir in [state_dir, &records, &sets] {
+            remove_unfinished(dir).map_err(|error| failed(dir, &error))?;
         }
         let drains = state_dir.join(DRAINS);
         Ok(Self { records, sets, drains, handover: handover.to_owned(), endings: endings.to_owned(), boot_id })
@@ -294,10 +300,21 @@ fn remove_file(path: &Path) -> Result<(), PortError> {
     }
 }
 
+/// Removes what [`write_whole`] began and could not finish.
+fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file whole or not at all.
 fn write_whole(path: &Path, text: &[u8], durable: bool) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = NamedTempFile::new_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
     file.as_file().set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(text)?;
     if durable {
@@ -359,6 +376,18 @@ mod tests {
         ledger.put(&good).unwrap();
         fs::write(ledger.record_path(&"j0000002".parse().unwrap()), b"{\"name\":").unwrap();
         assert_eq!(ledger.load().unwrap(), [good]);
+    }
+
+    #[test]
+    fn what_a_killed_controller_was_writing_is_gone_with_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = record("j0000001", 1);
+        ledger(dir.path()).put(&good).unwrap();
+        let state = dir.path().join("state");
+        let begun = ["", "containers", "sets"].map(|of| state.join(of).join(format!("{UNFINISHED}Wx7")));
+        begun.iter().for_each(|path| fs::write(path, "{").unwrap());
+        assert_eq!(ledger(dir.path()).load().unwrap(), [good]);
+        assert!(begun.iter().all(|path| !path.exists()));
     }
 
     fn key(class: &str, scope: &str) -> SetKey {
