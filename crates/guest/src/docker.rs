@@ -3,9 +3,10 @@
 
 use std::{
     fs, io,
-    os::unix::fs::chown,
+    os::unix::fs::{MetadataExt, chown},
     path::Path,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,13 @@ const FILE: &str = "daemon.json";
 const OF_USER: (&str, &str) = (".docker", "config.json");
 /// What they give to containers and builds, unless the template says otherwise.
 const PROXIES: &str = "proxies";
+
+/// Where the daemon listens.
+pub const SOCKET: &str = "/run/docker.sock";
+/// How long it may take until the job's user can use that. A busy host needs tenths of a second.
+pub const SOCKET_PATIENCE: Duration = Duration::from_secs(3);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What a network of Docker's takes unless it is told, in bytes.
 const USUAL_MTU: u32 = 1500;
@@ -115,10 +123,64 @@ fn daemon_takes(file: &Path) -> bool {
     }
 }
 
+/// Waits until the job's user may use the daemon's socket, for `patience` at most. systemd makes it beside the guest, and
+/// gives it to its group a moment later: a runner that is quicker is refused. Without a socket there is no Docker, which
+/// whoever asks for it says best.
+pub fn wait_for_socket(socket: &Path, account: &Account, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    let may_use = || {
+        fs::metadata(socket).is_ok_and(|found| {
+            let (own, of_group, of_all) = (found.mode() & 0o600, found.mode() & 0o060, found.mode() & 0o006);
+            (found.uid() == account.uid && own == 0o600)
+                || (account.groups.contains(&found.gid()) && of_group == 0o060)
+                || of_all == 0o006
+        })
+    };
+    loop {
+        if may_use() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_socket_is_waited_for_until_the_jobs_user_may_use_it_and_not_for_ever() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("docker.sock");
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let account = Account {
+            name: "runner".into(),
+            uid: uid + 1,
+            gid: gid + 1,
+            groups: vec![gid + 1, gid],
+            home: "/home/runner".into(),
+            shell: "/bin/bash".into(),
+        };
+        assert!(!wait_for_socket(&socket, &account, Duration::from_millis(10)));
+        fs::write(&socket, "").unwrap();
+        fs::set_permissions(&socket, PermissionsExt::from_mode(0o600)).unwrap();
+        assert!(!wait_for_socket(&socket, &account, Duration::from_millis(10)));
+        let later = thread::spawn({
+            let socket = socket.clone();
+            move || {
+                thread::sleep(Duration::from_millis(50));
+                fs::set_permissions(socket, PermissionsExt::from_mode(0o660)).unwrap();
+            }
+        });
+        assert!(wait_for_socket(&socket, &account, Duration::from_secs(60)));
+        later.join().unwrap();
+    }
 
     #[test]
     fn what_the_template_says_of_docker_stays() {

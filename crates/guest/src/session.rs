@@ -145,6 +145,9 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
         // Best effort: systemd may have made them read-only. Only root can read them either way.
         let _ = fs::remove_file(directory.join(GRANT_CREDENTIAL));
     }
+    if settings.docker.is_some() {
+        docker::wait_for_socket(Path::new(docker::SOCKET), &account, docker::SOCKET_PATIENCE);
+    }
     Ok(Ready { settings, account, runner })
 }
 
