@@ -72,7 +72,7 @@ pub struct Container {
     /// Its job was ended at the forge in its place.
     pub finished_for: bool,
     /// What is known of whether its job goes on at the forge.
-    pub watch: JobWatch,
+    pub job_watch: JobWatch,
     /// Ends the following of its guest.
     pub feed: Option<AbortHandle>,
     /// How far what is left of it is cleared up.
@@ -108,7 +108,7 @@ impl Container {
             stopped,
             reason: None,
             finished_for: false,
-            watch: JobWatch::default(),
+            job_watch: JobWatch::default(),
             feed: None,
             settling: Settling::BEFORE,
         }

@@ -45,18 +45,18 @@ impl<W: World> Fleet<'_, W> {
             container.record.stage == Stage::Started
                 && container.phase == Phase::Running
                 && !container.record.set
-                && !container.watch.is_asking
+                && !container.job_watch.is_asking
                 && !world.forge().traits_of(&container.record.scope).tells_of_cancel
         };
         for container in self.containers.values_mut().filter(runs) {
             let Some(runner) = container.record.runner_id else { continue };
-            let shown = container.watch.shown_at.max(container.phase_since);
-            let is_doubtful = container.watch.is_missing || now.mono - shown >= UNSHOWN;
-            if !is_doubtful || now.mono - container.watch.asked_at < ASK_AGAIN {
+            let shown = container.job_watch.shown_at.max(container.phase_since);
+            let is_doubtful = container.job_watch.is_missing || now.mono - shown >= UNSHOWN;
+            if !is_doubtful || now.mono - container.job_watch.asked_at < ASK_AGAIN {
                 continue;
             }
-            container.watch.asked_at = now.mono;
-            container.watch.is_asking = true;
+            container.job_watch.asked_at = now.mono;
+            container.job_watch.is_asking = true;
             let (name, scope) = (container.record.name.clone(), container.record.scope.clone());
             self.effects.start(async move {
                 Outcome::Watched { name, result: world.forge().is_registered(&scope, runner).await }
@@ -66,12 +66,12 @@ impl<W: World> Fleet<'_, W> {
 
     pub(super) fn watched(&mut self, name: &ContainerName, result: Result<bool, ForgeError>, now: Now) {
         let Some(container) = self.containers.get_mut(name) else { return };
-        container.watch.is_asking = false;
+        container.job_watch.is_asking = false;
         match result {
             Err(error) => warn!(container = %name, %error, "the forge does not say whether its job goes on"),
-            Ok(true) => container.watch.gone_since = None,
+            Ok(true) => container.job_watch.gone_since = None,
             Ok(false) => {
-                let since = *container.watch.gone_since.get_or_insert(now.mono);
+                let since = *container.job_watch.gone_since.get_or_insert(now.mono);
                 let goes_on = container.record.stage == Stage::Started && container.phase == Phase::Running;
                 if goes_on && now.mono - since >= PATIENCE {
                     info!(container = %name, "stopped: its job is over at the forge");

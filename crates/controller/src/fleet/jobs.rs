@@ -60,7 +60,7 @@ impl<W: World> Fleet<'_, W> {
         let (class, scope) = (container.record.class.clone(), container.record.scope.clone());
         if took {
             container.came_up = true;
-            self.watch.gave_job(container);
+            self.idle_watch.gave_job(container);
             let pickup = Pickup { container: name.clone(), class: class.clone(), scope: scope.clone(), at: now.mono };
             self.pickups.push_back(pickup);
             self.events.push(Event::TookJob { scope: scope.clone() });
@@ -98,10 +98,10 @@ impl<W: World> Fleet<'_, W> {
                 .or_else(|| record.handle.as_deref().and_then(|handle| by_handle.get(handle)))
                 .or_else(|| by_name.get(record.runner_name.as_str()).filter(|job| job.runner_id.is_none()));
             let Some(job) = job else {
-                container.watch.is_missing |= record.took.is_some() && record.repository() == Some(repository);
+                container.job_watch.is_missing |= record.took.is_some() && record.repository() == Some(repository);
                 continue;
             };
-            (container.watch.shown_at, container.watch.is_missing) = (now.mono, false);
+            (container.job_watch.shown_at, container.job_watch.is_missing) = (now.mono, false);
             explained.insert(container.record.name.clone());
             if container.record.took == Some(job.id) {
                 continue;
@@ -112,7 +112,7 @@ impl<W: World> Fleet<'_, W> {
             container.record.job_name = job.name.clone();
             if unheard {
                 container.advance(Phase::Running, now.mono);
-                self.watch.gave_job(container);
+                self.idle_watch.gave_job(container);
                 self.events.push(Event::GaveJob { scope: scope.to_owned() });
             }
             changed.push(container.record.name.clone());
@@ -132,7 +132,7 @@ impl<W: World> Fleet<'_, W> {
         container.record.repository = Some(repository);
         container.record.job_name = job;
         container.advance(Phase::Running, now.mono);
-        self.watch.gave_job(container);
+        self.idle_watch.gave_job(container);
         self.events.push(Event::GaveJob { scope: container.record.scope.clone() });
         let name = container.record.name.clone();
         self.remember(&name);

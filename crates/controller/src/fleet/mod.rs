@@ -4,6 +4,7 @@
 mod adopt;
 mod boot;
 mod container;
+mod idle_watch;
 mod job_watch;
 mod jobs;
 mod leftovers;
@@ -13,7 +14,6 @@ mod shown;
 mod stop;
 mod sweep;
 mod units;
-mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,7 +28,7 @@ use settings::Settings;
 use tracing::warn;
 
 pub use self::boot::Wanted;
-use self::{container::Container, leftovers::Leftovers, sweep::Sweep, watch::Watch};
+use self::{container::Container, idle_watch::IdleWatch, leftovers::Leftovers, sweep::Sweep};
 use super::{
     cause::Cause,
     effects::Effects,
@@ -119,7 +119,7 @@ pub struct Fleet<'w, W: World> {
     finished: VecDeque<Arc<Finished>>,
     /// By place.
     sweeps: BTreeMap<String, Sweep>,
-    watch: Watch,
+    idle_watch: IdleWatch,
     next_list: Mono,
     listing: bool,
     leftovers: Leftovers,
@@ -145,7 +145,7 @@ impl<'w, W: World> Fleet<'w, W> {
             pickups: VecDeque::new(),
             finished: VecDeque::new(),
             sweeps: BTreeMap::new(),
-            watch: Watch::default(),
+            idle_watch: IdleWatch::default(),
             next_list: Mono::START,
             listing: false,
             leftovers: Leftovers::new(),
@@ -269,7 +269,7 @@ impl<'w, W: World> Fleet<'w, W> {
             set: container.record.set,
             bound_to: container.bound_to(),
             use_: container.use_(),
-            patience: self.watch.patience(container),
+            patience: self.idle_watch.patience(container),
         };
         self.live().map(view).collect()
     }

@@ -30,7 +30,7 @@ const CUT_OFF: Duration = Duration::from_secs(300);
 
 /// What is known of idle runners.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct IdleWatch {
     /// Deaf runners since the forge last gave a job to one of its kind: class and scope, and whether it is a scale set's.
     deaf: BTreeMap<(SetKey, bool), u32>,
     /// When the registrations of a place are looked at next.
@@ -39,7 +39,7 @@ pub(super) struct Watch {
     missed: BTreeSet<ContainerName>,
 }
 
-impl Watch {
+impl IdleWatch {
     /// How long this container may be idle beside a job.
     pub fn patience(&self, container: &Container) -> Duration {
         let deaf = self.deaf.get(&(container.set_key(), container.record.set)).copied().unwrap_or_default();
@@ -65,18 +65,18 @@ impl<W: World> Fleet<'_, W> {
                 _ => None,
             })
             .collect();
-        self.watch.missed.retain(|name| idle.iter().any(|(idle, ..)| idle == name));
+        self.idle_watch.missed.retain(|name| idle.iter().any(|(idle, ..)| idle == name));
         let scopes: BTreeSet<&String> = idle
             .iter()
             .filter(|(_, _, since, _)| now.mono - *since >= LOOK_EVERY)
             .map(|(_, scope, ..)| scope)
             .collect();
-        self.watch.next.retain(|scope, _| scopes.contains(scope));
+        self.idle_watch.next.retain(|scope, _| scopes.contains(scope));
         for scope in scopes {
-            if self.watch.next.get(scope).is_some_and(|next| *next > now.mono) {
+            if self.idle_watch.next.get(scope).is_some_and(|next| *next > now.mono) {
                 continue;
             }
-            self.watch.next.insert(scope.clone(), now.mono + LOOK_EVERY);
+            self.idle_watch.next.insert(scope.clone(), now.mono + LOOK_EVERY);
             let (world, scope, began) = (self.world, scope.clone(), now.mono);
             self.effects.start(async move {
                 let result = world.forge().list_runners(&scope).await;
@@ -112,11 +112,11 @@ impl<W: World> Fleet<'_, W> {
                     "its runner is offline at the forge"
                 }
                 _ => {
-                    self.watch.missed.remove(name);
+                    self.idle_watch.missed.remove(name);
                     continue;
                 }
             };
-            if !self.watch.missed.insert(name.clone()) {
+            if !self.idle_watch.missed.insert(name.clone()) {
                 useless.push((name.clone(), why));
             }
         }
@@ -131,7 +131,7 @@ impl<W: World> Fleet<'_, W> {
         let kind = (container.set_key(), container.record.set);
         let replaced = self.replace(name, "its runner listened and was given none of the jobs that waited for it", now);
         if replaced {
-            *self.watch.deaf.entry(kind).or_default() += 1;
+            *self.idle_watch.deaf.entry(kind).or_default() += 1;
         }
         replaced
     }
