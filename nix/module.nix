@@ -48,6 +48,15 @@ let
   classes = lib.attrNames classTables;
   hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues classTables);
 
+  # Ports of services on the loopback, which the fence has led there: the host's firewall knows the link alone.
+  servicePorts = lib.concatMap (
+    service:
+    let
+      port = builtins.match "127[0-9.]*:([0-9]+)" service.address;
+    in
+    lib.optionals (port != null) port
+  ) (lib.attrValues (settings.service or { }));
+
   # What the root half calls: the fence, and file systems in files (caches, kept image stores, limited disks).
   programs = [
     pkgs.e2fsprogs
@@ -307,6 +316,16 @@ in
       networking.firewall.extraForwardRules = mkIf config.networking.firewall.filterForward ''
         iifname "gj-*" accept
       '';
+      networking.firewall.extraInputRules = mkIf (servicePorts != [ ]) ''
+        iifname "gj-*" ip daddr 127.0.0.0/8 tcp dport { ${lib.concatStringsSep ", " servicePorts} } accept
+      '';
+      networking.firewall.extraCommands =
+        mkIf (servicePorts != [ ] && !config.networking.nftables.enable)
+          (
+            lib.concatMapStrings (port: ''
+              iptables -w -A nixos-fw -i gj-+ -d 127.0.0.0/8 -p tcp --dport ${port} -j nixos-fw-accept
+            '') servicePorts
+          );
     })
   ];
 }

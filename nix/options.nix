@@ -388,6 +388,9 @@ in
                     (example "class");
               };
             };
+            services =
+              optional (types.listOf types.str) "Names of `service` that its containers reach."
+                (example [ "registry" ]);
             network = {
               internet = optional types.bool "Whether public addresses can be reached; true if not set." (
                 example false
@@ -564,6 +567,15 @@ in
               "example.org"
               "10.0.0.0/8"
             ]);
+      };
+
+      service = mkOption {
+        default = { };
+        description = "What listens on this host, or beside it, and is for jobs, by the name classes use. The host's firewall lets containers pass to what is on the loopback.";
+        example = literalExpression ''{ registry.address = "127.0.0.1:5000"; }'';
+        type = tables {
+          address = optional types.str "Where it listens, `ADDRESS:PORT`." (example "127.0.0.1:5000");
+        };
       };
 
       webhook = {

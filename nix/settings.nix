@@ -70,6 +70,7 @@ let
     "cache"
     "class"
     "credential"
+    "service"
     "shared"
     "template"
   ];

@@ -222,6 +222,7 @@ rec {
             max_concurrent = 2;
             min_idle = 1;
             intake = "polling";
+            services = [ "registry" ];
             network = {
               internet = false;
               allow = [ "192.168.1.20:5432" ];
@@ -302,6 +303,7 @@ rec {
           port = 9181;
           secret_file = "/run/secrets/webhook";
         };
+        service.registry.address = "127.0.0.1:5000";
         github.api_url = "https://github.example.org/api/v3";
       };
     };

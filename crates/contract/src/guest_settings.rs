@@ -61,9 +61,21 @@ pub struct GuestSettings {
     /// The proxy by which programs reach what is outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySettings>,
+    /// What `/etc/hosts` must know besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostName>,
     /// What goes with the graphics processors the container has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuSettings>,
+}
+
+/// A name, and where what is called so is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostName {
+    /// The name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
 }
 
 /// What a CDI specification wants done in a container besides what is mounted: the guest does it with the container's own

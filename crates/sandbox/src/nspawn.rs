@@ -185,6 +185,7 @@ mod tests {
             disk: None,
             docker: None,
             proxy: None,
+            services: Vec::new(),
             target: None,
             store: None,
         }
@@ -242,7 +243,7 @@ mod tests {
         let closure = "/nix/store/abc-nixos-system-job".into();
         for root in [plan().root, Root::System { closure, runner_dir: None }] {
             let line = command_line(
-                &ContainerPlan { root, proxy: Some(proxy.for_containers()), ..plan() },
+                &ContainerPlan { root, proxy: Some(proxy.for_containers(std::iter::empty())), ..plan() },
                 &Paths::default(),
                 7,
                 257,

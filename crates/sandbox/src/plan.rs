@@ -4,12 +4,12 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use contract::{
     ContainerName,
-    guest_settings::{DockerSettings, GuestSettings, ProxySettings},
+    guest_settings::{DockerSettings, GuestSettings, HostName, ProxySettings},
 };
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use settings::{
-    Cache, Device, Docker, Proxy, Root, Settings, Sharing,
+    Cache, Device, Docker, Root, Service, Settings, Sharing,
     docker::SUBNET_PREFIX,
     pool::{container_address, host_address},
 };
@@ -65,6 +65,9 @@ pub struct ContainerPlan {
     /// The proxy by which it reaches what is outside.
     #[serde(default)]
     pub proxy: Option<ProxySettings>,
+    /// What it reaches of the host and beside it. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub services: Vec<Service>,
     /// The target it was registered for, where it names what outlives the container: the controller's word, one that the
     /// settings serve with this class, and good for a file name. None where nothing is kept.
     #[serde(default)]
@@ -119,7 +122,8 @@ impl ContainerPlan {
             caches: class.caches.clone(),
             disk: class.disk,
             docker: class.docker.clone(),
-            proxy: settings.proxy.as_ref().map(Proxy::for_containers),
+            proxy: settings.proxy.as_ref().map(|proxy| proxy.for_containers(settings.services_of(class))),
+            services: settings.services_of(class).cloned().collect(),
             target: None,
             store: None,
             // Written by who looks at the host.
@@ -155,6 +159,11 @@ impl ContainerPlan {
                 subnet_prefix: SUBNET_PREFIX,
             }),
             proxy: self.proxy.clone(),
+            hosts: self
+                .services
+                .iter()
+                .map(|service| HostName { name: service.host_name(), address: *service.reached_at().ip() })
+                .collect(),
             gpu: self.graphics.as_ref().map(|gpu| gpu.guest.clone()),
         }
     }

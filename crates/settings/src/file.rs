@@ -129,6 +129,9 @@ pub struct SettingsWritten {
     #[allow(missing_docs)]
     pub webhook: Option<Webhook>,
     /// By name.
+    #[serde(rename = "service")]
+    pub services: BTreeMap<String, ServiceWritten>,
+    /// By name.
     #[serde(rename = "credential")]
     pub credentials: BTreeMap<String, CredentialWritten>,
     #[allow(missing_docs)]
@@ -227,6 +230,16 @@ pub struct ProxyWritten {
     /// What is reached without it: names with all below them, `.example.org` (those below it alone), addresses,
     /// networks, `*`.
     pub except: Vec<String>,
+}
+
+/// Something that listens on this host, or beside it, and is for jobs: a registry, a cache. Classes name those that their
+/// containers reach; see [Services of the host](#services-of-the-host).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceWritten {
+    /// Where it listens, `ADDRESS:PORT`, TCP: `127.0.0.1:5000`, or elsewhere `192.168.1.20:5432`.
+    #[schemars(extend("x-default" = ""))]
+    pub address: String,
 }
 
 /// Where webhook deliveries arrive; may be reached from elsewhere, that is its purpose.
@@ -411,6 +424,8 @@ pub struct ClassWritten {
     /// By name.
     #[serde(rename = "cache")]
     pub caches: BTreeMap<String, CacheWritten>,
+    /// Names of services (`[service.NAME]`) that its containers reach.
+    pub services: Vec<String>,
     #[allow(missing_docs)]
     pub network: ClassNetworkWritten,
     /// `true` = no user namespace: root inside is root of the host. What that costs is in [security.md](security.md).

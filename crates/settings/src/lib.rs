@@ -33,6 +33,7 @@ mod proxy;
 mod range;
 pub mod reference;
 pub mod resolved;
+pub mod service;
 mod settings;
 mod short_form;
 pub mod token_file;
@@ -48,6 +49,7 @@ pub use file::{GithubApi, Http, Ids, Webhook};
 pub use gpu::Gpu;
 pub use problem::{Problem, Problems};
 pub use proxy::Proxy;
+pub use service::Service;
 pub use settings::{
     Admission, Cache, Class, Credential, CredentialKind, Device, Docker, ForgeKind, IDS, Intake, Limits, NIX_STORE,
     Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,

@@ -21,6 +21,7 @@ use super::{
     pattern,
     pool::Pool,
     proxy::Proxy,
+    service::Service,
 };
 
 /// Everything the operator decided. Free of secrets; printing it is safe.
@@ -68,6 +69,9 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
     /// Webhook deliveries that hasten looks; none = not listened for.
     pub webhook: Option<Webhook>,
+    /// What listens on the host or beside it, for classes that name it.
+    #[serde(default)]
+    pub services: BTreeMap<String, Service>,
 }
 
 /// When the host is too busy or too full for one container more; None = not watched.
@@ -321,6 +325,9 @@ pub struct Class {
     pub max_concurrent: usize,
     pub min_idle: usize,
     pub intake: Intake,
+    /// Names of services that its containers reach; each once.
+    #[serde(default)]
+    pub services: Vec<String>,
     pub network: ClassNetwork,
     pub privileged: bool,
     /// Graphics processors; none = no access to any.
@@ -380,6 +387,13 @@ impl Class {
     /// What the kernel lets one container use.
     pub fn limits(&self) -> Limits {
         Limits { cpus: self.cpus, memory: self.memory, tasks: self.tasks, io_weight: self.io_weight }
+    }
+}
+
+impl Settings {
+    /// The services that containers of a class reach.
+    pub fn services_of<'a>(&'a self, class: &'a Class) -> impl Iterator<Item = &'a Service> {
+        class.services.iter().filter_map(|name| self.services.get(name))
     }
 }
 

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     super::{
-        Class, ClassSize, Device, ForgeKind, Intake, Network, Root, Template, cache, class_network, docker,
+        Class, ClassSize, Device, ForgeKind, Intake, Network, Root, Service, Template, cache, class_network, docker,
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
-        gpu, is_store_path, short_form,
+        gpu, is_store_path, service, short_form,
     },
     Checker, DEFAULT,
 };
@@ -90,7 +90,12 @@ fn root(
     Root::System { closure: system, runner_dir }
 }
 
-pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &Network) -> BTreeMap<String, Class> {
+pub(super) fn classes(
+    found: &mut Checker,
+    written: &SettingsWritten,
+    network: &Network,
+    services: &BTreeMap<String, Service>,
+) -> BTreeMap<String, Class> {
     let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
     short_form::add(found, written, &mut classes);
     if classes.is_empty() {
@@ -146,6 +151,7 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
                 min_idle: class.min_idle,
                 intake: if forge == ForgeKind::Github { class.intake } else { Intake::Polling },
                 privileged: class.privileged,
+                services: service::of_class(found, key("services"), class.services, services),
                 network: class_network::class_network(found, &name, class.network, &network.shared, &network.dns),
                 docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
                 name: name.clone(),
