@@ -221,6 +221,7 @@ rec {
             timeout = "30m";
             max_concurrent = 2;
             min_idle = 1;
+            min_idle_hours = [ "Mon..Fri 07:55..18:00" ];
             intake = "polling";
             services = [ "registry" ];
             network = {
@@ -228,6 +229,10 @@ rec {
               allow = [ "192.168.1.20:5432" ];
               shared = [ "database" ];
               dns = [ "192.168.1.1" ];
+            };
+            nix = {
+              substituters = [ "http://cache.host.internal:8501" ];
+              trusted_public_keys = [ "cache:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" ];
             };
             cache.ccache = {
               at = "/home/runner/.cache/ccache";
@@ -246,6 +251,7 @@ rec {
             docker = {
               enable = true;
               mirror = "http://192.168.1.20:5000";
+              mirrors."ghcr.io" = "http://192.168.1.20:5001";
               pool = "172.20.0.0/14";
               keep = true;
               keep_size = "50G";
@@ -308,6 +314,11 @@ rec {
       };
     };
     # Beside Docker, Incus and a firewall that refuses to forward.
+    # A registry of the host's own, and a firewall in front of it.
+    images = lib.recursiveUpdate (host { runners = [ "cpu-xs-docker" ]; }) {
+      imageCache.enable = true;
+      nixCache.enable = true;
+    };
     neighbours = host { ids.first = 1073741824; };
   };
 

@@ -126,6 +126,7 @@ mod tests {
             job_limit: None,
             tool_cache: None,
             docker: None,
+            nix: None,
             proxy: None,
             hosts: Vec::new(),
             gpu: None,

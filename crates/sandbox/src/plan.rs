@@ -4,12 +4,12 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use contract::{
     ContainerName,
-    guest_settings::{DockerSettings, GuestSettings, HostName, ProxySettings},
+    guest_settings::{DockerSettings, GuestSettings, HostName, NixSettings, ProxySettings},
 };
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use settings::{
-    Cache, Device, Docker, Root, Service, Settings, Sharing,
+    Cache, Device, Docker, Nix, Root, Service, Settings, Sharing,
     docker::SUBNET_PREFIX,
     pool::{container_address, host_address},
 };
@@ -62,6 +62,9 @@ pub struct ContainerPlan {
     pub disk: Option<u64>,
     /// Docker inside.
     pub docker: Option<Docker>,
+    /// What Nix inside is told. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub nix: Nix,
     /// The proxy by which it reaches what is outside.
     #[serde(default)]
     pub proxy: Option<ProxySettings>,
@@ -122,6 +125,7 @@ impl ContainerPlan {
             caches: class.caches.clone(),
             disk: class.disk,
             docker: class.docker.clone(),
+            nix: class.nix.clone(),
             proxy: settings.proxy.as_ref().map(|proxy| proxy.for_containers(settings.services_of(class))),
             services: settings.services_of(class).cloned().collect(),
             target: None,
@@ -155,8 +159,13 @@ impl ContainerPlan {
             tool_cache: self.caches.iter().find(|cache| cache.tool_cache).map(|cache| cache.at.clone()),
             docker: self.docker.as_ref().map(|docker| DockerSettings {
                 mirror: docker.mirror.clone(),
+                mirrors: docker.mirrors.clone(),
                 pool: docker.pool,
                 subnet_prefix: SUBNET_PREFIX,
+            }),
+            nix: Some(&self.nix).filter(|nix| **nix != Nix::default()).map(|nix| NixSettings {
+                substituters: nix.substituters.clone(),
+                trusted_public_keys: nix.trusted_public_keys.clone(),
             }),
             proxy: self.proxy.clone(),
             hosts: self

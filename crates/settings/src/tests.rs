@@ -185,6 +185,7 @@ const FULL: &str = r#"
     [class.big]
     labels = ["x"]
     min_idle = 1
+    min_idle_hours = ["Mon..Fri 07:55..18:00", "Sat 22:00..06:00"]
     intake = "scale-set"
     gpu = ["amd", "nvidia.com/gpu=0"]
     devices = ["kvm"]
