@@ -145,6 +145,8 @@ fn is_plain(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV4;
+
     use super::*;
 
     fn proxy(except: &[&str]) -> Proxy {
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn containers_are_told_where_a_name_is_and_never_ask_the_proxy_for_themselves() {
-        let service = Service { name: "registry".into(), address: "127.0.0.1:5000".parse().unwrap() };
+        let service = Service { name: "registry".into(), address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5000) };
         let named = proxy(&["corp.example", "10.0.0.0/8"]).for_containers([&service].into_iter());
         assert_eq!(named.name.as_deref(), Some("proxy.lan"));
         let except = "localhost,127.0.0.1,::1,corp.example,10.0.0.0/8,registry.host.internal,169.254.8.8";

@@ -42,12 +42,17 @@ impl Served {
         format!("{}:5000", Place::Internet.address())
     }
 
-    /// Starts it.
+    /// Starts it, and waits until it answers the host.
     pub fn start(host: &Host, files: &Path) -> Self {
         let log = host.lab.shared().join("served.log");
         fs::write(&log, "").unwrap();
         let [files, asked] = [files, &log].map(|path| path.to_str().unwrap());
         let running = host.lab.spawn_in(Place::Internet, &["perl", "-e", SERVER, files, asked]).unwrap();
+        let answers = format!(
+            "for _ in $(seq 100); do curl --silent --output /dev/null http://{}/ && exit; sleep 0.05; done; exit 1",
+            Self::at()
+        );
+        host.lab.shell(&answers).unwrap();
         Self { log, _running: running }
     }
 
