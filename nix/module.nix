@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -28,12 +29,22 @@ let
     }
   ) (lib.filterAttrs (_: template: template.path == null) cfg.settings.template);
 
-  settings = pure.render (
+  written = pure.render (
     cfg.settings
     // lib.optionalAttrs (cfg.settings.runners != null && cfg.settings.host_name == null) {
       # It is a label of theirs, and the system may be built on another machine.
       host_name = pure.hostName config.networking.hostName;
     }
+  );
+  nixCachePort = 8501;
+  # What is on says for itself what it adds.
+  adding =
+    enabled: add: settings:
+    if enabled then add (pure.classTables settings) settings else settings;
+  settings = adding cfg.nixCache.enable (classes: pure.withNixCache classes nixCachePort) (
+    adding cfg.imageCache.enable (
+      classes: pure.withImageCache classes config.services.dockerRegistry.port
+    ) written
   );
   # Those that `runners` stands for among them.
   classTables = pure.classTables settings;
@@ -47,6 +58,15 @@ let
   };
   classes = lib.attrNames classTables;
   hasDocker = lib.any (class: class.docker.enable or false) (lib.attrValues classTables);
+
+  # Ports of services on the loopback, which the fence has led there: the host's firewall knows the link alone.
+  servicePorts = lib.concatMap (
+    service:
+    let
+      port = builtins.match "127[0-9.]*:([0-9]+)" service.address;
+    in
+    lib.optionals (port != null) port
+  ) (lib.attrValues (settings.service or { }));
 
   # What the root half calls: the fence, and file systems in files (caches, kept image stores, limited disks).
   programs = [
@@ -142,6 +162,41 @@ in
       );
 
       environment.systemPackages = [ cfg.package ];
+
+      # As it got them, with the signatures of cache.nixos.org, which containers trust already.
+      services.ncps = mkIf cfg.nixCache.enable (
+        let
+          upstream = {
+            publicKeys = [ "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" ];
+          };
+          # Renamed since NixOS 25.11.
+          renamed = (options.services.ncps.cache or { }) ? upstream;
+          urls = [ "https://cache.nixos.org" ];
+        in
+        {
+          enable = true;
+          server.addr = "127.0.0.1:${toString nixCachePort}";
+          cache = {
+            hostName = "nix-cache.host.internal";
+          }
+          // lib.optionalAttrs renamed {
+            upstream = upstream // {
+              inherit urls;
+            };
+          }
+          // lib.optionalAttrs ((options.services.ncps.cache or { }) ? signNarinfo) { signNarinfo = false; };
+        }
+        // lib.optionalAttrs (!renamed) {
+          upstream = upstream // {
+            caches = urls;
+          };
+        }
+      );
+      services.dockerRegistry = mkIf cfg.imageCache.enable {
+        enable = true;
+        listenAddress = "127.0.0.1";
+        extraConfig.proxy.remoteurl = cfg.imageCache.remoteUrl;
+      };
 
       # --- what the program rendered
       systemd.packages = [ units ];
@@ -307,6 +362,16 @@ in
       networking.firewall.extraForwardRules = mkIf config.networking.firewall.filterForward ''
         iifname "gj-*" accept
       '';
+      networking.firewall.extraInputRules = mkIf (servicePorts != [ ]) ''
+        iifname "gj-*" ip daddr 127.0.0.0/8 tcp dport { ${lib.concatStringsSep ", " servicePorts} } accept
+      '';
+      networking.firewall.extraCommands =
+        mkIf (servicePorts != [ ] && !config.networking.nftables.enable)
+          (
+            lib.concatMapStrings (port: ''
+              iptables -w -A nixos-fw -i gj-+ -d 127.0.0.0/8 -p tcp --dport ${port} -j nixos-fw-accept
+            '') servicePorts
+          );
     })
   ];
 }

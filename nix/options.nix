@@ -86,6 +86,17 @@ in
     '';
   };
 
+  imageCache = {
+    enable = mkEnableOption "a registry on the loopback ({option}`services.dockerRegistry`) that keeps what jobs fetch from Docker Hub, as the mirror of each class with Docker that names none";
+    remoteUrl = mkOption {
+      type = types.str;
+      default = "https://registry-1.docker.io";
+      description = "The registry that it fetches from.";
+    };
+  };
+
+  nixCache.enable = mkEnableOption "a binary cache on the loopback ({option}`services.ncps`) that keeps what jobs fetch from cache.nixos.org and takes nothing from them, for Nix in each class";
+
   template = mkOption {
     type = types.deferredModule;
     default = { };
@@ -325,6 +336,9 @@ in
               optional types.ints.unsigned
                 "Idle containers kept ready for each place its runners are registered with."
                 (example 1);
+            min_idle_hours =
+              optional (types.listOf types.str) "When they are kept ready, in the host's time; always if not set."
+                (example [ "Mon..Fri 07:55..18:00" ]);
             intake =
               optional
                 (types.enum [
@@ -388,6 +402,9 @@ in
                     (example "class");
               };
             };
+            services =
+              optional (types.listOf types.str) "Names of `service` that its containers reach."
+                (example [ "registry" ]);
             network = {
               internet = optional types.bool "Whether public addresses can be reached; true if not set." (
                 example false
@@ -405,6 +422,16 @@ in
                 "192.168.1.1"
               ]);
             };
+            nix = {
+              substituters =
+                optional (types.listOf types.str)
+                  "Binary caches that Nix inside asks besides those of the template."
+                  (example [ "http://cache.host.internal:8501" ]);
+              trusted_public_keys =
+                optional (types.listOf types.str)
+                  "Keys whose signatures count in Nix inside besides those of the template."
+                  (example [ "cache:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" ]);
+            };
             docker = {
               enable = optional types.bool "Whether jobs may use Docker, which the default template has." (
                 example true
@@ -412,6 +439,12 @@ in
               mirror = optional types.str "Root of a registry that is asked before Docker Hub." (
                 example "http://192.168.1.20:5000"
               );
+              mirrors =
+                optional (types.attrsOf types.str)
+                  "Roots of registries that are asked before others than Docker Hub, by the names of these; Docker 28 and newer heeds them; none if not set."
+                  (example {
+                    "ghcr.io" = "http://192.168.1.20:5001";
+                  });
               pool = optional types.str "Where Docker's networks inside get their subnets." (
                 example "172.20.0.0/14"
               );
@@ -564,6 +597,15 @@ in
               "example.org"
               "10.0.0.0/8"
             ]);
+      };
+
+      service = mkOption {
+        default = { };
+        description = "What listens on this host, or beside it, and is for jobs, by the name classes use. The host's firewall lets containers pass to what is on the loopback.";
+        example = literalExpression ''{ registry.address = "127.0.0.1:5000"; }'';
+        type = tables {
+          address = optional types.str "Where it listens, `ADDRESS:PORT`." (example "127.0.0.1:5000");
+        };
       };
 
       webhook = {

@@ -70,6 +70,7 @@ let
     "cache"
     "class"
     "credential"
+    "service"
     "shared"
     "template"
   ];
@@ -122,6 +123,29 @@ let
     else
       [ ];
 
+  only =
+    holds: set:
+    listToAttrs (
+      map (name: {
+        inherit name;
+        value = set.${name};
+      }) (filter (name: holds set.${name}) (attrNames set))
+    );
+
+  # The configuration with a service on the loopback; what classes that use it say of it, given where they find it.
+  serve =
+    name: port: settings: uses: classTables:
+    merge settings {
+      service.${name}.address = "127.0.0.1:${toString port}";
+      class = mapAttrs (
+        class: use:
+        {
+          services = [ name ] ++ (classTables.${class}.services or [ ]);
+        }
+        // use "http://${name}.host.internal:${toString port}"
+      ) uses;
+    };
+
   storeDir = builtins.storeDir + "/";
 in
 {
@@ -144,6 +168,21 @@ in
       trimmed = match "-*(.*[^-])-*" short;
     in
     if trimmed == null then null else elemAt trimmed 0;
+
+  # The configuration with a registry on the loopback that each class with Docker asks before Docker Hub, unless it
+  # names a mirror itself.
+  withImageCache =
+    classTables: port: settings:
+    serve "image-cache" port settings (mapAttrs (_: _: at: { docker.mirror = at; }) (
+      only (class: (class.docker.enable or false) && (class.docker.mirror or null) == null) classTables
+    )) classTables;
+
+  # The configuration with a binary cache on the loopback that Nix in each class asks as well.
+  withNixCache =
+    classTables: port: settings:
+    serve "nix-cache" port settings (mapAttrs (_: class: at: {
+      nix.substituters = [ at ] ++ (class.nix.substituters or [ ]);
+    }) classTables) classTables;
 
   # The classes of a configuration file by name, with those that `runners` stands for.
   classTables =

@@ -221,12 +221,18 @@ rec {
             timeout = "30m";
             max_concurrent = 2;
             min_idle = 1;
+            min_idle_hours = [ "Mon..Fri 07:55..18:00" ];
             intake = "polling";
+            services = [ "registry" ];
             network = {
               internet = false;
               allow = [ "192.168.1.20:5432" ];
               shared = [ "database" ];
               dns = [ "192.168.1.1" ];
+            };
+            nix = {
+              substituters = [ "http://cache.host.internal:8501" ];
+              trusted_public_keys = [ "cache:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" ];
             };
             cache.ccache = {
               at = "/home/runner/.cache/ccache";
@@ -245,6 +251,7 @@ rec {
             docker = {
               enable = true;
               mirror = "http://192.168.1.20:5000";
+              mirrors."ghcr.io" = "http://192.168.1.20:5001";
               pool = "172.20.0.0/14";
               keep = true;
               keep_size = "50G";
@@ -302,10 +309,16 @@ rec {
           port = 9181;
           secret_file = "/run/secrets/webhook";
         };
+        service.registry.address = "127.0.0.1:5000";
         github.api_url = "https://github.example.org/api/v3";
       };
     };
     # Beside Docker, Incus and a firewall that refuses to forward.
+    # A registry of the host's own, and a firewall in front of it.
+    images = lib.recursiveUpdate (host { runners = [ "cpu-xs-docker" ]; }) {
+      imageCache.enable = true;
+      nixCache.enable = true;
+    };
     neighbours = host { ids.first = 1073741824; };
   };
 

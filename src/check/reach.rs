@@ -52,6 +52,27 @@ pub fn proxy(settings: &Settings, connect: impl Fn(&str, u16) -> io::Result<()>)
     Some(Finding::fine("proxy.url", format!("{url} takes connections, and {through}")))
 }
 
+/// Whether something takes connections at each service that a class names.
+pub fn services(settings: &Settings, connect: impl Fn(&str, u16) -> io::Result<()>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, service) in &settings.services {
+        let (about, at) = (format!("service.{name}.address"), service.address);
+        let named = |class: &&Class| class.services.contains(name);
+        let classes: Vec<&str> = settings.classes.values().filter(named).map(|class| class.name.as_str()).collect();
+        findings.push(if classes.is_empty() {
+            let remedy = format!("write services = [{name:?}] in a class, or remove the service");
+            Finding::warning(about, "no class names the service, so no job reaches it", remedy)
+        } else if let Err(error) = connect(&at.ip().to_string(), at.port()) {
+            let remedy = "start the service, or correct the address";
+            Finding::error(about, format!("nothing listens at {at} ({error}), and jobs are to find it there"), remedy)
+        } else {
+            let (host, port, classes) = (service.host_name(), at.port(), classes.join(", "));
+            Finding::fine(about, format!("{at} takes connections; jobs of {classes} find it at {host}:{port}"))
+        });
+    }
+    findings
+}
+
 /// A warning where the environment has a proxy that nobody will use. `variable` looks one up.
 pub fn unused_proxy(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Option<Finding> {
     let is_set = |name: &&str| variable(name).is_some_and(|value| !value.is_empty());
@@ -301,6 +322,23 @@ mod tests {
         assert!(told.contains("HTTPS_PROXY is set") && !told.contains("swordfish"), "{told}");
         assert_eq!(unused_proxy(&settings, |_| None), None);
         assert_eq!(proxy(&settings, |_, _| Ok(())), None);
+    }
+
+    #[test]
+    fn a_service_that_nobody_serves_or_nobody_names_is_told() {
+        let table = "[service.registry]\naddress = \"127.0.0.1:5000\"";
+        let named = settings("https://api.github.com", &format!("[class.b]\nservices = [\"registry\"]\n{table}"));
+        let told = |settings: &Settings, works: bool| {
+            let connect = |host: &str, port: u16| match works && (host, port) == ("127.0.0.1", 5000) {
+                true => Ok(()),
+                false => Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
+            };
+            services(settings, connect).iter().map(ToString::to_string).collect::<String>()
+        };
+        assert!(told(&named, true).contains("jobs of b find it at registry.host.internal:5000"));
+        let refused = told(&named, false);
+        assert!(refused.starts_with("error") && refused.contains("nothing listens at 127.0.0.1:5000"), "{refused}");
+        assert!(told(&settings("https://api.github.com", table), true).contains("no class names the service"));
     }
 
     #[test]

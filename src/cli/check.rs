@@ -82,6 +82,7 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
     findings.extend(capacity::of_classes(capacity::Host::here(), settings));
     findings.extend(host::limits(Path::new("/"), settings));
     findings.extend(reach::proxy(settings, reach::connects));
+    findings.extend(reach::services(settings, reach::connects));
     findings.extend(reach::unused_proxy(settings, |name| std::env::var(name).ok()));
     findings.extend(reach::forge(settings, reach::look_up));
     findings.extend(reach::resolvers(settings, reach::answers));

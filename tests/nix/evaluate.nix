@@ -263,6 +263,23 @@ let
       config.boot.kernel.sysctl."kernel.pty.max" == 50000
     ) "neighbours: the host has no say in its limits";
 
+  # One option has jobs pull from the host.
+  images =
+    let
+      inherit (module.accepted.images) config;
+      registry = config.services.dockerRegistry;
+    in
+    fails (
+      registry.enable && registry.listenAddress == "127.0.0.1"
+    ) "images: no registry runs on the loopback"
+    ++ fails (
+      registry.extraConfig.proxy.remoteurl == "https://registry-1.docker.io"
+    ) "images: the registry fetches nothing"
+    ++ fails (
+      config.services.ncps.enable && config.services.ncps.server.addr == "127.0.0.1:8501"
+    ) "images: no binary cache runs on the loopback"
+    ++ fails (lib.hasInfix "--dport 5000 -j nixos-fw-accept" config.networking.firewall.extraCommands) "images: the firewall keeps jobs from the registry";
+
   container =
     let
       inherit (module.accepted.minimal.config.services.gha-runner-controller.containers.default) config;
@@ -460,6 +477,7 @@ in
     ++ twice
     ++ runner
     ++ modprobe
+    ++ images
     ++ neighbours
     ++ container;
   inherit (module) settings;

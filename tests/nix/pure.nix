@@ -104,6 +104,61 @@ let
         { org = "c"; }
       ];
     };
+    classes-with-docker-ask-the-image-cache-unless-they-name-a-mirror = {
+      got =
+        let
+          written = {
+            runners = [ "cpu-xs-docker" ];
+            class.none = { };
+            class.own.docker.enable = true;
+            class.own.docker.mirror = "http://own";
+            class.more.services = [ "db" ];
+            class.more.docker.enable = true;
+          };
+        in
+        settings.withImageCache (settings.classTables written) 5000 written;
+      expected = {
+        runners = [ "cpu-xs-docker" ];
+        service.image-cache.address = "127.0.0.1:5000";
+        class.cpu-xs-docker = {
+          services = [ "image-cache" ];
+          docker.mirror = "http://image-cache.host.internal:5000";
+        };
+        class.none = { };
+        class.own.docker.enable = true;
+        class.own.docker.mirror = "http://own";
+        class.more.services = [
+          "image-cache"
+          "db"
+        ];
+        class.more.docker.enable = true;
+        class.more.docker.mirror = "http://image-cache.host.internal:5000";
+      };
+    };
+    every-class-asks-the-cache-of-nix = {
+      got =
+        let
+          written = {
+            class.a.nix.substituters = [ "http://own" ];
+            class.a.services = [ "db" ];
+            class.b.cpus = 1;
+          };
+        in
+        (settings.withNixCache (settings.classTables written) 8501 written).class;
+      expected = {
+        a.services = [
+          "nix-cache"
+          "db"
+        ];
+        a.nix.substituters = [
+          "http://nix-cache.host.internal:8501"
+          "http://own"
+        ];
+        b.cpus = 1;
+        b.services = [ "nix-cache" ];
+        b.nix.substituters = [ "http://nix-cache.host.internal:8501" ];
+      };
+    };
     a-file-that-is-named-is-not-copied = {
       got = settings.render { http.token_file = /run/secrets/token; };
       expected.http.token_file = "/run/secrets/token";

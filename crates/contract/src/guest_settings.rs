@@ -58,12 +58,36 @@ pub struct GuestSettings {
     /// How Docker is to be set up, if jobs may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerSettings>,
+    /// Where Nix gets what is built already, if the class says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nix: Option<NixSettings>,
     /// The proxy by which programs reach what is outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySettings>,
+    /// What `/etc/hosts` must know besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostName>,
     /// What goes with the graphics processors the container has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuSettings>,
+}
+
+/// What is added to Nix's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NixSettings {
+    /// Binary caches besides those of the template.
+    pub substituters: Vec<String>,
+    /// Public keys besides those of the template.
+    pub trusted_public_keys: Vec<String>,
+}
+
+/// A name, and where what is called so is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostName {
+    /// The name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
 }
 
 /// What a CDI specification wants done in a container besides what is mounted: the guest does it with the container's own
@@ -122,6 +146,9 @@ impl ProxySettings {
 pub struct DockerSettings {
     /// Root of the registry that is asked before Docker Hub.
     pub mirror: Option<String>,
+    /// Roots of registries that are asked before others, by the names of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mirrors: BTreeMap<String, String>,
     /// Where its networks get their subnets from.
     pub pool: Ipv4Network,
     /// How large each of those is.

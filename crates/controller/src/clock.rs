@@ -31,4 +31,9 @@ impl Clock for RealClock {
     fn wall(&self) -> Wall {
         Wall::from_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
+
+    fn local(&self) -> Duration {
+        let shown = chrono::Local::now().naive_local().and_utc().timestamp();
+        Duration::from_secs(u64::try_from(shown).unwrap_or_default())
+    }
 }

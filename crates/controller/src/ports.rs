@@ -3,7 +3,7 @@
 //!
 //! Futures are not `Send`: the controller runs on one thread.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contract::{ContainerName, ContainerRecord, Ending, Grant, event::Event};
 use forge::{SetKey, github::scale_set::assignments::Assignments};
@@ -23,6 +23,8 @@ pub trait Clock {
     fn monotonic(&self) -> Mono;
     /// The wall clock; may jump.
     fn wall(&self) -> Wall;
+    /// What it shows in the host's time zone, counted from the beginning of 1970 as it shows that.
+    fn local(&self) -> Duration;
 }
 
 /// A failure at a port, for people.

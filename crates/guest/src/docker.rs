@@ -19,6 +19,9 @@ use super::{account::Account, network::replace};
 /// Where the daemon looks, unless the template's unit says otherwise.
 pub const DIRECTORY: &str = "/etc/docker";
 const FILE: &str = "daemon.json";
+/// Where it looks for what is to be known of a registry (docs.docker.com, "Configure registry"), by the registry's name.
+const OF_REGISTRIES: &str = "certs.d";
+const HOSTS: &str = "hosts.toml";
 
 /// Where the job user's commands look, below the home directory.
 const OF_USER: (&str, &str) = (".docker", "config.json");
@@ -50,6 +53,7 @@ pub fn set_up(directory: &Path, settings: &DockerSettings, mtu: Option<u32>) -> 
         daemon.insert(key.to_owned(), value);
     }
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    name_mirrors(directory, settings)?;
     ensure!(
         !file.is_symlink(),
         "{shown} is a link; a template whose Docker is configured elsewhere must not have the file"
@@ -67,6 +71,23 @@ pub fn set_up(directory: &Path, settings: &DockerSettings, mtu: Option<u32>) -> 
         }
     }
     write(&daemon)
+}
+
+/// Names the registries to ask before others than Docker Hub, as containerd reads it; an older Docker does not look. What
+/// the template says of a registry stays.
+fn name_mirrors(directory: &Path, settings: &DockerSettings) -> anyhow::Result<()> {
+    for (registry, mirror) in &settings.mirrors {
+        let place = directory.join(OF_REGISTRIES).join(registry);
+        let file = place.join(HOSTS);
+        if file.exists() {
+            continue;
+        }
+        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+        let text =
+            format!("server = \"https://{registry}\"\n\n[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+        replace(&file, &text)?;
+    }
+    Ok(())
 }
 
 /// The template's own, if there is one.
@@ -188,6 +209,7 @@ mod tests {
         let directory = home.path().join("docker");
         let settings = |mirror: Option<&str>| DockerSettings {
             mirror: mirror.map(str::to_owned),
+            mirrors: [("ghcr.io".to_owned(), "http://mirror:5001".to_owned())].into(),
             pool: "10.244.0.0/14".parse().unwrap(),
             subnet_prefix: 24,
         };
@@ -200,6 +222,12 @@ mod tests {
         let whole =
             json!({ "debug": true, "default-address-pools": pools, "registry-mirrors": ["http://mirror:5000"] });
         assert_eq!(read(), whole);
+        let of_registry = || fs::read_to_string(directory.join("certs.d/ghcr.io/hosts.toml")).unwrap();
+        let told = of_registry();
+        assert!(told.starts_with("server = \"https://ghcr.io\"\n\n[host.\"http://mirror:5001\"]\n"), "{told}");
+        fs::write(directory.join("certs.d/ghcr.io/hosts.toml"), "own").unwrap();
+        set_up(&directory, &settings(None), None).unwrap();
+        assert_eq!(of_registry(), "own");
         fs::write(directory.join(FILE), "nonsense").unwrap();
         assert!(set_up(&directory, &settings(None), None).is_err());
     }
@@ -240,7 +268,12 @@ mod tests {
     #[test]
     fn networks_of_docker_take_no_larger_packets_than_the_link_does() {
         let home = tempfile::tempdir().unwrap();
-        let settings = DockerSettings { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), subnet_prefix: 24 };
+        let settings = DockerSettings {
+            mirror: None,
+            mirrors: Default::default(),
+            pool: "10.244.0.0/14".parse().unwrap(),
+            subnet_prefix: 24,
+        };
         let read = || -> Value { serde_json::from_slice(&fs::read(home.path().join(FILE)).unwrap()).unwrap() };
         set_up(home.path(), &settings, Some(1400)).unwrap();
         assert_eq!(read()["mtu"], 1400);

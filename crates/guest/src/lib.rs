@@ -15,6 +15,7 @@ mod gpu;
 mod hook;
 pub mod lines;
 mod network;
+mod nix;
 mod outlet;
 mod output;
 mod runner;

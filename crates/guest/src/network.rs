@@ -1,9 +1,9 @@
 //! Gives the container its address, the first thing the guest does: no DHCP, no wait, no race.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, net::Ipv4Addr, path::Path};
 
 use anyhow::Context;
-use contract::guest_settings::{GuestSettings, ProxySettings};
+use contract::guest_settings::GuestSettings;
 use ipnetwork::Ipv4Network;
 use kernel::netlink::Netlink;
 
@@ -40,17 +40,19 @@ fn name_resolvers(etc: &Path, settings: &GuestSettings) -> anyhow::Result<()> {
     }
     let file = etc.join("hosts");
     let template = fs::read_to_string(&file).unwrap_or_default();
-    replace(&file, &hosts(&template, settings.name.as_str(), settings.proxy.as_ref()))
+    let proxy = settings.proxy.iter().filter_map(|proxy| Some((proxy.name.as_deref()?, proxy.address)));
+    let services = settings.hosts.iter().map(|host| (host.name.as_str(), host.address));
+    let known: Vec<(&str, Ipv4Addr)> = proxy.chain(services).collect();
+    replace(&file, &hosts(&template, settings.name.as_str(), &known))
 }
 
 /// The names of the loopback, as Ubuntu has them, then what else the template's own file says, then the container's and
-/// the proxy's.
+/// those of the proxy and of services.
 ///
 /// `localhost` is an IPv4 address and nothing else: the link has no IPv6, so one program would listen at the one address
 /// and another ask at the other, whatever the template thinks of it. And programs that look up their own host name
 /// should not have to ask a resolver that cannot know it.
-fn hosts(template: &str, container: &str, proxy: Option<&ProxySettings>) -> String {
-    let proxy = proxy.and_then(|proxy| Some((proxy.name.as_deref()?, proxy.address)));
+fn hosts(template: &str, container: &str, known: &[(&str, Ipv4Addr)]) -> String {
     let (mut loopback, mut rest) = (vec!["localhost"], String::new());
     for line in template.lines() {
         let (entry, comment) = line.split_at(line.find('#').unwrap_or(line.len()));
@@ -65,7 +67,7 @@ fn hosts(template: &str, container: &str, proxy: Option<&ProxySettings>) -> Stri
             *name != "localhost"
                 && !IPV6_LOOPBACK.contains(name)
                 && *name != container
-                && proxy.is_none_or(|(proxy, _)| *name != proxy)
+                && known.iter().all(|(known, _)| name != known)
         };
         let names: Vec<&str> = words.filter(written).collect();
         match address {
@@ -83,8 +85,8 @@ fn hosts(template: &str, container: &str, proxy: Option<&ProxySettings>) -> Stri
         }
     }
     let (loopback, ipv6) = (loopback.join(" "), IPV6_LOOPBACK.join(" "));
-    let proxy = proxy.map(|(name, address)| format!("{address} {name}\n")).unwrap_or_default();
-    format!("127.0.0.1 {loopback}\n::1 {ipv6}\n{rest}127.0.1.1 {container}\n{proxy}")
+    let known: String = known.iter().map(|(name, address)| format!("{address} {name}\n")).collect();
+    format!("127.0.0.1 {loopback}\n::1 {ipv6}\n{rest}127.0.1.1 {container}\n{known}")
 }
 
 /// What the loopback's IPv6 address is called.
@@ -124,7 +126,9 @@ mod tests {
             job_limit: None,
             tool_cache: None,
             docker: None,
+            nix: None,
             proxy: None,
+            hosts: Vec::new(),
             gpu: None,
         };
         for _ in 0..2 {
@@ -158,24 +162,17 @@ mod tests {
             ("127.0.1.1 j1234567", "localhost", ""),
         ] {
             let expected = format!("127.0.0.1 {first}\n::1 ip6-localhost ip6-loopback\n{rest}{own}");
-            let once = hosts(template, "j1234567", None);
+            let once = hosts(template, "j1234567", &[]);
             assert_eq!(once, expected, "{template:?}");
-            assert_eq!(hosts(&once, "j1234567", None), expected, "{template:?}");
+            assert_eq!(hosts(&once, "j1234567", &[]), expected, "{template:?}");
         }
     }
 
     #[test]
-    fn a_proxy_that_has_a_name_is_found_by_it_whatever_the_template_says() {
-        let mut proxy = ProxySettings {
-            url: "http://proxy.lan:3128".into(),
-            except: String::new(),
-            name: Some("proxy.lan".into()),
-            address: "10.0.0.9".parse().unwrap(),
-        };
-        let said = hosts("10.7.7.7 proxy.lan other\n", "j1234567", Some(&proxy));
-        assert!(said.ends_with("10.7.7.7 other\n127.0.1.1 j1234567\n10.0.0.9 proxy.lan\n"), "{said}");
-        proxy.name = None;
-        let said = hosts("", "j1234567", Some(&proxy));
-        assert!(said.ends_with("127.0.1.1 j1234567\n"), "{said}");
+    fn what_is_known_by_name_is_found_by_it_whatever_the_template_says() {
+        let known = [("proxy.lan", [10, 0, 0, 9].into()), ("registry.host.internal", [169, 254, 8, 8].into())];
+        let said = hosts("10.7.7.7 proxy.lan other\n", "j1234567", &known);
+        let expected = "10.7.7.7 other\n127.0.1.1 j1234567\n10.0.0.9 proxy.lan\n169.254.8.8 registry.host.internal\n";
+        assert!(said.ends_with(expected), "{said}");
     }
 }

@@ -30,6 +30,7 @@ use super::{
     github::{self, pages},
     gpu, hook,
     lines::Lines,
+    nix,
     outlet::{self, Outlet},
     output::{self, Output},
     runner, variables,
@@ -127,6 +128,9 @@ fn set_up(outlet: &Outlet) -> anyhow::Result<Ready> {
     outlet.report(What::NetworkReady);
     if let Some(docker) = &settings.docker {
         docker::set_up(Path::new(docker::DIRECTORY), docker, mtu)?;
+    }
+    if let Some(settings) = &settings.nix {
+        nix::set_up(Path::new(nix::DIRECTORY), settings)?;
     }
     let read = |file| fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let account = account::find(&settings.user, &read("/etc/passwd")?, &read("/etc/group")?)?;

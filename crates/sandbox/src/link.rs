@@ -48,9 +48,11 @@ pub fn make(netlink: &Netlink, name: &ContainerName, subnet: Ipv4Network) -> Res
 /// Gives the host's end its address and sets it up. Only the container's one address is routed to it: whatever else
 /// comes from there has no way back, so the kernel's own check of source addresses and its table of neighbours know
 /// nothing but that address.
-pub fn address(netlink: &Netlink, name: &ContainerName, subnet: Ipv4Network) -> anyhow::Result<()> {
+///
+/// With `loopback` the kernel takes what the fence translates for services on the loopback.
+pub fn address(netlink: &Netlink, name: &ContainerName, subnet: Ipv4Network, loopback: bool) -> anyhow::Result<()> {
     let host = host_end(name);
-    harden(Path::new("/proc/sys/net"), &host)?;
+    harden(Path::new("/proc/sys/net"), &host, loopback)?;
     netlink.add_address(&host, Ipv4Network::from(host_address(subnet)))?;
     netlink.set_up(&host)?;
     netlink.add_route(&host, Ipv4Network::from(container_address(subnet)))?;
@@ -78,7 +80,7 @@ fn mac(address: Ipv4Addr) -> Mac {
 }
 
 /// What the kernel does by itself on the link is reduced to plain IPv4 between two addresses.
-fn harden(net: &Path, link: &str) -> anyhow::Result<()> {
+fn harden(net: &Path, link: &str, loopback: bool) -> anyhow::Result<()> {
     // Before the link goes up: it never gets an IPv6 address, so nothing on the host listens to the container by one.
     let v6 = net.join("ipv6/conf").join(link).join("disable_ipv6");
     match fs::write(&v6, "1") {
@@ -96,6 +98,8 @@ fn harden(net: &Path, link: &str) -> anyhow::Result<()> {
         ("accept_redirects", "0"),
         ("send_redirects", "0"),
         ("accept_source_route", "0"),
+        // What comes from the link and goes to the loopback is taken; what says so itself the fence drops before.
+        ("route_localnet", if loopback { "1" } else { "0" }),
     ];
     for (key, value) in values {
         let file = v4.join(key);

@@ -185,6 +185,8 @@ mod tests {
             disk: None,
             docker: None,
             proxy: None,
+            services: Vec::new(),
+            nix: settings::Nix::default(),
             target: None,
             store: None,
         }
@@ -218,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_class_without_docker_gets_nothing_that_only_docker_needs() {
-        let docker = Docker { mirror: None, pool: "10.244.0.0/14".parse().unwrap(), keep: None };
+        let docker =
+            Docker { mirror: None, mirrors: Default::default(), pool: "10.244.0.0/14".parse().unwrap(), keep: None };
         let with = command_line(&ContainerPlan { docker: Some(docker), ..plan() }, &Paths::default(), 7, 257);
         let without = command_line(&plan(), &Paths::default(), 7, 257);
         for option in [
@@ -242,7 +245,7 @@ mod tests {
         let closure = "/nix/store/abc-nixos-system-job".into();
         for root in [plan().root, Root::System { closure, runner_dir: None }] {
             let line = command_line(
-                &ContainerPlan { root, proxy: Some(proxy.for_containers()), ..plan() },
+                &ContainerPlan { root, proxy: Some(proxy.for_containers(std::iter::empty())), ..plan() },
                 &Paths::default(),
                 7,
                 257,

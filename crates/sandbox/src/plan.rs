@@ -4,12 +4,12 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use contract::{
     ContainerName,
-    guest_settings::{DockerSettings, GuestSettings, ProxySettings},
+    guest_settings::{DockerSettings, GuestSettings, HostName, NixSettings, ProxySettings},
 };
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use settings::{
-    Cache, Device, Docker, Proxy, Root, Settings, Sharing,
+    Cache, Device, Docker, Nix, Root, Service, Settings, Sharing,
     docker::SUBNET_PREFIX,
     pool::{container_address, host_address},
 };
@@ -62,9 +62,15 @@ pub struct ContainerPlan {
     pub disk: Option<u64>,
     /// Docker inside.
     pub docker: Option<Docker>,
+    /// What Nix inside is told. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub nix: Nix,
     /// The proxy by which it reaches what is outside.
     #[serde(default)]
     pub proxy: Option<ProxySettings>,
+    /// What it reaches of the host and beside it. Absent in what an earlier version of this program left.
+    #[serde(default)]
+    pub services: Vec<Service>,
     /// The target it was registered for, where it names what outlives the container: the controller's word, one that the
     /// settings serve with this class, and good for a file name. None where nothing is kept.
     #[serde(default)]
@@ -119,7 +125,9 @@ impl ContainerPlan {
             caches: class.caches.clone(),
             disk: class.disk,
             docker: class.docker.clone(),
-            proxy: settings.proxy.as_ref().map(Proxy::for_containers),
+            nix: class.nix.clone(),
+            proxy: settings.proxy.as_ref().map(|proxy| proxy.for_containers(settings.services_of(class))),
+            services: settings.services_of(class).cloned().collect(),
             target: None,
             store: None,
             // Written by who looks at the host.
@@ -151,10 +159,20 @@ impl ContainerPlan {
             tool_cache: self.caches.iter().find(|cache| cache.tool_cache).map(|cache| cache.at.clone()),
             docker: self.docker.as_ref().map(|docker| DockerSettings {
                 mirror: docker.mirror.clone(),
+                mirrors: docker.mirrors.clone(),
                 pool: docker.pool,
                 subnet_prefix: SUBNET_PREFIX,
             }),
+            nix: Some(&self.nix).filter(|nix| **nix != Nix::default()).map(|nix| NixSettings {
+                substituters: nix.substituters.clone(),
+                trusted_public_keys: nix.trusted_public_keys.clone(),
+            }),
             proxy: self.proxy.clone(),
+            hosts: self
+                .services
+                .iter()
+                .map(|service| HostName { name: service.host_name(), address: *service.reached_at().ip() })
+                .collect(),
             gpu: self.graphics.as_ref().map(|gpu| gpu.guest.clone()),
         }
     }

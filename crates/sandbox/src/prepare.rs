@@ -8,7 +8,7 @@ use std::{fmt::Write, os::fd::OwnedFd, path::Path, time::Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use contract::ContainerName;
 use kernel::netlink::{Netlink, Taken};
-use settings::{IDS, Root, Settings, pool::container_address};
+use settings::{IDS, Root, Service, Settings, pool::container_address};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{
@@ -222,7 +222,11 @@ impl<'a> Work<'a> {
             }
             Step::Events => rootfs::mount_events(&paths.event(name), self.plan()?.uid_base),
             Step::Udev => self.await_udev(),
-            Step::Address => link::address(self.netlink()?, name, self.plan()?.subnet),
+            Step::Address => {
+                let plan = self.plan()?;
+                let loopback = plan.services.iter().any(Service::is_on_loopback);
+                link::address(self.netlink()?, name, plan.subnet, loopback)
+            }
         }
     }
 

@@ -315,7 +315,7 @@ mod tests {
             .for_each(|overlay| rootfs::mount_overlay(overlay, rootfs::device_files(false)).unwrap());
         rootfs::mount_events(&paths.event(name), 1000).unwrap();
         link::make(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
-        link::address(netlink, name, "10.0.0.0/24".parse().unwrap()).unwrap();
+        link::address(netlink, name, "10.0.0.0/24".parse().unwrap(), false).unwrap();
     }
 
     #[test]

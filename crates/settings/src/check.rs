@@ -14,7 +14,7 @@ use super::{
     class_network,
     file::{AdmissionWritten, JOB_TIMEOUT, LimitsWritten, NetworkWritten, SettingsWritten, Size},
     pool::Pool,
-    proxy,
+    proxy, service,
     token_file::{self, SecretFile},
 };
 
@@ -29,7 +29,8 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
     let api_url = found.api_url("github.api_url", &written.github.api_url);
     let mut credentials = credentials::written(&mut found, &written.credentials, &api_url);
     let network = network(&mut found, &written.network);
-    let classes = classes::classes(&mut found, &written, &network);
+    let services = service::services(&mut found, &written.services, &network.pool);
+    let classes = classes::classes(&mut found, &written, &network, &services);
     let templates = classes::templates(&mut found, &written.templates);
     let settings = Settings {
         targets: targets::targets(&mut found, &written, &mut credentials, &classes),
@@ -58,6 +59,7 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         github: GithubApi { api_url },
         proxy: proxy::check(&mut found, &written.proxy),
         webhook: written.webhook,
+        services,
     };
     webhook(&mut found, &settings);
     found.unless(

@@ -20,6 +20,17 @@ const fn network(address: Ipv4Addr, prefix: u8) -> Ipv4Network {
     }
 }
 
+/// What images of Docker Hub are of, where it is written.
+const HUB: &str = "docker.io";
+
+/// A URL of a server and nothing below it.
+pub(super) fn is_root(text: &str) -> bool {
+    let root = text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some() && uri.path() == "/"
+    });
+    root && !text.contains(['@', '?', '#', '"', '\\'])
+}
+
 /// Checks one class's table.
 pub(super) fn check(
     found: &mut Checker,
@@ -37,16 +48,21 @@ pub(super) fn check(
     if !written.enable {
         return None;
     }
-    if let Some(mirror) = &written.mirror {
-        let uri = mirror.parse::<http::Uri>().ok();
-        let good = uri.is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some() && uri.path() == "/"
-        });
+    let mirror = written.mirror.iter().map(|mirror| ("mirror", mirror));
+    for (field, mirror) in mirror.chain(written.mirrors.values().map(|mirror| ("mirrors", mirror))) {
         found.unless(
-            good && !mirror.contains(['@', '?', '#']),
-            key("mirror"),
+            is_root(mirror),
+            key(field),
             format!("{mirror:?} is not the root of a registry"),
             "write https://HOST or http://HOST:PORT, without user, password or path",
+        );
+    }
+    for registry in written.mirrors.keys() {
+        found.unless(
+            registry != HUB && is_root(&format!("https://{registry}")) && !registry.contains('/'),
+            key("mirrors"),
+            format!("{registry:?} is no other registry"),
+            "write its name as it is in images', e.g. ghcr.io or registry.example.org:5000; Docker Hub's is the key mirror",
         );
     }
     let free = |pool: &Ipv4Network| !containers.touches(*pool);
@@ -75,7 +91,7 @@ pub(super) fn check(
         "write keep = true as well",
     );
     let keep = written.keep_size.bytes().filter(|_| written.keep);
-    Some(Docker { mirror: written.mirror, pool, keep })
+    Some(Docker { mirror: written.mirror, mirrors: written.mirrors, pool, keep })
 }
 
 #[cfg(test)]

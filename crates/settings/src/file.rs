@@ -129,6 +129,9 @@ pub struct SettingsWritten {
     #[allow(missing_docs)]
     pub webhook: Option<Webhook>,
     /// By name.
+    #[serde(rename = "service")]
+    pub services: BTreeMap<String, ServiceWritten>,
+    /// By name.
     #[serde(rename = "credential")]
     pub credentials: BTreeMap<String, CredentialWritten>,
     #[allow(missing_docs)]
@@ -227,6 +230,16 @@ pub struct ProxyWritten {
     /// What is reached without it: names with all below them, `.example.org` (those below it alone), addresses,
     /// networks, `*`.
     pub except: Vec<String>,
+}
+
+/// Something that listens on this host, or beside it, and is for jobs: a registry, a cache. Classes name those that their
+/// containers reach; see [Services of the host](#services-of-the-host).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceWritten {
+    /// Where it listens, `ADDRESS:PORT`, TCP: `127.0.0.1:5000`, or elsewhere `192.168.1.20:5432`.
+    #[schemars(extend("x-default" = ""))]
+    pub address: String,
 }
 
 /// Where webhook deliveries arrive; may be reached from elsewhere, that is its purpose.
@@ -391,6 +404,9 @@ pub struct ClassWritten {
     /// Idle containers kept ready for each place its runners are registered with.
     #[schemars(range(min = 0, max = 100))]
     pub min_idle: usize,
+    /// When they are kept ready, in the host's time: `Mon..Fri 07:55..18:00`, one or more; at other times none are.
+    #[schemars(extend("x-default" = "always"))]
+    pub min_idle_hours: Vec<String>,
     /// How its jobs are found: `polling`; `scale-set`: at once, by [a runner scale set](scale-sets.md) of each scope,
     /// which is a preview of GitHub's; `auto`: a scale set where the credential allows it, else polling.
     pub intake: Intake,
@@ -411,12 +427,16 @@ pub struct ClassWritten {
     /// By name.
     #[serde(rename = "cache")]
     pub caches: BTreeMap<String, CacheWritten>,
+    /// Names of services (`[service.NAME]`) that its containers reach.
+    pub services: Vec<String>,
     #[allow(missing_docs)]
     pub network: ClassNetworkWritten,
     /// `true` = no user namespace: root inside is root of the host. What that costs is in [security.md](security.md).
     pub privileged: bool,
     #[allow(missing_docs)]
     pub docker: DockerWritten,
+    #[allow(missing_docs)]
+    pub nix: NixWritten,
 }
 
 /// A directory that outlives containers; see [Caches](#caches).
@@ -463,6 +483,10 @@ pub struct DockerWritten {
     pub enable: bool,
     /// Root of a registry that is asked before Docker Hub, `https://HOST` or `http://HOST:PORT`.
     pub mirror: Option<String>,
+    /// Roots of registries that are asked before others than Docker Hub, `"ghcr.io" = "http://HOST:PORT"`; heeded by
+    /// Docker 28 and newer with its containerd image store ([templates.md](templates.md#images-near-by)).
+    #[schemars(extend("x-default" = "none"))]
+    pub mirrors: BTreeMap<String, String>,
     /// Where Docker's networks inside get their /24 subnets; never overlaps `network.pool`.
     #[schemars(with = "Option<String>", extend("x-default" = CANDIDATES.map(|pool| pool.to_string()).join(", or ")))]
     pub pool: Option<Ipv4Network>,
@@ -472,6 +496,17 @@ pub struct DockerWritten {
     #[default(Size::Text("20G".to_owned()))]
     #[schemars(extend("x-from" = "64M", "x-to" = "1024T"))]
     pub keep_size: Size,
+}
+
+/// Where Nix inside gets what is built already; see [templates.md](templates.md#nix-paths-near-by).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NixWritten {
+    /// Binary caches that are asked besides those of the template, `http://HOST:PORT`; the one with the lowest
+    /// `Priority` first.
+    pub substituters: Vec<String>,
+    /// Keys whose signatures count besides those of the template, `NAME:KEY`.
+    pub trusted_public_keys: Vec<String>,
 }
 
 /// What all containers may use together.

@@ -26,6 +26,8 @@ pub mod environment;
 pub mod file;
 mod gpu;
 pub mod host_name;
+mod hours;
+mod nix;
 mod pattern;
 pub mod pool;
 mod problem;
@@ -33,6 +35,7 @@ mod proxy;
 mod range;
 pub mod reference;
 pub mod resolved;
+pub mod service;
 mod settings;
 mod short_form;
 pub mod token_file;
@@ -46,11 +49,13 @@ pub use class_network::{ClassNetwork, Destination, SharedNetwork};
 pub use class_size::ClassSize;
 pub use file::{GithubApi, Http, Ids, Webhook};
 pub use gpu::Gpu;
+pub use hours::Hours;
 pub use problem::{Problem, Problems};
 pub use proxy::Proxy;
+pub use service::Service;
 pub use settings::{
     Admission, Cache, Class, Credential, CredentialKind, Device, Docker, ForgeKind, IDS, Intake, Limits, NIX_STORE,
-    Network, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,
+    Network, Nix, PRIVILEGED_COST, RUNNER_MOUNT, Root, Settings, Sharing, Target, TargetKind, Template, is_store_path,
 };
 
 /// Reads `path` (if given), lays the environment over it and checks the result. Settings that were checked before

@@ -6,7 +6,7 @@ use contract::guest_settings::ProxySettings;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::{checker::Checker, file::ProxyWritten};
+use super::{checker::Checker, file::ProxyWritten, service::Service};
 
 /// Most entries of `except`: they are part of a command line.
 const MOST: usize = 256;
@@ -50,9 +50,12 @@ impl Proxy {
         !own && !self.except.iter().any(excepted)
     }
 
-    /// What a container is told of it.
-    pub fn for_containers(&self) -> ProxySettings {
-        let except = OWN.into_iter().chain(self.except.iter().map(String::as_str)).collect::<Vec<_>>().join(",");
+    /// What a container is told of it that reaches these services, each of them directly.
+    pub fn for_containers<'a>(&self, services: impl Iterator<Item = &'a Service>) -> ProxySettings {
+        let direct: Vec<String> =
+            services.flat_map(|service| [service.host_name(), service.reached_at().ip().to_string()]).collect();
+        let all = OWN.into_iter().chain(self.except.iter().chain(&direct).map(String::as_str));
+        let except = all.collect::<Vec<_>>().join(",");
         let name = self.host.parse::<Ipv4Addr>().is_err().then(|| self.host.clone());
         ProxySettings { url: self.url(), except, name, address: self.address }
     }
@@ -142,6 +145,8 @@ fn is_plain(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV4;
+
     use super::*;
 
     fn proxy(except: &[&str]) -> Proxy {
@@ -175,10 +180,12 @@ mod tests {
 
     #[test]
     fn containers_are_told_where_a_name_is_and_never_ask_the_proxy_for_themselves() {
-        let named = proxy(&["corp.example", "10.0.0.0/8"]).for_containers();
+        let service = Service { name: "registry".into(), address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5000) };
+        let named = proxy(&["corp.example", "10.0.0.0/8"]).for_containers([&service].into_iter());
         assert_eq!(named.name.as_deref(), Some("proxy.lan"));
-        assert_eq!(named.except, "localhost,127.0.0.1,::1,corp.example,10.0.0.0/8");
-        let by_address = Proxy { host: "10.0.0.9".into(), ..proxy(&[]) }.for_containers();
+        let except = "localhost,127.0.0.1,::1,corp.example,10.0.0.0/8,registry.host.internal,169.254.8.8";
+        assert_eq!(named.except, except);
+        let by_address = Proxy { host: "10.0.0.9".into(), ..proxy(&[]) }.for_containers(std::iter::empty());
         assert_eq!((by_address.url.as_str(), by_address.name), ("http://10.0.0.9:3128", None));
     }
 }

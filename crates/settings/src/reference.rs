@@ -49,7 +49,7 @@ pub fn keys(table: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let names =
         table["properties"].as_object().into_iter().flatten().map(|(name, _)| (name.as_str(), field(table, name)));
     names.filter(|(_, key)| {
-        [&key["properties"], &key["additionalProperties"], &key["items"]["properties"]]
+        [&key["properties"], &key["additionalProperties"]["properties"], &key["items"]["properties"]]
             .iter()
             .all(|inner| inner.is_null())
     })

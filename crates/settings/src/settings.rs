@@ -18,9 +18,11 @@ use super::{
     class_network::{ClassNetwork, SharedNetwork},
     file::{GithubApi, Http, Ids, Webhook},
     gpu::Gpu,
+    hours::Hours,
     pattern,
     pool::Pool,
     proxy::Proxy,
+    service::Service,
 };
 
 /// Everything the operator decided. Free of secrets; printing it is safe.
@@ -68,6 +70,9 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
     /// Webhook deliveries that hasten looks; none = not listened for.
     pub webhook: Option<Webhook>,
+    /// What listens on the host or beside it, for classes that name it.
+    #[serde(default)]
+    pub services: BTreeMap<String, Service>,
 }
 
 /// When the host is too busy or too full for one container more; None = not watched.
@@ -320,7 +325,13 @@ pub struct Class {
     pub timeout: Duration,
     pub max_concurrent: usize,
     pub min_idle: usize,
+    /// None = always.
+    #[serde(default)]
+    pub min_idle_hours: Vec<Hours>,
     pub intake: Intake,
+    /// Names of services that its containers reach; each once.
+    #[serde(default)]
+    pub services: Vec<String>,
     pub network: ClassNetwork,
     pub privileged: bool,
     /// Graphics processors; none = no access to any.
@@ -331,6 +342,9 @@ pub struct Class {
     pub caches: Vec<Cache>,
     /// Docker inside, if jobs of this class may use it.
     pub docker: Option<Docker>,
+    /// What Nix inside is told.
+    #[serde(default)]
+    pub nix: Nix,
 }
 
 /// A device of the host that containers of a class may use.
@@ -361,6 +375,12 @@ pub enum Intake {
 }
 
 impl Class {
+    /// Idle containers kept ready when the host's clock shows `local` ([`Hours::contain`]).
+    pub fn min_idle_at(&self, local: Duration) -> usize {
+        let now = self.min_idle_hours.is_empty() || self.min_idle_hours.iter().any(|hours| hours.contain(local));
+        if now { self.min_idle } else { 0 }
+    }
+
     /// The labels it offers, to compare as its forge does.
     pub fn offers(&self) -> Labels {
         Labels::of(&self.labels, self.forge.labels_have_case())
@@ -380,6 +400,13 @@ impl Class {
     /// What the kernel lets one container use.
     pub fn limits(&self) -> Limits {
         Limits { cpus: self.cpus, memory: self.memory, tasks: self.tasks, io_weight: self.io_weight }
+    }
+}
+
+impl Settings {
+    /// The services that containers of a class reach.
+    pub fn services_of<'a>(&'a self, class: &'a Class) -> impl Iterator<Item = &'a Service> {
+        class.services.iter().filter_map(|name| self.services.get(name))
     }
 }
 
@@ -423,11 +450,23 @@ pub enum Sharing {
     Class,
 }
 
+/// Where Nix inside containers of a class gets what is built already: the keys of [`super::file::NixWritten`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Nix {
+    pub substituters: Vec<String>,
+    pub trusted_public_keys: Vec<String>,
+}
+
 /// Docker inside containers of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Docker {
     /// Root of the registry that is asked before Docker Hub; none = Docker Hub itself.
     pub mirror: Option<String>,
+    /// Roots of registries that are asked before others, by the names of these. Absent in what an earlier version of this
+    /// program left.
+    #[serde(default)]
+    pub mirrors: BTreeMap<String, String>,
     /// Where the networks of Docker inside get their subnets from. Never overlaps the containers' own pool.
     pub pool: Ipv4Network,
     /// Size in bytes of each image store that outlives its container; none = every container begins with an empty

@@ -185,11 +185,13 @@ const FULL: &str = r#"
     [class.big]
     labels = ["x"]
     min_idle = 1
+    min_idle_hours = ["Mon..Fri 07:55..18:00", "Sat 22:00..06:00"]
     intake = "scale-set"
     gpu = ["amd", "nvidia.com/gpu=0"]
     devices = ["kvm"]
     disk = "9G"
     io_weight = 50
+    services = ["registry", "db"]
     [class.big.network]
     internet = false
     allow = ["192.168.1.20:5432"]
@@ -212,6 +214,10 @@ const FULL: &str = r#"
     cpus = 3.5
     [ids]
     first = 655360
+    [service.registry]
+    address = "127.0.0.1:5000"
+    [service.db]
+    address = "192.168.1.20:5432"
     [proxy]
     url = "http://proxy.lan:3128"
     address = "192.168.1.9"

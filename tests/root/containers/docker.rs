@@ -6,11 +6,12 @@ use std::{
 };
 
 use contract::event::{JobResult, What};
-use lab::{Cache, ForwardProxy, Place, Recipe, Running, Tree};
+use lab::{Cache, ForwardProxy, Place, Recipe, Suite, Tree};
 
 use crate::{
     assert_nothing_left,
     host::{Host, HostConfig},
+    served::Served,
 };
 
 /// An image without a registry: one static program under several names.
@@ -352,23 +353,6 @@ mv "_v2_library_hello_blobs_sha256:$sum" "_v2_library_hello_manifests_sha256:$su
 ln "_v2_library_hello_manifests_sha256:$sum" _v2_library_hello_manifests_latest
 : > _v2_
 "#;
-const REGISTRY_SERVER: &str = r#"
-use IO::Socket::INET;
-$SIG{CHLD} = "IGNORE";
-my $s = IO::Socket::INET->new(Listen => 20, LocalPort => 5000, ReuseAddr => 1) or die;
-while (my $c = $s->accept) {
-    next if fork;
-    my ($method, $path) = split ' ', scalar <$c>;
-    while (<$c>) { last if /^\r?\n$/ }
-    $path =~ s{/}{_}g;
-    my $type = $path =~ /manifests/ ? 'vnd.docker.distribution.manifest.v2+json' : 'octet-stream';
-    my ($code, $body) = ('404 Not Found', '');
-    if (open my $file, '<', "$ARGV[0]/$path") { local $/; ($code, $body) = ('200 OK', scalar <$file> // '') }
-    print $c "HTTP/1.1 $code\r\nContent-Type: application/$type\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n";
-    print $c $body unless $method eq 'HEAD';
-    exit;
-}
-"#;
 
 #[test]
 fn images_come_from_the_mirror_that_the_class_names() {
@@ -423,7 +407,7 @@ fn images_come_through_the_proxy_and_containers_inside_know_it() {
 }
 
 /// Starts the registry.
-fn registry(host: &Host) -> Running {
+fn registry(host: &Host) -> Served {
     let files = host.lab.shared().join("registry");
     let tree = Tree::ensure(&Cache::open().unwrap(), &Recipe::DOCKER).unwrap();
     let made = Command::new("sh")
@@ -432,5 +416,92 @@ fn registry(host: &Host) -> Running {
         .status()
         .unwrap();
     assert!(made.success());
-    host.lab.spawn_in(Place::Internet, &["perl", "-e", REGISTRY_SERVER, files.to_str().unwrap()]).unwrap()
+    Served::start(host, &files)
+}
+
+/// Debian's registry on the host's loopback, which keeps what it has fetched.
+const PULL_THROUGH: &str = r#"
+cp $template/usr/bin/docker-registry /usr/local/bin/
+cat > /etc/hub.yml <<END
+version: 0.1
+storage: { filesystem: { rootdirectory: /var/lib/hub } }
+http: { addr: "127.0.0.1:5000" }
+proxy: { remoteurl: "http://UPSTREAM" }
+END
+printf '[Service]\nExecStart=/usr/local/bin/docker-registry serve /etc/hub.yml\n' > /etc/systemd/system/hub.service
+"#;
+
+#[test]
+fn an_image_is_downloaded_once_for_all_jobs_through_a_registry_of_the_host() {
+    let config = HostConfig {
+        job: r#"
+            say "Listening for Jobs"
+            docker run --rm hello /bin/echo 'said by an image of the mirror'
+        "#
+        .into(),
+        tree: Recipe::DOCKER,
+        // No resolver, and no way out: what is reached is the registry on the host.
+        class: r#"
+            services = ["hub"]
+            [service.hub]
+            address = "127.0.0.1:5000"
+            [class.medium.docker]
+            enable = true
+            mirror = "http://hub.host.internal:5000"
+            [class.medium.network]
+            internet = false
+            dns = []
+        "#
+        .into(),
+        setup: PULL_THROUGH.replace("UPSTREAM", &Served::at()),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let upstream = registry(&host);
+    let listens =
+        "for _ in $(seq 100); do curl --silent --fail http://127.0.0.1:5000/v2/ && exit; sleep 0.1; done; exit 1";
+    host.lab.shell(&format!("systemctl start hub.service; {listens}")).unwrap();
+    let pulls = |name: &str, subnet: u32| {
+        host.hand_over(name, subnet);
+        host.start(name).unwrap_or_else(|error| panic!("{error}"));
+        host.ending(name);
+        let journal = host.journal(name);
+        assert!(journal.contains("said by an image of the mirror"), "{journal}");
+    };
+    pulls("j0000823", 1);
+    // Its configuration and its one layer; this registry fetches once to answer, and once to keep.
+    let fetched = upstream.downloads("/blobs/");
+    assert!(fetched >= 2, "{fetched}");
+    pulls("j0000824", 2);
+    assert_eq!(upstream.downloads("/blobs/"), fetched, "the second job's layers come from the host");
+    drop(upstream);
+    pulls("j0000825", 3);
+}
+
+/// Debian's releases have Docker 20.10 and 26.1, which ask mirrors for Docker Hub alone.
+#[test]
+fn images_of_another_registry_come_from_the_mirror_that_the_class_names_for_it() {
+    let config = HostConfig {
+        job: r#"
+            say "Listening for Jobs"
+            for _ in $(seq 100); do [ ! -S /run/dbus/system_bus_socket ] || break; sleep 0.05; done
+            sudo sed -i '1s/{/{"features": {"containerd-snapshotter": true},/' /etc/docker/daemon.json
+            docker run --rm registry.example/library/hello /bin/echo 'said by an image of another registry'
+        "#
+        .into(),
+        tree: Recipe::documented("full", Suite::NEWEST).unwrap(),
+        class: format!(
+            "[class.medium.docker]\nenable = true\nmirrors = {{ \"registry.example\" = \"http://{}\" }}\n[network]\ndns = []",
+            Served::at()
+        ),
+        ..HostConfig::default()
+    };
+    let Some(host) = Host::boot_with(&config) else { return };
+    let mirror = registry(&host);
+    host.hand_over("j0000826", 1);
+    host.start("j0000826").unwrap_or_else(|error| panic!("{error}"));
+    host.ending("j0000826");
+    let journal = host.journal("j0000826");
+    assert!(journal.contains("said by an image of another registry"), "{journal}");
+    assert_eq!(mirror.downloads("/blobs/"), 2);
 }

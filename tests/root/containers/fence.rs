@@ -36,12 +36,23 @@ fn a_class_without_internet_reaches_what_it_names_and_nothing_else() {
             probe shared 203.0.113.10 80
             probe shared-other-port 203.0.113.10 81
             probe shared-by-another-link 192.168.50.1 80
+            probe service local.host.internal 82
+            probe service-by-address 169.254.8.8 82
+            probe service-not-named 169.254.8.8 83
+            probe service-on-another-port 169.254.8.8 80
+            probe service-on-the-host 192.168.50.2 82
+            probe service-in-the-lan lan.host.internal 446
             probe resolver 192.168.50.10 53
             probe internet 198.51.100.7 80
             probe other-resolver 198.51.100.7 53
         "#
         .into(),
         class: r#"
+            services = ["local", "lan"]
+            [service]
+            local.address = "127.0.0.1:82"
+            not-named.address = "127.0.0.1:83"
+            lan.address = "192.168.50.10:446"
             [class.medium.network]
             internet = false
             allow = ["192.168.50.10:80,443-445", "192.168.50.2:80,8080"]
@@ -60,7 +71,9 @@ fn a_class_without_internet_reaches_what_it_names_and_nothing_else() {
         ..HostConfig::default()
     };
     let Some(host) = Host::boot_with(&config) else { return };
-    let _servers = serve(&host, &["53", "80", "81", "444"]);
+    let _servers = serve(&host, &["53", "80", "81", "444", "446"]);
+    let local = SERVE.replace("Listen => 5,", "Listen => 5, LocalAddr => '127.0.0.1',");
+    let _local = ["82", "83"].map(|port| host.lab.spawn_in(Place::Host, &["perl", "-e", &local, port]).unwrap());
     host.hand_over("j0000801", 1);
     host.start("j0000801").unwrap();
     host.ending("j0000801");
@@ -76,6 +89,13 @@ fn a_class_without_internet_reaches_what_it_names_and_nothing_else() {
         "probe shared: 0 192.168.50.2",
         "probe shared-other-port: 124",
         "probe shared-by-another-link: 124",
+        // Whoever serves knows containers by their own addresses.
+        "probe service: 0 192.168.101.2",
+        "probe service-by-address: 0 192.168.101.2",
+        "probe service-not-named: 124",
+        "probe service-on-another-port: 124",
+        "probe service-on-the-host: 124",
+        "probe service-in-the-lan: 0 192.168.50.2",
         "probe resolver: 0 192.168.50.2",
         "probe internet: 124",
         "probe other-resolver: 124",

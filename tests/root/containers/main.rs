@@ -13,6 +13,7 @@ mod nix;
 mod oci;
 mod recipes;
 mod room;
+mod served;
 
 use std::time::{Duration, Instant};
 

@@ -154,3 +154,29 @@ fn a_runner_that_gets_no_session_ends_at_its_boots_deadline_with_its_own_words()
         );
     });
 }
+
+/// The simulation begins on a Monday, at 2:00 by the host's clock.
+#[test]
+fn idle_containers_are_ready_in_the_hours_that_the_class_names_and_at_no_other_time() {
+    let office = |simulation: &mut Simulation| {
+        one_ready(simulation);
+        let hours = "Mon..Fri 08:00..18:00".parse().unwrap();
+        simulation.settings.classes.get_mut("big").unwrap().min_idle_hours = vec![hours];
+    };
+    beside(3, office, async |story| {
+        sleep(Duration::from_secs(6 * 3600) - 2 * MINUTE).await;
+        assert_eq!((story.started(), story.registrations()), (0, 0), "before the morning");
+        sleep(4 * MINUTE).await;
+        assert_eq!((story.started(), story.registrations()), (1, 1), "a runner listens");
+        let job = story.queue_polled("acme/api");
+        sleep(MINUTE).await;
+        assert!(story.is_taken(job));
+        sleep(Duration::from_secs(10 * 3600)).await;
+        assert_eq!((story.registrations(), story.problems().as_str()), (0, ""), "in the evening");
+        let before = story.started();
+        sleep(Duration::from_secs(13 * 3600)).await;
+        assert_eq!(story.started(), before, "in the night");
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!((story.started(), story.registrations()), (before + 1, 1), "on Tuesday");
+    });
+}

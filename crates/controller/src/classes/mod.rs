@@ -14,7 +14,7 @@ use super::{
     drains::Drains,
     effects::Effects,
     plan::ClassView,
-    ports::World,
+    ports::{Clock, World},
     status::ClassStatus,
     time::{Backoff, Mono, Now},
 };
@@ -93,11 +93,12 @@ impl<'w, W: World> Classes<'w, W> {
     /// As planning sees them now, the smallest first.
     pub fn views(&self) -> Vec<ClassView> {
         let classes = self.order.iter().filter_map(|name| self.settings.classes.get(name));
+        let local = self.world.clock().local();
         let view = |class: &Class| ClassView {
             name: class.name.clone(),
             labels: class.offers(),
             max: class.max_concurrent,
-            min_idle: class.min_idle,
+            min_idle: class.min_idle_at(local),
             held_until: self.failures.get(&class.name).map(|failures| failures.held_until),
             outdated: self.is_closed(&class.name),
             drained: self.drains.holds(&class.name),

@@ -4,7 +4,8 @@
 //! *prepare* adds them, *teardown* removes them, and a link without them can send nothing at all.
 //!
 //! ```text
-//! prerouting   IPv6, or a source address that is not the container's own: dropped
+//! prerouting   IPv6, a source address that is not the container's own, or the loopback as destination: dropped
+//! services     what is on the host's loopback and has a name in the settings: found at one address
 //! input        to the host itself: dropped, replies and what the class allows aside
 //! forward      connections begin with segments no larger than their way takes
 //!              to another container: dropped; to a container from anywhere, if new: dropped

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use serde_json::{Value, json};
-use settings::{Class, Destination, Network, Settings};
+use settings::{Class, Destination, Network, Service, Settings, service::LOOPBACK_SERVICES};
 
 use super::{CLASSES, FLOWS, SOURCES, TABLE};
 use crate::link::HOST_PREFIX;
@@ -37,9 +37,10 @@ const WITH_PORTS: [&str; 2] = ["tcp", "udp"];
 /// Most elements of the set the kernel keeps by itself: more links than a pool has subnets.
 const MOST_LINKS: u32 = 32_768;
 
-/// Priorities of the hooks (nft(8), "Standard priority names"): raw, filter, srcnat.
+/// Priorities of the hooks (nft(8), "Standard priority names"): raw, filter, dstnat, srcnat.
 const RAW: i32 = -300;
 const FILTER: i32 = 0;
+const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 
 /// The table and all that is in it but the elements of containers.
@@ -70,6 +71,7 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
     objects.extend([
         rule("prerouting", "no IPv6", &[from(), is(meta("nfproto"), "ipv6"), drop()]),
         rule("prerouting", "no forged source", &[from(), is_not(known, &format!("@{SOURCES}")), drop()]),
+        rule("prerouting", "no loopback", &[from(), is(payload("ip", "daddr"), loopback()), drop()]),
         rule("input", "replies to the host", &[from(), state(&["established", "related"]), accept()]),
         rule("input", "few connections", &[from(), state(&["new"]), few(), drop()]),
         rule("input", "what the class allows", &[by_class()]),
@@ -85,7 +87,24 @@ pub fn objects(settings: &Settings) -> Vec<Value> {
         rule("counting", "few connections", &[from(), state(&["new"]), few(), drop()]),
         rule("postrouting", "as the host", &[from(), json!({"masquerade": null})]),
     ]);
+    objects.extend(translations(settings));
     objects
+}
+
+/// What leads to the services on the host's loopback; which class may follow it, its chain says, by the address that the
+/// container asked for.
+fn translations(settings: &Settings) -> Vec<Value> {
+    let local: Vec<&Service> = settings.services.values().filter(|service| service.is_on_loopback()).collect();
+    if local.is_empty() {
+        return Vec::new();
+    }
+    let to = |service: &&Service| {
+        let (ip, port) = (service.address.ip().to_string(), service.address.port());
+        let asked = is(payload("ip", "daddr"), LOOPBACK_SERVICES.to_string());
+        let there = json!({"dnat": {"family": "ip", "addr": ip, "port": port}});
+        rule("services", "a service of the host", &[from(), asked, is(payload("tcp", "dport"), port), there])
+    };
+    std::iter::once(chain("services", "nat", "prerouting", DSTNAT)).chain(local.iter().map(to)).collect()
 }
 
 /// The table itself.
@@ -118,6 +137,10 @@ pub fn class_objects(class: &Class, settings: &Settings) -> Vec<Value> {
     if let Some(proxy) = settings.proxy.as_ref().filter(|_| reach.internet) {
         let to = port_of(&json!(proxy.address.to_string()), "tcp", &(proxy.port, proxy.port));
         rules.push(rule(&chain, "the proxy", &[to, vec![accept()]].concat()));
+    }
+    for at in settings.services_of(class).map(Service::reached_at) {
+        let to = port_of(&json!(at.ip().to_string()), "tcp", &(at.port(), at.port()));
+        rules.push(rule(&chain, "a service", &[to, vec![accept()]].concat()));
     }
     for destination in &reach.allow {
         rules
@@ -202,6 +225,11 @@ fn address(network: Ipv4Network) -> Value {
         32 => json!(network.network().to_string()),
         prefix => json!({"prefix": {"addr": network.network().to_string(), "len": prefix}}),
     }
+}
+
+/// What only the host itself may address on its loopback.
+fn loopback() -> Value {
+    json!({"prefix": {"addr": "127.0.0.0", "len": 8}})
 }
 
 fn chain(name: &str, kind: &str, hook: &str, priority: i32) -> Value {

@@ -17,7 +17,14 @@ const CONFIG: &str = r#"
     shared.db = { destination = "10.8.0.0/24:5432", interface = "br-db" }
     [proxy]
     url = "http://192.168.1.9:3128"
+    [service.registry]
+    address = "127.0.0.1:5000"
+    [service.cache]
+    address = "127.0.0.2:5001"
+    [service.db]
+    address = "192.168.1.7:5432"
     [class.medium]
+    services = ["registry", "db"]
     [class.one-resolver.network]
     dns = ["1.1.1.1"]
     [class.closed.network]
@@ -99,6 +106,33 @@ fn the_proxy_is_reached_at_its_port_alone_and_by_classes_with_internet() {
             assert!(text.contains("3128") && text.contains("tcp") && !text.contains("udp"), "{text}");
         }
     }
+}
+
+/// All containers find the loopback's services at one address, and a class decides which of them.
+#[test]
+fn a_service_is_reached_at_its_port_alone_and_by_classes_that_name_it() {
+    let settings = settings(CONFIG);
+    let chain = |class: &str| -> String {
+        chain_of(&settings.classes[class], &settings).iter().map(|rule| format!("{rule}\n")).collect()
+    };
+    let to = |address: &str, port: u16| {
+        let medium = chain("medium");
+        let rules: Vec<&str> = medium.lines().filter(|rule| rule.contains(address)).collect();
+        let [rule] = rules[..] else { panic!("{address}: {rules:?}") };
+        let is_tcp = rule.contains("tcp") && !rule.contains("udp");
+        assert!(is_tcp && rule.contains(&format!("\"right\":{port}}}")) && rule.contains("original"), "{rule}");
+    };
+    to("169.254.8.8", 5000);
+    to("192.168.1.7", 5432);
+    for class in ["closed", "one-resolver"] {
+        let rules = chain(class);
+        assert!(!rules.contains("169.254.8.8") && !rules.contains("192.168.1.7"), "{rules}");
+    }
+    let all = table::objects(&settings);
+    let translated = all.iter().filter(|object| object["rule"]["chain"] == "services").map(Value::to_string);
+    let translated: Vec<String> = translated.collect();
+    assert_eq!(translated.len(), 2, "{translated:#?}");
+    assert!(translated[0].contains(r#""addr":"127.0.0.2","family":"ip","port":5001"#), "{translated:#?}");
 }
 
 #[test]

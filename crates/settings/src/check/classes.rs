@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     super::{
-        Class, ClassSize, Device, ForgeKind, Intake, Network, Root, Template, cache, class_network, docker,
+        Class, ClassSize, Device, ForgeKind, Hours, Intake, Network, Root, Service, Template, cache, class_network,
+        docker,
         file::{ClassWritten, LABELS, SettingsWritten, Size, TREE, TemplateWritten},
-        gpu, is_store_path, short_form,
+        gpu, is_store_path, nix, service, short_form,
     },
     Checker, DEFAULT,
 };
@@ -90,7 +91,12 @@ fn root(
     Root::System { closure: system, runner_dir }
 }
 
-pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &Network) -> BTreeMap<String, Class> {
+pub(super) fn classes(
+    found: &mut Checker,
+    written: &SettingsWritten,
+    network: &Network,
+    services: &BTreeMap<String, Service>,
+) -> BTreeMap<String, Class> {
     let mut classes: BTreeMap<String, ClassWritten> = written.classes.clone();
     short_form::add(found, written, &mut classes);
     if classes.is_empty() {
@@ -144,10 +150,13 @@ pub(super) fn classes(found: &mut Checker, written: &SettingsWritten, network: &
                 timeout: class.timeout.or(written.job_timeout).unwrap_or(super::JOB_TIMEOUT),
                 max_concurrent: class.max_concurrent.unwrap_or(written.max_concurrent),
                 min_idle: class.min_idle,
+                min_idle_hours: hours(found, &key("min_idle_hours"), class.min_idle, &class.min_idle_hours),
                 intake: if forge == ForgeKind::Github { class.intake } else { Intake::Polling },
                 privileged: class.privileged,
+                services: service::of_class(found, key("services"), class.services, services),
                 network: class_network::class_network(found, &name, class.network, &network.shared, &network.dns),
                 docker: docker::check(found, &|field| key(&format!("docker.{field}")), class.docker, &network.pool),
+                nix: nix::check(found, &|field| key(&format!("nix.{field}")), class.nix),
                 name: name.clone(),
             };
             (name, class)
@@ -175,6 +184,22 @@ fn declared(found: &mut Checker, key: &str, labels: Vec<String>, docker: bool) -
         (name.to_owned(), format!("{name}:{runs}"))
     };
     labels.into_iter().map(&mut split).unzip()
+}
+
+fn hours(found: &mut Checker, key: &str, min_idle: usize, written: &[String]) -> Vec<Hours> {
+    found.unless(
+        min_idle > 0 || written.is_empty(),
+        key,
+        "there are hours, and min_idle keeps nothing ready in them",
+        "write how many in min_idle, or remove the hours",
+    );
+    let remedy = "write e.g. \"Mon..Fri 07:55..18:00\", \"Sat,Sun 10:00..14:00\" or \"22:00..06:00\"";
+    let read = |text: &String| {
+        text.parse::<Hours>()
+            .inspect_err(|problem: &String| found.push(key, format!("{text:?}: {problem}"), remedy))
+            .ok()
+    };
+    written.iter().filter_map(read).collect()
 }
 
 fn devices(found: &mut Checker, key: &str, mut devices: Vec<Device>, privileged: bool) -> Vec<Device> {

@@ -220,7 +220,8 @@ fn install(lab: &Lab) -> String {
         Template::new().runner(Source::Bytes(runner.into_bytes())).file(INSIDE, Source::File(probe()), 0o755);
     let template = lab.add_template(&template).unwrap();
     let config = format!(
-        "token_file = \"{token}\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\ndisk = \"64M\"\n[class.root]\nprivileged = true\n\
+        "token_file = \"{token}\"\n[[target]]\nrepo = \"octo-org/hello\"\n[class.medium]\ndisk = \"64M\"\nservices = [\"registry\"]\n\
+         [class.root]\nprivileged = true\nservices = [\"registry\"]\n[service.registry]\naddress = \"127.0.0.1:5000\"\n\
          [template.default]\npath = \"{template}\"\n[network]\ndns = [\"{lan}\"]\ndeny = [\"{forge}\"]\n\
          connections = {connections}\n",
         token = targets::SECRET_FILES[0].1,
