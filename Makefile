@@ -12,7 +12,7 @@ ONE_BY_ONE := -- --test-threads=1
 # What sets, uses up or measures what all labs of a machine have in common runs alone, and what builds a server. The
 # rest waits more than it computes, so that LANES suites run at the same time.
 LANES ?= 3
-END_TO_END = $(filter-out $(addprefix end-to-end/,gitea host limits nixos_host),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
+END_TO_END = $(filter-out $(addprefix end-to-end/,host limits nixos_host),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
 
 .PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation fuzz simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
 

@@ -1,62 +1,29 @@
 //! Jobs with `container:` and `services:`, by the commands of GitHub's runner, with images of a real registry.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use controller::cause::Cause;
 use github_sim::world::{Conclusion, Container, JobId, JobSpec, JobView, RunId};
-use lab::{Cache, Place, Recipe, Running, Tree};
-use stage::{REPO, Stage, StageConfig};
+use lab::{Place, Recipe, Running};
+use stage::{REPO, Stage, StageConfig, registry};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// What GitHub's runner says when its job's containers are gone.
 const REMOVED: &str = "Remove container network: ";
 
-/// Pushes an image of one static program, which comes as standard input, to the registry `$1`.
-const PUSH: &str = r#"
-at=$(mktemp -d); cd "$at"; mkdir -p image/bin image/tmp; chmod 1777 image/tmp
-cat > image/bin/busybox; chmod 755 image/bin/busybox
-for name in sh cat httpd id ls sleep tail wget; do ln -s busybox image/bin/$name; done
-sum() { sha256sum "$1" | cut -d ' ' -f 1; }
-push() {
-    to=$(curl -fsS --retry 30 --retry-connrefused --retry-delay 1 -X POST -D - -o /dev/null \
-        "$1/v2/library/box/blobs/uploads/" | tr -d '\r' | sed -n 's/^location: //Ip')
-    curl -fsS -X PUT -H 'Content-Type: application/octet-stream' --data-binary "@$2" "$to&digest=sha256:$(sum "$2")"
-}
-tar -C image --owner=0 --group=0 --numeric-owner -c . > layer; gzip -k layer
-serve='echo served > /tmp/index.html; exec httpd -f -p 80 -h /tmp'
-printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh","-c","%s"]},
-    "rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$serve" "$(sum layer)" > config
-push "$1" layer.gz; push "$1" config
-part() { printf '{"mediaType":"application/vnd.docker.%s","size":%s,"digest":"sha256:%s"}' "$1" "$(stat -c %s "$2")" "$(sum "$2")"; }
-type=application/vnd.docker.distribution.manifest.v2+json
-printf '{"schemaVersion":2,"mediaType":"%s","config":%s,"layers":[%s]}' $type "$(part container.image.v1+json config)" \
-    "$(part image.rootfs.diff.tar.gzip layer.gz)" > manifest
-curl -fsS -X PUT -H "Content-Type: $type" --data-binary @manifest "$1/v2/library/box/manifests/1"
-rm -r "$at"
-"#;
-
 /// A stage whose class has Docker, and Debian's registry as its mirror, in the internet of the lab.
 fn stage() -> Option<(Stage, Running)> {
-    let registry = format!("http://{}:5000", Place::Internet.address());
+    let mirror = registry::address();
     let config = StageConfig {
         tree: Recipe::DOCKER,
         classes: format!(
-            "[class.small]\nlabels = [\"linux\"]\n[class.small.docker]\nenable = true\nmirror = \"{registry}\"\n"
+            "[class.small]\nlabels = [\"linux\"]\n[class.small.docker]\nenable = true\nmirror = \"{mirror}\"\n"
         ),
         ..StageConfig::default()
     };
     let stage = Stage::boot(&config).unwrap()?;
-    let tree = Tree::ensure(&Cache::open().unwrap(), &Recipe::DOCKER).unwrap();
-    let root = tree.path().to_str().unwrap();
-    let serve = ["chroot", root, "docker-registry", "serve", "/etc/docker/registry/config.yml"];
-    let serving = stage.lab.spawn_in(Place::Internet, &serve).unwrap();
-    let busybox = fs::read(tree.path().join("bin/busybox")).unwrap();
-    let push = ["sh", "-euc", PUSH, "push", &registry];
-    stage.lab.exec_with_input(Place::Host, &push, &busybox).unwrap().check().unwrap();
+    let serving = registry::serve(&stage.lab).unwrap();
     Some((stage, serving))
 }
 

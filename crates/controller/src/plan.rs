@@ -253,8 +253,8 @@ impl<'a> Planning<'a> {
                 (None, Some(scope), Some(class)) => {
                     let key = (class.name.as_str(), scope.name.as_str(), false);
                     let bound = |container: &ContainerView| container.is_spare() && container.is_bound_to(job);
-                    if pickups.cover((&class.name, &scope.name), job.looked_at)
-                        || self.snapshot.containers.iter().any(bound)
+                    if self.snapshot.containers.iter().any(bound)
+                        || pickups.cover((&class.name, &scope.name), job)
                         || self.take_spare(key)
                     {
                         self.is_waiting(job, Waiting::Served);
@@ -500,23 +500,26 @@ impl<'a> Planning<'a> {
 }
 
 /// Jobs taken, each of which may be one that a listing begun before still shows as queued.
-struct Pickups<'a>(BTreeMap<(&'a str, &'a str), Vec<Mono>>);
+struct Pickups<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a Pickup>>);
 
 impl<'a> Pickups<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
-        let mut all: BTreeMap<_, Vec<Mono>> = BTreeMap::new();
+        let mut all: BTreeMap<_, Vec<&Pickup>> = BTreeMap::new();
         for pickup in &snapshot.pickups {
-            all.entry((pickup.class.as_str(), pickup.scope.as_str())).or_default().push(pickup.at);
+            all.entry((pickup.class.as_str(), pickup.scope.as_str())).or_default().push(pickup);
         }
-        all.values_mut().for_each(|times| times.sort());
+        all.values_mut().for_each(|pickups| pickups.sort_by_key(|pickup| pickup.at));
         Self(all)
     }
 
-    /// Uses up the earliest pickup that the look at `looked_at` cannot have shown, if there is one.
-    fn cover(&mut self, key: (&'a str, &'a str), looked_at: Mono) -> bool {
-        let Some(times) = self.0.get_mut(&key) else { return false };
-        let found = times.iter().position(|at| *at >= looked_at);
-        found.map(|index| times.remove(index)).is_some()
+    /// Uses up the earliest pickup that the look at this job cannot have shown, if there is one that may be its.
+    fn cover(&mut self, key: (&'a str, &'a str), job: &JobView) -> bool {
+        let Some(pickups) = self.0.get_mut(&key) else { return false };
+        let is_its = |pickup: &Pickup| {
+            pickup.of.as_ref().is_none_or(|(repository, id)| *id == job.id && *repository == job.repository)
+        };
+        let found = pickups.iter().position(|pickup| pickup.at >= job.looked_at && is_its(pickup));
+        found.map(|index| pickups.remove(index)).is_some()
     }
 }
 

@@ -4,6 +4,7 @@
 mod build;
 pub mod http;
 mod server;
+pub mod walk;
 
 pub use server::{Gitea, Job, PORT};
 

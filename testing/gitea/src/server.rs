@@ -53,6 +53,9 @@ pub struct Job {
     /// `success`, `failure`, `cancelled`, `skipped`.
     #[serde(default)]
     pub conclusion: Option<String>,
+    /// Which of its attempts it is, from 1; 0 = no runner took it yet.
+    #[serde(default)]
+    pub run_attempt: u32,
     /// The name of the runner that has or had it.
     #[serde(default)]
     pub runner_name: Option<String>,
@@ -164,10 +167,88 @@ impl Gitea {
     /// A new repository of an organisation, which is made if there is none of that name.
     pub fn create_repo(&self, org: &str, name: &str) -> Result<()> {
         if self.api("GET", &format!("/orgs/{org}"), &Value::Null).is_err() {
-            self.api("POST", "/orgs", &json!({ "username": org }))?;
+            self.create_org(org, ADMIN)?;
         }
         let repo = json!({ "name": name, "auto_init": true, "default_branch": "main" });
         self.api("POST", &format!("/orgs/{org}/repos"), &repo)?;
+        Ok(())
+    }
+
+    /// A new organisation that belongs to this account.
+    pub fn create_org(&self, org: &str, owner: &str) -> Result<()> {
+        self.api("POST", &format!("/admin/users/{owner}/orgs"), &json!({ "username": org }))?;
+        Ok(())
+    }
+
+    /// A new account without any rights but its own.
+    pub fn create_user(&self, name: &str) -> Result<()> {
+        let email = format!("{name}@example.org");
+        let user = json!({ "username": name, "password": PASSWORD, "email": email, "must_change_password": false });
+        self.api("POST", "/admin/users", &user)?;
+        Ok(())
+    }
+
+    /// A token of an account with these scopes alone.
+    pub fn token_of(&self, user: &str, scopes: &[&str]) -> Result<String> {
+        let authorization = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{PASSWORD}")));
+        let headers = [("Authorization", &*authorization), ("Content-Type", "application/json")];
+        let body = json!({ "name": scopes.join(" "), "scopes": scopes }).to_string();
+        let answer = self.send("POST", &format!("/api/v1/users/{user}/tokens"), &headers, &body)?;
+        let told: Value = serde_json::from_str(&answer.body)?;
+        told["sha1"].as_str().map(str::to_owned).with_context(|| format!("no token: {}", answer.body))
+    }
+
+    /// Pushes a file to a repository's main branch by git, from the forge's own place.
+    pub fn push(&self, lab: &Lab, repo: &str, path: &str, text: &str) -> Result<()> {
+        const PUSH: &str = "at=$(mktemp -d); cd \"$at\"; git clone --quiet \"$1\" .; mkdir -p \"$(dirname \"$2\")\"; \
+                            cat > \"$2\"; git add .; git -c user.name=ann -c user.email=ann@example.org commit \
+                            --quiet --message \"$2\"; git push --quiet; rm -r \"$at\"";
+        let url = self.url.replace("://", &format!("://{ADMIN}:{}@", self.token));
+        let line = ["sh", "-euc", PUSH, "push", &format!("{url}/{repo}.git"), path];
+        lab.exec_with_input(Place::Forge, &line, text.as_bytes())?.check()?;
+        Ok(())
+    }
+
+    /// Has the server send the deliveries of a place (`/orgs/ORG`, `/repos/OWNER/REPO`) to this address.
+    pub fn hook(&self, scope: &str, url: &str, secret: &str) -> Result<()> {
+        let config = json!({ "url": url, "content_type": "json", "secret": secret });
+        let hook = json!({ "type": "gitea", "active": true, "events": ["workflow_job"], "config": config });
+        self.api("POST", &format!("{scope}/hooks"), &hook)?;
+        Ok(())
+    }
+
+    /// Waits for a repository's newest run, if that is not `before`, and gives it.
+    pub fn newest_run(&self, repo: &str, before: u64, limit: Duration) -> Result<u64> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let answer = self.api("GET", &format!("/repos/{repo}/actions/runs"), &Value::Null)?;
+            let runs = answer["workflow_runs"].as_array().cloned().unwrap_or_default();
+            let newest = runs.iter().filter_map(|run| run["id"].as_u64()).max().unwrap_or_default();
+            if newest > before {
+                return Ok(newest);
+            }
+            ensure!(Instant::now() < deadline, "no run of {repo} within {limit:?}");
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Asks for a job as a runner does: the job's number for runners, if there is one.
+    pub fn fetch(&self, runner: &ActRunner) -> Result<Option<u64>> {
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("x-runner-uuid", &*runner.uuid),
+            ("x-runner-token", &*runner.token),
+        ];
+        let path = "/api/actions/runner.v1.RunnerService/FetchTask";
+        let answer = self.send("POST", path, &headers, &json!({ "tasksVersion": "0" }).to_string())?;
+        ensure!(answer.status == 200, "FetchTask: {}: {}", answer.status, answer.body);
+        let answer: Value = serde_json::from_str(&answer.body)?;
+        Ok(answer["task"]["id"].as_str().and_then(|id| id.parse().ok()))
+    }
+
+    /// Runs the failed jobs of a run, and those that needed them, again.
+    pub fn rerun_failed(&self, repo: &str, run: u64) -> Result<()> {
+        self.api("POST", &format!("/repos/{repo}/actions/runs/{run}/rerun-failed-jobs"), &Value::Null)?;
         Ok(())
     }
 
@@ -193,17 +274,29 @@ impl Gitea {
         Ok(jobs)
     }
 
-    /// Waits until a run's only job is as wanted.
-    pub fn wait_job(&self, repo: &str, run: u64, limit: Duration, wanted: impl Fn(&Job) -> bool) -> Result<Job> {
+    /// Waits until the jobs of a run are as wanted.
+    pub fn wait_jobs(
+        &self,
+        repo: &str,
+        run: u64,
+        limit: Duration,
+        wanted: impl Fn(&[Job]) -> bool,
+    ) -> Result<Vec<Job>> {
         let deadline = Instant::now() + limit;
         loop {
             let jobs = self.jobs(repo, run)?;
-            match &jobs[..] {
-                [job] if wanted(job) => return Ok(job.clone()),
-                jobs => ensure!(Instant::now() < deadline, "not within {limit:?}: {jobs:#?}"),
+            if wanted(&jobs) {
+                return Ok(jobs);
             }
+            ensure!(Instant::now() < deadline, "not within {limit:?}: {jobs:#?}");
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Waits until a run's only job is as wanted.
+    pub fn wait_job(&self, repo: &str, run: u64, limit: Duration, wanted: impl Fn(&Job) -> bool) -> Result<Job> {
+        let mut jobs = self.wait_jobs(repo, run, limit, |jobs| matches!(jobs, [job] if wanted(job)))?;
+        jobs.pop().context("a run without a job")
     }
 
     /// Waits for the end of a run's only job.

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod python;
+pub mod registry;
 pub mod scenario;
 pub mod show;
 mod stage;

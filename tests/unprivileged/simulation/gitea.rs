@@ -1,27 +1,31 @@
-//! A small Gitea beside the simulated GitHub: its API as far as the controller's client asks, and its runners' protocol as
-//! far as the life of a runner for one job goes. As with the real one, a cancelled job's registration is gone and nobody
-//! reports it to the runner; and the job of a runner that is gone hangs until somebody ends it.
+//! A small Gitea and a small Forgejo beside the simulated GitHub: their API as far as the controller's client asks, and
+//! their runners' protocol as far as the life of a runner for one job goes. As with the real Gitea, a cancelled job's
+//! registration is gone and nobody reports it to the runner; and the job of a runner that is gone hangs until somebody
+//! ends it. What is Forgejo's alone is in `forgejo.rs`.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
+use ::gitea::walk;
 use contract::{
-    ActRunner, ContainerName,
+    ActFlavour, ActRunner, ContainerName,
     event::{GuestExit, What},
 };
 use forge::github::wire::{self, Answer, NoAnswer, Request};
 use http::{HeaderMap, StatusCode};
-use rand::{Rng, rngs::StdRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
+use settings::token_file::Token;
 use tokio::time::sleep;
 
 use crate::{
-    HOST_NAME,
+    HOST_NAME, Simulation, forgejo,
     host::{End, Host, HostFault},
     ports::{SimClock, in_world},
+    simulate,
     story::{MINUTE, SECOND, Story, beside_gitea},
 };
 
-/// What a host with a Gitea has more in its configuration.
+/// What a host with a Gitea and a Forgejo has more in its configuration.
 pub const SETTINGS: &str = r#"
     [credential.own]
     kind = "gitea"
@@ -36,14 +40,28 @@ pub const SETTINGS: &str = r#"
     [[target]]
     org = "acme"
     credential = "own"
+    [credential.berg]
+    kind = "forgejo"
+    url = "http://forgejo.invalid"
+    token_file = "/nowhere/berg"
+    [template.bound]
+    kind = "forgejo"
+    [class.bound]
+    labels = ["nix:host"]
+    template = "bound"
+    memory = "2G"
+    [[target]]
+    org = "acme"
+    credential = "berg"
 "#;
 
-/// As GitHub's of another name: two forges may both have it.
-const REPO: &str = "acme/api";
+/// As GitHub's of another name: all forges may have it.
+pub const REPO: &str = "acme/api";
 /// Silence after which the forge fails a job by itself.
 const ZOMBIE: Duration = Duration::from_secs(900);
-/// Numbers of jobs begin here, so that none is one of GitHub's as well.
+/// Numbers of jobs begin here, so that none is one of GitHub's as well; a Forgejo's at twice that.
 const FIRST_JOB: u64 = 1_000_000;
+pub const BOTH: [ActFlavour; 2] = [ActFlavour::Gitea, ActFlavour::Forgejo];
 
 pub type Gitea = Rc<RefCell<SimGitea>>;
 
@@ -53,34 +71,53 @@ pub struct GiteaJob {
     pub status: &'static str,
     pub conclusion: Option<&'static str>,
     pub runner: u64,
+    /// How often a runner took it.
     pub attempt: u32,
+    /// How often it was asked for.
+    pub asked: u32,
+    pub is_fork: bool,
+    runner_name: String,
     pub log: Vec<String>,
-    heard_at: Duration,
+    pub heard_at: Duration,
 }
 
 #[derive(Debug)]
-struct GiteaRunner {
-    name: String,
+pub struct GiteaRunner {
+    pub name: String,
     disabled: bool,
-    job: Option<u64>,
+    pub job: Option<u64>,
 }
 
 /// The forge.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SimGitea {
+    pub flavour: ActFlavour,
     pub jobs: BTreeMap<u64, GiteaJob>,
-    runners: BTreeMap<u64, GiteaRunner>,
+    pub runners: BTreeMap<u64, GiteaRunner>,
     registered: u64,
 }
 
 impl SimGitea {
+    pub fn new(flavour: ActFlavour) -> Self {
+        Self { flavour, jobs: BTreeMap::new(), runners: BTreeMap::new(), registered: 0 }
+    }
+
+    /// Both, in the order of [`BOTH`].
+    pub fn both() -> [Gitea; 2] {
+        BOTH.map(|flavour| Rc::new(RefCell::new(Self::new(flavour))))
+    }
+
     pub fn queue(&mut self) -> u64 {
-        let id = FIRST_JOB + self.jobs.len() as u64;
+        let first = if self.flavour == ActFlavour::Gitea { FIRST_JOB } else { 2 * FIRST_JOB };
+        let id = first + self.jobs.len() as u64;
         let queued = GiteaJob {
             status: "queued",
             conclusion: None,
             runner: 0,
             attempt: 0,
+            asked: 1,
+            is_fork: false,
+            runner_name: String::new(),
             log: Vec::new(),
             heard_at: Duration::ZERO,
         };
@@ -92,6 +129,8 @@ impl SimGitea {
     pub fn rerun(&mut self, id: u64) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.status == "completed") else { return };
         (job.status, job.conclusion, job.runner) = ("queued", None, 0);
+        job.runner_name.clear();
+        job.asked += 1;
     }
 
     pub fn cancel(&mut self, id: u64) {
@@ -120,14 +159,16 @@ impl SimGitea {
         }
     }
 
-    /// A task for a runner; Err if it is registered no more.
-    fn fetch(&mut self, now: Duration, runner: u64) -> Result<Option<u64>, ()> {
+    /// A task for a runner, of the job it is bound to if it is; Err if it is registered no more.
+    pub fn fetch(&mut self, now: Duration, runner: u64, handle: Option<&str>) -> Result<Option<u64>, ()> {
         self.advance(now);
         let known = self.runners.get_mut(&runner).ok_or(())?;
-        let queued = self.jobs.iter_mut().find(|(_, job)| job.status == "queued");
+        let fits = |id: &u64, job: &GiteaJob| handle.is_none_or(|handle| handle == forgejo::handle(*id, job));
+        let queued = self.jobs.iter_mut().find(|(id, job)| job.status == "queued" && fits(id, job));
         let Some((id, job)) = queued.filter(|_| !known.disabled && known.job.is_none()) else { return Ok(None) };
         known.job = Some(*id);
         (job.status, job.runner, job.heard_at) = ("in_progress", runner, now);
+        job.runner_name.clone_from(&known.name);
         job.attempt += 1;
         Ok(Some(task(*id, job.attempt)))
     }
@@ -147,7 +188,14 @@ impl SimGitea {
     fn shown(id: u64, job: &GiteaJob) -> Value {
         json!({"id": id, "url": format!("http://gitea.invalid/api/v1/repos/{REPO}/actions/jobs/{id}"), "run_id": id,
             "name": "build", "labels": ["nix"], "run_attempt": job.attempt, "status": job.status,
-            "conclusion": job.conclusion, "runner_id": job.runner, "created_at": "2026-11-02T00:00:00Z"})
+            "conclusion": job.conclusion, "runner_id": job.runner, "runner_name": job.runner_name, "created_at": "2026-11-02T00:00:00Z"})
+    }
+
+    pub fn register(&mut self, body: &Value) -> u64 {
+        self.registered += 1;
+        let name = body["name"].as_str().unwrap_or_default().to_owned();
+        self.runners.insert(self.registered, GiteaRunner { name, disabled: false, job: None });
+        self.registered
     }
 
     fn handle(&mut self, now: Duration, request: &Request) -> (u16, Value) {
@@ -162,9 +210,22 @@ impl SimGitea {
         let mine = |forge: &Self, job: u64| {
             forge.jobs.get(&job).is_some_and(|job| job.status == "in_progress" && job.runner == runner)
         };
-        let gone = (500, json!({"code": "unknown", "message": "unregistered runner"}));
+        let gone = match self.flavour {
+            ActFlavour::Gitea => (500, json!({"code": "unknown", "message": "unregistered runner"})),
+            ActFlavour::Forgejo => (401, json!({"code": "unauthenticated", "message": "unregistered runner"})),
+        };
+        if self.flavour == ActFlavour::Forgejo
+            && let Some(answer) = self.as_forgejo(now, request.method.as_str(), &parts, &body)
+        {
+            return answer;
+        }
         match (request.method.as_str(), parts.as_slice()) {
             ("GET", ["orgs", _, "repos"]) => (200, json!([{"full_name": REPO, "private": true, "has_actions": true}])),
+            ("GET", ["version"]) => (200, json!({"version": "1.26.0"})),
+            // All are of one run as far as this goes.
+            ("GET", [.., "runs", _, "jobs"]) => {
+                (200, json!({"jobs": self.jobs.iter().map(|(id, job)| Self::shown(*id, job)).collect::<Vec<_>>()}))
+            }
             ("GET", [.., "runs", _]) => {
                 (200, json!({"event": "push", "path": "ci.yml@refs/heads/main", "repository": {"private": true}}))
             }
@@ -178,13 +239,8 @@ impl SimGitea {
             },
             ("POST", [.., "registration-token"]) => (200, json!({"token": "REG"})),
             ("POST", [.., "Register"]) => {
-                self.registered += 1;
-                let name = body["name"].as_str().unwrap_or_default().to_owned();
-                self.runners.insert(self.registered, GiteaRunner { name, disabled: false, job: None });
-                (
-                    200,
-                    json!({"runner": {"id": self.registered.to_string(), "uuid": self.registered.to_string(), "token": "t"}}),
-                )
+                let id = self.register(&body).to_string();
+                (200, json!({"runner": {"id": id, "uuid": id, "token": "t"}}))
             }
             ("GET", [.., "runners"]) => {
                 let shown =
@@ -197,7 +253,11 @@ impl SimGitea {
                 match method {
                     "PATCH" => runner.disabled = true,
                     "DELETE" => {
-                        assert_eq!(runner.job, None, "{} is deleted while it has a job", runner.name);
+                        // A Forgejo does not tell whether one that is silent has a job.
+                        let heard = runner.job.and_then(|job| self.jobs.get(&job)).map(|job| job.heard_at);
+                        let goes_on = heard
+                            .is_some_and(|heard| self.flavour == ActFlavour::Gitea || now - heard < forgejo::ACTIVE);
+                        assert!(!goes_on, "{} is deleted while it has a job: {:?}", runner.name, runner.job);
                         self.runners.remove(&number(id));
                     }
                     _ => {}
@@ -266,13 +326,13 @@ fn wire_clock(clock: &SimClock) -> Duration {
     controller::ports::Clock::wall(clock).since_epoch()
 }
 
-/// A runner from its start to its end, as `gitea-runner daemon` goes.
+/// A runner from its start to its end, as `gitea-runner daemon` and `forgejo-runner one-job --wait` go.
 pub async fn run(host: &Host, name: &ContainerName, runner: &ActRunner) -> End {
-    let (gitea, clock) = (host.borrow().gitea.clone(), host.borrow().clock.clone());
+    let (gitea, clock) = (host.borrow().forge(runner.flavour), host.borrow().clock.clone());
     let tell = |what| host.borrow_mut().tell(name, what);
     tell(What::Listening);
     let task = loop {
-        match gitea.borrow_mut().fetch(clock.now(), runner.id) {
+        match gitea.borrow_mut().fetch(clock.now(), runner.id, runner.handle.as_deref()) {
             Ok(Some(task)) => break task,
             Ok(None) => {}
             // It says so in its log, for ever.
@@ -307,36 +367,87 @@ pub async fn run(host: &Host, name: &ContainerName, runner: &ActRunner) -> End {
 }
 
 impl Story {
-    fn gitea(&self) -> Gitea {
-        self.simulation.host.borrow().gitea.clone()
+    fn forge(&self, flavour: ActFlavour) -> Gitea {
+        self.simulation.host.borrow().forge(flavour)
     }
 
-    async fn until(&self, what: &str, is_so: impl Fn(&SimGitea) -> bool) {
+    async fn until(&self, flavour: ActFlavour, what: &str, is_so: impl Fn(&SimGitea) -> bool) {
         for _ in 0..600 {
-            if is_so(&self.gitea().borrow()) {
+            if is_so(&self.forge(flavour).borrow()) {
                 return;
             }
             sleep(SECOND).await;
         }
-        panic!("not within ten minutes: {what}; {:?}", self.gitea().borrow());
+        panic!("not within ten minutes: {what}; {:?}", self.forge(flavour).borrow());
     }
 
-    fn last_end(&self) -> String {
+    fn last_end(&self, flavour: ActFlavour) -> String {
         let status = self.status.borrow();
         let last = status.finished.last().expect("a container ended");
-        assert_eq!(last.repo, "own:acme/api");
+        assert_eq!(last.repo, named(flavour));
         format!("{} {}", last.cause, last.conclusion.as_deref().unwrap_or("none"))
     }
 }
 
+/// The repository as the controller calls it.
+fn named(flavour: ActFlavour) -> &'static str {
+    match flavour {
+        ActFlavour::Gitea => "own:acme/api",
+        ActFlavour::Forgejo => "berg:acme/api",
+    }
+}
+
+/// The same at a Gitea and at a Forgejo.
+fn at_each(story: impl AsyncFn(&Story, ActFlavour)) {
+    for flavour in BOTH {
+        beside_gitea(async |told| story(told, flavour).await);
+    }
+}
+
+/// What others do at a stand-in.
+struct Others(Gitea, SimClock);
+
+impl walk::Others for Others {
+    fn queue(&self) -> u64 {
+        self.0.borrow_mut().queue()
+    }
+
+    fn take(&self, runner: &ActRunner) -> u64 {
+        let taken = self.0.borrow_mut().fetch(self.1.now(), runner.id, runner.handle.as_deref());
+        taken.expect("registered").expect("a task")
+    }
+
+    fn cancel(&self, job: u64) {
+        self.0.borrow_mut().cancel(job);
+    }
+
+    fn log(&self, job: u64) -> String {
+        self.0.borrow().jobs[&job].log.join("\n")
+    }
+}
+
 #[test]
-fn a_job_of_a_gitea_is_run_beside_githubs_and_leaves_nothing() {
-    beside_gitea(async |story| {
-        let (hub, own) = (story.queue("acme/api"), story.gitea().borrow_mut().queue());
-        story.until("it ends", |gitea| gitea.jobs[&own].status == "completed").await;
-        let conclusion = story.gitea().borrow().jobs[&own].conclusion.unwrap();
+fn the_stand_ins_answer_every_call_as_the_real_server_does() {
+    for (flavour, credential) in BOTH.into_iter().zip(["own", "berg"]) {
+        simulate(async {
+            let simulation = Simulation::with_gitea(1);
+            let (gitea, clock) = (simulation.host.borrow().forge(flavour), simulation.clock.clone());
+            let rng = Rc::new(RefCell::new(StdRng::seed_from_u64(1)));
+            let wire = GiteaWire { gitea: gitea.clone(), clock: clock.clone(), rng, loses: false };
+            let client = forge::gitea::Gitea::open(&simulation.settings, credential, wire, Token::new("t")).unwrap();
+            walk::walk(&client, &Others(gitea, clock), &format!("{credential}:acme"), named(flavour)).await;
+        });
+    }
+}
+
+#[test]
+fn a_job_of_another_forge_is_run_beside_githubs_and_leaves_nothing() {
+    at_each(async |story, flavour| {
+        let (hub, own) = (story.queue("acme/api"), story.forge(flavour).borrow_mut().queue());
+        story.until(flavour, "it ends", |forge| forge.jobs[&own].status == "completed").await;
+        let conclusion = story.forge(flavour).borrow().jobs[&own].conclusion.unwrap();
         sleep(2 * MINUTE).await;
-        assert_eq!(story.gitea().borrow().registrations(), 0);
+        assert_eq!(story.forge(flavour).borrow().registrations(), 0);
         assert!(story.is_taken(hub), "that of GitHub's repository of the same name as well");
         let cause = if conclusion == "success" { "succeeded" } else { "job failed" };
         assert!(
@@ -345,7 +456,9 @@ fn a_job_of_a_gitea_is_run_beside_githubs_and_leaves_nothing() {
                 .borrow()
                 .finished
                 .iter()
-                .any(|end| { end.repo == "own:acme/api" && end.job_id == Some(own) && end.cause.to_string() == cause })
+                .any(|end| { end.repo == named(flavour) && end.job_id == Some(own) && end.cause.to_string() == cause }),
+            "{:?}",
+            story.status.borrow().finished
         );
         assert_eq!(story.problems(), "");
     });
@@ -353,68 +466,66 @@ fn a_job_of_a_gitea_is_run_beside_githubs_and_leaves_nothing() {
 
 #[test]
 fn a_job_that_is_cancelled_while_it_runs_stops_its_container_within_half_a_minute() {
-    beside_gitea(async |story| {
-        let id = story.gitea().borrow_mut().queue();
-        story.until("it runs", |gitea| gitea.jobs[&id].status == "in_progress").await;
+    at_each(async |story, flavour| {
+        let id = story.forge(flavour).borrow_mut().queue();
+        story.until(flavour, "it runs", |forge| forge.jobs[&id].status == "in_progress").await;
         sleep(12 * SECOND).await;
-        story.gitea().borrow_mut().cancel(id);
+        story.forge(flavour).borrow_mut().cancel(id);
         sleep(30 * SECOND).await;
         assert!(story.simulation.host.borrow().units.is_empty(), "the runner would go on for minutes");
         sleep(MINUTE).await;
-        assert_eq!(story.last_end(), "job cancelled cancelled");
+        assert_eq!(story.last_end(flavour), "job cancelled cancelled");
     });
 }
 
 #[test]
 fn a_job_whose_container_dies_is_ended_at_the_forge_at_once_with_the_reason_in_its_log() {
-    beside_gitea(async |story| {
+    at_each(async |story, flavour| {
         story.simulation.host.borrow_mut().faults.push(HostFault::OutOfMemory);
-        let id = story.gitea().borrow_mut().queue();
-        story.until("it runs", |gitea| gitea.jobs[&id].status == "in_progress").await;
+        let id = story.forge(flavour).borrow_mut().queue();
+        story.until(flavour, "it runs", |forge| forge.jobs[&id].status == "in_progress").await;
         sleep(10 * SECOND).await;
         {
-            let gitea = story.gitea();
-            let gitea = gitea.borrow();
-            let job = &gitea.jobs[&id];
+            let forge = story.forge(flavour);
+            let forge = forge.borrow();
+            let job = &forge.jobs[&id];
             assert_eq!((job.status, job.conclusion), ("completed", Some("failure")));
             assert!(job.log.last().is_some_and(|line| line.contains("out of memory")), "{:?}", job.log);
-            assert_eq!(gitea.registrations(), 0);
+            assert_eq!(forge.registrations(), 0);
         }
         sleep(MINUTE).await;
-        assert_eq!(story.last_end(), "out of memory failure");
+        assert_eq!(story.last_end(flavour), "out of memory failure");
         assert!(story.simulation.host.borrow().handed.is_empty(), "the grant is taken back");
     });
 }
 
 #[test]
 fn a_job_that_runs_again_under_its_number_is_another_one() {
-    beside_gitea(async |story| {
-        let id = story.gitea().borrow_mut().queue();
+    at_each(async |story, flavour| {
+        let id = story.forge(flavour).borrow_mut().queue();
+        let ended =
+            |forge: &SimGitea, attempt| forge.jobs[&id].attempt == attempt && forge.jobs[&id].status == "completed";
         for attempt in 1..=3 {
-            story
-                .until("it ends", |gitea| gitea.jobs[&id].attempt == attempt && gitea.jobs[&id].status == "completed")
-                .await;
-            story.gitea().borrow_mut().rerun(id);
+            story.until(flavour, "it ends", |forge| ended(forge, attempt)).await;
+            story.forge(flavour).borrow_mut().rerun(id);
         }
-        story
-            .until("it ends again", |gitea| gitea.jobs[&id].attempt == 4 && gitea.jobs[&id].status == "completed")
-            .await;
+        story.until(flavour, "it ends again", |forge| ended(forge, 4)).await;
         sleep(5 * MINUTE).await;
         assert_eq!(story.started(), 4, "a container for each attempt");
-        assert_eq!(story.gitea().borrow().registrations(), 0);
+        assert_eq!(story.forge(flavour).borrow().registrations(), 0);
     });
 }
 
 #[test]
 fn a_cancelled_job_that_waits_costs_one_container_at_most_and_its_registration_goes() {
-    beside_gitea(async |story| {
-        let id = story.gitea().borrow_mut().queue();
+    at_each(async |story, flavour| {
+        let id = story.forge(flavour).borrow_mut().queue();
         while story.started() == 0 {
             sleep(Duration::from_millis(50)).await;
         }
-        story.gitea().borrow_mut().cancel(id);
+        story.forge(flavour).borrow_mut().cancel(id);
         sleep(10 * MINUTE).await;
-        assert_eq!((story.started(), story.gitea().borrow().registrations()), (1, 0));
+        assert_eq!((story.started(), story.forge(flavour).borrow().registrations()), (1, 0));
         assert!(story.simulation.host.borrow().units.is_empty());
     });
 }

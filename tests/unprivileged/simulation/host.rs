@@ -8,7 +8,7 @@ use std::{
 };
 
 use contract::{
-    ContainerName, ContainerRecord, Ending, Grant,
+    ActFlavour, ContainerName, ContainerRecord, Ending, Grant,
     event::{Event, GuestExit, JobResult, Trouble, What},
 };
 use controller::{
@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    gitea::{self, Gitea},
+    gitea::{self, BOTH, Gitea, SimGitea},
     history::Written,
     owner,
     ports::{Hub, SimClock},
@@ -75,7 +75,8 @@ pub struct SimUnit {
 /// The host's state; all but `units`, `stories` and `signals` survives a crash of the controller.
 pub struct HostState {
     pub hub: Hub,
-    pub gitea: Gitea,
+    /// In the order of [`BOTH`].
+    pub others: [Gitea; 2],
     pub clock: SimClock,
     pub rng: StdRng,
     pub boot_id: String,
@@ -116,6 +117,11 @@ pub struct HostState {
 }
 
 impl HostState {
+    /// The Gitea or the Forgejo.
+    pub fn forge(&self, flavour: ActFlavour) -> Gitea {
+        self.others[BOTH.iter().position(|of| *of == flavour).unwrap()].clone()
+    }
+
     pub fn new(
         hub: Hub,
         clock: SimClock,
@@ -126,7 +132,7 @@ impl HostState {
     ) -> Self {
         Self {
             hub,
-            gitea: Gitea::default(),
+            others: SimGitea::both(),
             clock,
             rng,
             boot_id: "boot-1".into(),

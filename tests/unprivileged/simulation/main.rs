@@ -7,6 +7,7 @@
 mod adopt;
 mod fairness;
 mod faults;
+mod forgejo;
 mod gitea;
 mod groups;
 mod health;
@@ -139,7 +140,7 @@ impl Simulation {
         Self::with(seed, settings(seed, ""))
     }
 
-    /// A Gitea is beside GitHub.
+    /// A Gitea and a Forgejo are beside GitHub.
     fn with_gitea(seed: u64) -> Self {
         Self::with(seed, settings(seed, gitea::SETTINGS))
     }
@@ -259,8 +260,8 @@ impl Simulation {
         if !self.settings.credentials.contains_key("own") {
             return;
         }
-        let gitea = self.host.borrow().gitea.clone();
-        let mut gitea = gitea.borrow_mut();
+        let forge = self.host.borrow().others[self.rng.random_range(0..2)].clone();
+        let mut gitea = forge.borrow_mut();
         let known: Vec<u64> = gitea.jobs.keys().copied().collect();
         let any = known.get(self.rng.random_range(0..known.len().max(1))).copied();
         match (self.rng.random_range(0..10), any) {
@@ -293,10 +294,12 @@ impl Simulation {
         let left: Vec<_> = hub.runner_views().into_iter().filter(|runner| runner.name.starts_with(HOST_NAME)).collect();
         assert!(left.is_empty(), "registrations leaked: {left:#?}");
         let host = self.host.borrow();
-        let gitea = host.gitea.borrow();
-        let open: Vec<_> = gitea.jobs.iter().filter(|(_, job)| job.status != "completed").collect();
-        assert!(open.is_empty(), "jobs of the Gitea were never served, or never ended: {open:?}");
-        assert_eq!(gitea.registrations(), 0, "registrations leaked at the Gitea");
+        for forge in &host.others {
+            let forge = forge.borrow();
+            let open: Vec<_> = forge.jobs.iter().filter(|(_, job)| job.status != "completed").collect();
+            assert!(open.is_empty(), "jobs of {:?} were never served, or never ended: {open:?}", forge.flavour);
+            assert_eq!(forge.registrations(), 0, "registrations leaked at {:?}", forge.flavour);
+        }
         assert!(host.units.is_empty(), "units left: {:?}", host.units.keys());
         assert!(host.handed.is_empty(), "hand-overs left: {:?}", host.handed.keys());
         assert!(host.records.is_empty(), "records left: {:?}", host.records.values());

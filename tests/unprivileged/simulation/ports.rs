@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use contract::{ContainerName, ContainerRecord, Ending, Grant, event::Event};
+use contract::{ActFlavour, ContainerName, ContainerRecord, Ending, Grant, event::Event};
 use controller::{
     drains::Drains,
     ports::{Clock, Feed, Guests, PortError, Records, Systemd, Unit, World},
@@ -30,7 +30,7 @@ use github_sim::{
     world::{JobStatus, JobView},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use settings::{Settings, Template, token_file::Token};
+use settings::{Credential, ForgeKind, Settings, Template, token_file::Token};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -447,9 +447,11 @@ impl SimWorld {
         let wire = Wire { hub: hub.clone(), clock: clock.clone(), rng: rng.clone() };
         // Stories are about one mishap each; histories have all of them.
         let loses = seed > 1;
-        let gitea = GiteaWire { gitea: host.borrow().gitea.clone(), clock: clock.clone(), rng, loses };
-        let others = settings.credentials.keys().filter_map(|name| {
-            Some((name.clone(), Gitea::open(settings, name, gitea.clone(), Token::new(token(name)))?))
+        let others = settings.credentials.values().filter_map(|Credential { name, forge, .. }| {
+            let flavour = if *forge == ForgeKind::Forgejo { ActFlavour::Forgejo } else { ActFlavour::Gitea };
+            let (gitea, rng) = (host.borrow().forge(flavour), rng.clone());
+            let wire = GiteaWire { gitea, clock: clock.clone(), rng, loses };
+            Some((name.clone(), Gitea::open(settings, name, wire, Token::new(token(name)))?))
         });
         let others = others.collect();
         let session = |login: &Login| {

@@ -27,7 +27,7 @@ pub fn beside<T>(seed: u64, prepare: impl FnOnce(&mut Simulation), story: impl A
     told_in(seed, made, story)
 }
 
-/// The same where a Gitea is beside GitHub.
+/// The same where a Gitea and a Forgejo are beside GitHub.
 pub fn beside_gitea<T>(story: impl AsyncFnOnce(&Story) -> T) -> T {
     told_in(1, || Simulation::with_gitea(1), story)
 }

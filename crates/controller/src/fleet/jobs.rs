@@ -61,8 +61,13 @@ impl<W: World> Fleet<'_, W> {
         if took {
             container.came_up = true;
             self.idle_watch.gave_job(container);
-            let pickup = Pickup { container: name.clone(), class: class.clone(), scope: scope.clone(), at: now.mono };
-            self.pickups.push_back(pickup);
+            self.pickups.push_back(Pickup {
+                container: name.clone(),
+                class: class.clone(),
+                scope: scope.clone(),
+                of: container.bound_to(),
+                at: now.mono,
+            });
             self.events.push(Event::TookJob { scope: scope.clone() });
             self.events.push(Event::GaveJob { scope });
             self.events.push(Event::CameUp { class: class.clone() });
@@ -87,20 +92,25 @@ impl<W: World> Fleet<'_, W> {
         let by_id: BTreeMap<u64, &Job> = taken.iter().filter_map(|job| Some((job.runner_id?, *job))).collect();
         let by_handle: BTreeMap<&str, &Job> =
             taken.iter().filter_map(|job| Some((job.handle.as_deref()?, *job))).collect();
+        // One job has one runner, which is the one that said so.
+        let bound = self.containers.values().filter(|container| container.had_job());
+        let mut given: BTreeSet<String> = bound.filter_map(|container| container.record.handle.clone()).collect();
         let mut explained: BTreeSet<ContainerName> = BTreeSet::new();
         let mut changed = Vec::new();
         for container in self.containers.values_mut().filter(|container| container.record.scope == scope) {
             let record = &container.record;
+            let has_it = |handle: &str| container.had_job() || !given.contains(handle);
             // A name that somebody else gave a runner too says less than the forge's own number.
             let job = record
                 .runner_id
                 .and_then(|id| by_id.get(&id))
-                .or_else(|| record.handle.as_deref().and_then(|handle| by_handle.get(handle)))
+                .or_else(|| by_handle.get(record.handle.as_deref().filter(|handle| has_it(handle))?))
                 .or_else(|| by_name.get(record.runner_name.as_str()).filter(|job| job.runner_id.is_none()));
             let Some(job) = job else {
                 container.job_watch.is_missing |= record.took.is_some() && record.repository() == Some(repository);
                 continue;
             };
+            given.extend(record.handle.clone());
             (container.job_watch.shown_at, container.job_watch.is_missing) = (now.mono, false);
             explained.insert(container.record.name.clone());
             if container.record.took == Some(job.id) {

@@ -75,6 +75,8 @@ impl<'w, W: World> Fleet<'w, W> {
         }
         let job = record.took.or(record.job_id).zip(record.repository().map(str::to_owned));
         let (runner, runner_id) = (record.runner_name.clone(), record.runner_id);
+        // A runner bound to its job gets no other.
+        let crosses = record.task.is_some() && record.handle.is_none();
         let grant = record.task.zip(record.task.and_then(|_| self.world.records().granted(name)));
         let (scope, end, why) = (record.scope.clone(), container.finish_as(), container.why_it_ended());
         container.in_flight = true;
@@ -87,7 +89,14 @@ impl<'w, W: World> Fleet<'w, W> {
                     Err(error) if !error.kind.is_passing() => Ok(None),
                     result => result,
                 },
-                (Some((job, repository)), None) => world.forge().job(repository, *job).await,
+                (Some((job, repository)), None) => {
+                    let found = world.forge().job(repository, *job).await?;
+                    let Some(run) = found.as_ref().filter(|job| crosses && job.runner_id != runner_id) else {
+                        return Ok(found);
+                    };
+                    // Its runner took another job than the one it was booted for, and no line of it says which.
+                    Ok(world.forge().job_of_run(repository, run.run_id, &runner).await?.or(found))
+                }
                 (None, None) => Ok(None),
             };
             let (mut result, mut finished) = (ask().await, false);

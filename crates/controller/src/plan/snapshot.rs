@@ -205,6 +205,8 @@ pub struct Pickup {
     pub class: String,
     /// Its scope.
     pub scope: String,
+    /// The job, by repository and id, where its runner is bound to one.
+    pub of: Option<(String, u64)>,
     /// When.
     pub at: Mono,
 }

@@ -168,7 +168,7 @@ fn a_stolen_job_leaves_its_container_to_the_next() {
 fn a_job_taken_since_the_look_is_not_served_twice() {
     let mut snapshot = snapshot(vec![job(1, &["linux"])], vec![container(1, Use::Busy)]);
     let name = snapshot.containers[0].name.clone();
-    let pickup = |at| Pickup { container: name.clone(), class: "small".into(), scope: "o/r".into(), at };
+    let pickup = |at| Pickup { container: name.clone(), class: "small".into(), scope: "o/r".into(), of: None, at };
     snapshot.pickups = vec![pickup(NOW)];
     assert_eq!(boots(&plan(&snapshot)), [], "the listing is older than the pickup");
     snapshot.pickups = vec![pickup(NOW - Duration::from_secs(1))];
@@ -185,6 +185,24 @@ fn a_runner_that_is_bound_to_a_job_serves_it_alone_and_goes_with_it() {
     assert_eq!((served.actions, served.waiting[&("o/r".into(), 1)]), (vec![], Waiting::Served));
     let gone = plan(&snapshot(vec![job(1, &["linux"])], vec![bound(2)]));
     assert_eq!((boots(&gone).len(), retired(&gone)), (1, 1), "its job is gone, and no other finds it");
+}
+
+#[test]
+fn a_bound_runner_that_took_its_job_stands_for_that_one_alone() {
+    let (taken, idle) = (container(1, Use::Busy), container(2, Use::Idle(NOW - Duration::from_secs(1))));
+    let pickup = Pickup {
+        container: taken.name.clone(),
+        class: "small".into(),
+        scope: "o/r".into(),
+        of: Some(("o/r".into(), 2)),
+        at: NOW,
+    };
+    let bound = |view, id| ContainerView { bound_to: Some(("o/r".into(), id)), ..view };
+    let mut snapshot = snapshot(vec![job(1, &["linux"]), job(2, &["linux"])], vec![bound(taken, 2), bound(idle, 1)]);
+    snapshot.pickups = vec![pickup];
+    assert_eq!(boots(&plan(&snapshot)), [], "the older job has its own runner");
+    snapshot.containers.pop();
+    assert_eq!(boots(&plan(&snapshot)), [("small", Some(1))], "what took the other is nothing to it");
 }
 
 #[test]
@@ -299,7 +317,7 @@ fn a_pickup_covers_no_job_seen_after_it_in_another_repository_of_the_organisatio
     org.targets = vec![target("o")];
     org.scopes = vec![scope("o", "o")];
     let name = ContainerName::for_job(9, |_| false).unwrap();
-    org.pickups = vec![Pickup { container: name, class: "small".into(), scope: "o".into(), at: then }];
+    org.pickups = vec![Pickup { container: name, class: "small".into(), scope: "o".into(), of: None, at: then }];
     org.jobs = vec![in_org(1, "o/a", NOW)];
     assert_eq!(boots(&plan(&org)).len(), 1, "the look came after the pickup");
     org.jobs = vec![in_org(1, "o/a", NOW), in_org(2, "o/b", then)];
@@ -500,6 +518,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                         container: named(900 + when),
                         class: CLASSES[class].into(),
                         scope: SCOPES[at].0.into(),
+                        of: None,
                         at: mono(when),
                     })
                     .collect(),

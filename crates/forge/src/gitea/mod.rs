@@ -14,7 +14,11 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::DateTime;
 use contract::{ActFlavour, ActRunner, Grant};
@@ -44,6 +48,9 @@ const PAGES: usize = 100;
 /// has no Actions are an empty list.
 const ITSELF_EVERY: u32 = 30;
 
+/// Runs that are looked through for the job of a runner, beside the one it is likely to be of.
+const OTHER_RUNS: usize = 10;
+
 /// The client of one credential.
 #[derive(Debug)]
 pub struct Gitea<W> {
@@ -55,8 +62,9 @@ pub struct Gitea<W> {
     looks: RefCell<BTreeMap<String, u32>>,
     /// What is known of runs, by repository and id. It does not change.
     origins: RefCell<BTreeMap<(String, u64), Origin>>,
-    /// Forgejo: names of repositories by number, and runs of jobs by repository and id.
+    /// Forgejo: names of repositories by number.
     names: RefCell<BTreeMap<u64, String>>,
+    /// Runs of jobs that were looked at lately, by repository and id.
     runs: RefCell<BTreeMap<(String, u64), u64>>,
 }
 
@@ -378,7 +386,25 @@ impl<W: Wire> Forge for Gitea<W> {
         Ok(found.map(|job: JobModel| job.of(self.flavour, repository, &Origin::default())))
     }
 
-    async fn job_of_run(&self, _: &str, _: u64, _: &str) -> Result<Option<Job>, ForgeError> {
+    /// Of that run, or of another one that was looked at lately: a Gitea gives a runner any job that it fits.
+    async fn job_of_run(&self, repository: &str, run_id: u64, runner_name: &str) -> Result<Option<Job>, ForgeError> {
+        if self.flavour == ActFlavour::Forgejo {
+            return Ok(None);
+        }
+        let local = self.local(repository)?.to_owned();
+        let known: BTreeSet<(u64, String)> =
+            self.runs.borrow().iter().map(|((repository, _), run)| (*run, repository.clone())).collect();
+        let others = known.into_iter().rev().filter(|(run, of)| (*run, of) != (run_id, &local)).take(OTHER_RUNS);
+        for (run, repository) in std::iter::once((run_id, local.clone())).chain(others.collect::<Vec<_>>()) {
+            let path = format!("/repos/{repository}/actions/runs/{run}/jobs");
+            let jobs = match self.pages(&path, JobsPage::jobs).await {
+                Err(error) if !error.kind.is_passing() => continue,
+                jobs => jobs?,
+            };
+            if let Some(job) = jobs.into_iter().find(|job: &JobModel| job.runner_name.as_deref() == Some(runner_name)) {
+                return Ok(Some(job.of(self.flavour, &self.full(&repository), &Origin::default())));
+            }
+        }
         Ok(None)
     }
 

@@ -88,6 +88,10 @@ impl Server {
                  "updated_at": "2026-11-01T00:00:00Z"},
                 {"full_name": "acme/quiet", "private": true, "has_actions": false}]),
             ),
+            ("GET", [.., "actions", "runs", run, "jobs", _]) => {
+                let of_it = |job: &&Value| job["run_id"].as_u64() == run.parse().ok();
+                answer(200, json!({"jobs": self.jobs.iter().filter(of_it).collect::<Vec<_>>()}))
+            }
             ("GET", [.., "actions", "runs", "7"]) => answer(
                 200,
                 json!({"id": 7, "event": "push",
@@ -272,6 +276,22 @@ async fn a_job_whose_runner_is_gone_ends_with_the_reason_as_its_last_line_and_on
     assert!(asked.0.ends_with("/UpdateTask") && asked.1["state"]["result"] == "RESULT_FAILURE", "{asked:?}");
     assert!(!forge.is_registered("own:acme/app", 5).await.unwrap(), "it goes with the job");
     assert!(!end().await, "what is over is left as it is");
+}
+
+#[tokio::test]
+async fn the_job_that_a_runner_took_in_place_of_its_own_is_found_in_that_run_or_a_recent_one() {
+    let (forge, stub) = open("gitea", ORG);
+    let named = |id, run, name: &str| {
+        let mut job = job(id, "acme/app", run, "in_progress", id);
+        job["runner_name"] = json!(name);
+        job
+    };
+    stub.jobs(vec![named(1, 7, "other"), named(2, 7, "ours"), named(3, 8, "crossed")]);
+    forge.look("own:acme/app").await.unwrap();
+    for (runner, found) in [("ours", Some(2)), ("crossed", Some(3)), ("nobody", None)] {
+        let job = forge.job_of_run("own:acme/app", 7, runner).await.unwrap();
+        assert_eq!(job.map(|job| (job.id, job.repository)), found.map(|id| (id, "own:acme/app".to_owned())));
+    }
 }
 
 #[tokio::test]

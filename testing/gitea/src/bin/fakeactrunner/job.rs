@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
+    image::Image,
     log::log,
     remote::Remote,
     steps::{Next, Running},
@@ -50,6 +51,8 @@ struct Workflow {
 
 #[derive(Debug, Deserialize)]
 struct JobText {
+    #[serde(default, rename = "runs-on")]
+    runs_on: yaml_serde::Value,
     #[serde(default)]
     env: BTreeMap<String, yaml_serde::Value>,
     #[serde(default)]
@@ -73,6 +76,8 @@ pub(crate) struct Job<'a> {
     environment: BTreeMap<String, String>,
     steps: Vec<Step>,
     hook: Option<&'a str>,
+    /// What its steps run in, if not here.
+    image: Option<Image>,
     directory: String,
     started: String,
     /// Steps that have begun, each with its first line, its number of lines and, once it has ended, how.
@@ -81,7 +86,8 @@ pub(crate) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub(crate) fn new(remote: &'a Remote, task: &Value, hook: Option<&'a str>) -> Result<Self> {
+    /// Of this task; `labels` = the runner's, with their schemas.
+    pub(crate) fn new(remote: &'a Remote, task: &Value, labels: &[String], hook: Option<&'a str>) -> Result<Self> {
         let id = task["id"].as_str().context("a task without a number")?.parse()?;
         let text = BASE64_STANDARD.decode(task["workflowPayload"].as_str().context("a task without a workflow")?)?;
         let workflow: Workflow = yaml_serde::from_slice(&text).context("the workflow")?;
@@ -116,8 +122,13 @@ impl<'a> Job<'a> {
         let more =
             [("GITHUB_EVENT_PATH", event.as_str()), ("GITHUB_WORKSPACE", &directory), ("CI", "true"), ("ACT", "true")];
         environment.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let runs_on: Vec<&str> = match &job.runs_on {
+            yaml_serde::Value::Sequence(all) => all.iter().filter_map(yaml_serde::Value::as_str).collect(),
+            one => one.as_str().into_iter().collect(),
+        };
         Ok(Self {
             id,
+            image: Image::of(id, &runs_on, labels),
             repository: text_of(&context["repository"]),
             remote,
             environment,
@@ -139,12 +150,24 @@ impl<'a> Job<'a> {
         {
             ending = Ending::Failure;
         }
+        if let Some(image) = self.image.clone() {
+            let start = image.start();
+            let start: Vec<&str> = start.iter().map(String::as_str).collect();
+            if self.command(None, "docker", &start, &mut stop).await? != Some(0) {
+                ending = Ending::Failure;
+            }
+        }
         for (index, step) in self.steps.clone().into_iter().enumerate() {
             let always = step.condition.as_ref().is_some_and(|condition| condition.contains("always()"));
             if ending == Ending::Failure && !always {
                 continue;
             }
-            match self.command(Some(index), "bash", &["-e", "-c", &step.run], &mut stop).await? {
+            let (program, arguments) = match &self.image {
+                None => ("bash", ["-e", "-c", &step.run].map(str::to_owned).to_vec()),
+                Some(image) => ("docker", image.run(&self.environment, &step.run)),
+            };
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            match self.command(Some(index), program, &arguments, &mut stop).await? {
                 Some(0) => {}
                 Some(status) => {
                     self.say(&format!("exitcode '{status}': failure")).await;
@@ -152,6 +175,9 @@ impl<'a> Job<'a> {
                 }
                 None => return self.report(when_stopped).await,
             }
+        }
+        if let Some(image) = self.image.take() {
+            self.command(None, "docker", &image.remove(), &mut stop).await?;
         }
         self.report(ending).await
     }

@@ -5,6 +5,7 @@
 //! Called as the real ones are: `fakeactrunner daemon -c config.yaml`, `fakeactrunner one-job --wait -c config.yaml`. With
 //! a file `never-fetches` beside the program it asks for no job.
 
+mod image;
 mod job;
 mod log;
 mod remote;
@@ -107,7 +108,7 @@ async fn run() -> Result<()> {
     );
     let end = tokio::select! {
         task = fetch(&remote, handle) => {
-            let job = Job::new(&remote, &task, config.runner.hooks.job_started.as_deref())?;
+            let job = Job::new(&remote, &task, &registration.labels, config.runner.hooks.job_started.as_deref())?;
             log("info", &format!("task {} repo is {} https://github.com {}", job.id, job.repository, registration.address), None);
             job.run(stopped(&mut stop), match flavour {
                 Flavour::Gitea => Ending::Success,

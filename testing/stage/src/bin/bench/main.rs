@@ -2,13 +2,14 @@
 //!
 //! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less,
 //! `--features` measures what each part of the isolation costs, and nothing else; `--paths` the ways a job comes here;
-//! `--api` what those who ask and listen cost the jobs; `--neighbours` what jobs that flood the controller cost others.
+//! `--gitea` the same at a real Gitea; `--api` what those who ask and listen cost the jobs; `--neighbours` what jobs that flood the controller cost others.
 
 mod api;
 mod burst;
 mod by_hand;
 mod features;
 mod footprint;
+mod gitea;
 mod neighbours;
 mod paths;
 mod report;
@@ -38,6 +39,7 @@ enum Part {
     All,
     Features,
     Paths,
+    Gitea,
     Api,
     Neighbours,
 }
@@ -68,10 +70,11 @@ fn main() -> ExitCode {
             "--quick" => amount = &QUICK,
             "--features" => part = Part::Features,
             "--paths" => part = Part::Paths,
+            "--gitea" => part = Part::Gitea,
             "--api" => part = Part::Api,
             "--neighbours" => part = Part::Neighbours,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--api|--neighbours]");
+                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--gitea|--api|--neighbours]");
                 return ExitCode::from(2);
             }
         }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Part::All => measure(amount, report),
         Part::Features => features::measure(amount.by_hand, report),
         Part::Paths => paths::measure(&amount.paths, report),
+        Part::Gitea => gitea::measure(&amount.paths, report),
         Part::Api => asked(amount, report),
         Part::Neighbours => flooded(amount, report),
     };
@@ -114,6 +118,8 @@ fn measure(amount: &Amount, report: Report) -> anyhow::Result<()> {
     show::doing("Taking it down", || drop(stage));
     println!();
     paths::measure(&amount.paths, report).context("the ways a job comes here")?;
+    println!();
+    gitea::measure(&amount.paths, report).context("a Gitea")?;
     println!();
     asked(amount, report).context("with those who ask and listen")?;
     println!();
