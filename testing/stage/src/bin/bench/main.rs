@@ -2,7 +2,8 @@
 //!
 //! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less,
 //! `--features` measures what each part of the isolation costs, and nothing else; `--paths` the ways a job comes here;
-//! `--api` what those who ask and listen cost the jobs; `--neighbours` what jobs that flood the controller cost others.
+//! `--api` what those who ask and listen cost the jobs; `--neighbours` what jobs that flood the controller cost others;
+//! `--peers` the same job through what people use instead.
 
 mod api;
 mod burst;
@@ -11,6 +12,7 @@ mod features;
 mod footprint;
 mod neighbours;
 mod paths;
+mod peers;
 mod report;
 mod sequence;
 mod stats;
@@ -40,6 +42,7 @@ enum Part {
     Paths,
     Api,
     Neighbours,
+    Peers,
 }
 
 const FULL: Amount = Amount {
@@ -70,8 +73,9 @@ fn main() -> ExitCode {
             "--paths" => part = Part::Paths,
             "--api" => part = Part::Api,
             "--neighbours" => part = Part::Neighbours,
+            "--peers" => part = Part::Peers,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--api|--neighbours]");
+                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--api|--neighbours|--peers]");
                 return ExitCode::from(2);
             }
         }
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Part::Paths => paths::measure(&amount.paths, report),
         Part::Api => asked(amount, report),
         Part::Neighbours => flooded(amount, report),
+        Part::Peers => peers::measure(amount.by_hand, report),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
