@@ -2,7 +2,8 @@
 //!
 //! It never fails because something is slow. `--markdown` prints Markdown tables, `--quick` measures less,
 //! `--features` measures what each part of the isolation costs, and nothing else; `--paths` the ways a job comes here;
-//! `--gitea` the same at a real Gitea; `--api` what those who ask and listen cost the jobs; `--neighbours` what jobs that flood the controller cost others.
+//! `--gitea` the same at a real Gitea; `--api` what those who ask and listen cost the jobs; `--neighbours` what jobs
+//! that flood the controller cost others; `--peers` the same job through what people use instead.
 
 mod api;
 mod burst;
@@ -12,6 +13,7 @@ mod footprint;
 mod gitea;
 mod neighbours;
 mod paths;
+mod peers;
 mod report;
 mod sequence;
 mod stats;
@@ -42,6 +44,7 @@ enum Part {
     Gitea,
     Api,
     Neighbours,
+    Peers,
 }
 
 const FULL: Amount = Amount {
@@ -73,8 +76,9 @@ fn main() -> ExitCode {
             "--gitea" => part = Part::Gitea,
             "--api" => part = Part::Api,
             "--neighbours" => part = Part::Neighbours,
+            "--peers" => part = Part::Peers,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--gitea|--api|--neighbours]");
+                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--gitea|--api|--neighbours|--peers]");
                 return ExitCode::from(2);
             }
         }
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Part::Gitea => gitea::measure(&amount.paths, report),
         Part::Api => asked(amount, report),
         Part::Neighbours => flooded(amount, report),
+        Part::Peers => peers::measure(amount.by_hand, report),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
