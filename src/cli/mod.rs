@@ -60,7 +60,7 @@ enum Command {
     History(history::Args),
     /// Take no new jobs, over restarts as well; running jobs go on, idle containers go.
     Drain(operate::PartArgs),
-    /// Take jobs again.
+    /// Take jobs again, and try at once what failed and is left alone for a while.
     Resume(operate::PartArgs),
     /// End a container, whatever it does.
     Stop(operate::StopArgs),

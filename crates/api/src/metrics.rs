@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path, sync::atomic::AtomicU64};
 
 use controller::{
     phase::Phase,
-    status::{ClassStatus, CredentialStatus, PausedBy, Status, TargetStatus},
+    status::{BreakerKind, BreakerState, ClassStatus, CredentialStatus, PausedBy, Status, TargetStatus},
     strain::Shortage,
 };
 use prometheus_client::{
@@ -65,6 +65,7 @@ pub(super) fn render(sources: &Sources, format: Format, now_ms: u64) -> Result<S
     classes(&mut registry, &status);
     targets(&mut registry, &status);
     credentials(&mut registry, &status);
+    breakers(&mut registry, &status);
     if let Some(counts) = status.webhook {
         deliveries(&mut registry, counts);
     }
@@ -216,12 +217,14 @@ fn credentials(registry: &mut Registry, status: &Status) {
         by_credential(&|credential| Some(credential.rate_limit?.limit)),
     );
     let paused = status.credentials.iter().flat_map(|credential| {
-        [("forge", PausedBy::Forge), ("share", PausedBy::Share)].map(|(word, by)| {
+        let by = [("forge", PausedBy::Forge), ("share", PausedBy::Share), ("breaker", PausedBy::Breaker)];
+        by.map(|(word, by)| {
             let labels = vec![("credential", credential.name.clone()), ("by", word.to_owned())];
             (labels, i64::from(credential.paused_by == Some(by)))
         })
     });
-    let help = "1 while nothing is asked with the credential: the forge's limit is reached, or the controller's share";
+    let help = "1 while nothing is asked with the credential: the forge's limit is reached, the controller's share is, or the \
+                forge refuses it";
     gauges(registry, "credential_paused", help, paused);
     let calls = Family::<Labels, Counter>::default();
     let clocks = Family::<Labels, Gauge<f64, AtomicU64>>::default();
@@ -238,6 +241,25 @@ fn credentials(registry: &mut Registry, status: &Status) {
     registry.register("forge_calls", help, calls);
     let help = "The forge's clock less this host's, to about half a second; of several forges, the one furthest off";
     registry.register("clock_offset_seconds", help, clocks);
+}
+
+/// Also those that are closed: of classes, targets and credentials.
+fn breakers(registry: &mut Registry, status: &Status) {
+    let classes = status.classes.iter().map(|class| (BreakerKind::Class, &class.name));
+    let targets = status.targets.iter().map(|target| (BreakerKind::Target, &target.repo));
+    let credentials = status.credentials.iter().map(|credential| (BreakerKind::Credential, &credential.name));
+    let values = classes.chain(targets).chain(credentials).map(|(kind, name)| {
+        // A target's is that of any of the places that its runners are registered with.
+        let is_place = |of: &str| status.scopes.iter().any(|scope| scope.name == of && scope.target == *name);
+        let is_open = status.breakers.iter().any(|breaker| {
+            let is_it = breaker.name == *name || kind == BreakerKind::Target && is_place(&breaker.name);
+            breaker.kind == kind && breaker.state != BreakerState::Closed && is_it
+        });
+        let word: &'static str = kind.into();
+        (vec![("kind", word.to_owned()), ("name", name.clone())], i64::from(is_open))
+    });
+    let help = "1 while a class, a target or a credential has failed so often that it is left alone, or tried once";
+    gauges(registry, "breaker_open", help, values);
 }
 
 fn deliveries(registry: &mut Registry, counts: Counts) {

@@ -10,8 +10,8 @@ use controller::{
     phase::Phase,
     record::Timeline,
     status::{
-        ActiveContainer, ClassStatus, CredentialStatus, Finished, PausedBy, RateLimitStatus, TargetKindStatus,
-        TargetStatus,
+        ActiveContainer, BreakerKind, BreakerState, BreakerStatus, ClassStatus, CredentialStatus, Finished, PausedBy,
+        RateLimitStatus, TargetKindStatus, TargetStatus,
     },
 };
 use forge::Calls;
@@ -116,6 +116,14 @@ fn status() -> Status {
         rate_limit,
         intake: vec![],
     };
+    let breaker = |(name, state): (&str, BreakerState)| BreakerStatus {
+        kind: BreakerKind::Class,
+        name: name.to_owned(),
+        state,
+        failures: 5,
+        cause: "broken".to_owned(),
+        next_try_ms: Some(now + 1000),
+    };
     let limit = RateLimitStatus { limit: 5000, remaining: 4321, reset: 0 };
     Status {
         version: "1.2.3".to_owned(),
@@ -137,6 +145,7 @@ fn status() -> Status {
             calls: Calls { succeeded: 7, limited: 1, ..Calls::default() },
             clock_offset_ms: Some(-2_500),
         }],
+        breakers: [("old", BreakerState::Open), ("small", BreakerState::Closed)].map(breaker).to_vec(),
         classes: vec![class("small", Some("2.336.0"), Some(9), false), class("old", Some("2.300.0"), Some(-3), true)],
         ..Status::default()
     }
@@ -163,6 +172,10 @@ async fn a_scrape_tells_versions_limits_polls_and_containers() {
         (r#"gha_runner_clock_offset_seconds{credential="main"}"#, -2.5),
         (r#"gha_runner_credential_paused{credential="main",by="share"}"#, 1.0),
         (r#"gha_runner_credential_paused{credential="main",by="forge"}"#, 0.0),
+        (r#"gha_runner_breaker_open{kind="class",name="old"}"#, 1.0),
+        (r#"gha_runner_breaker_open{kind="class",name="small"}"#, 0.0),
+        (r#"gha_runner_breaker_open{kind="target",name="o/r"}"#, 0.0),
+        (r#"gha_runner_breaker_open{kind="credential",name="main"}"#, 0.0),
         (r#"gha_runner_containers{class="small",phase="running"}"#, 2.0),
         (r#"gha_runner_containers{class="small",phase="idle"}"#, 1.0),
         (r#"gha_runner_containers{class="old",phase="running"}"#, 0.0),
@@ -172,7 +185,7 @@ async fn a_scrape_tells_versions_limits_polls_and_containers() {
     }
     let age = samples[r#"gha_runner_poll_age_seconds{target="o/r"}"#];
     assert!((42.0..60.0).contains(&age), "{age}");
-    assert!(!text.contains("o/new"), "nothing is made up for what is not known: {text}");
+    assert!(!text.contains(r#"{target="o/new""#), "nothing is made up for what is not known: {text}");
     assert!(!text.contains("webhook"), "nothing listens: {text}");
 }
 

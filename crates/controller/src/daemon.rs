@@ -247,9 +247,11 @@ impl<'w, W: World> Daemon<'w, W> {
                 fleet::Event::TookJob { scope } => intake.look_who_took(&scope, now),
                 fleet::Event::CameUp { class } => classes.came_up(&class),
                 fleet::Event::Recovered { class } => classes.release(&class),
-                fleet::Event::Failed { class, last } => classes.failed(&class, last, now),
+                fleet::Event::Failed { class, last, at_forge } => classes.failed(&class, &last, at_forge, now),
                 fleet::Event::RunnerVersion { class, version } => classes.runner_said(&class, &version),
                 fleet::Event::RunnerRefused { class } => classes.runner_refused(&class, now),
+                fleet::Event::RunnerRefusedInJob { class } => classes.runner_refused_in_job(&class, now),
+                fleet::Event::JobServed { class } => classes.job_served(&class),
                 fleet::Event::GaveJob { scope } => intake.gave_job(&scope, now),
                 fleet::Event::EndedWithJob { key } => sets.ended_with_job(&key, now),
             }

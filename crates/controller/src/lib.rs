@@ -20,6 +20,7 @@
 //! **Channels.** In: commands ([`operation::LoopCommand`]), whose answers go back by a oneshot. Out: the status, a watch
 //! channel and an observer of each change ([`event`]). To each listening scale set: its capacity, a watch channel.
 
+mod breaker;
 pub mod cause;
 mod classes;
 pub mod clock;

@@ -14,7 +14,7 @@ use super::{
 pub fn operate<W: World>(parts: &mut Parts<'_, W>, order: OperatorOrder, stopping: bool, now: Now) {
     let result = match &order.operation {
         Operation::Drain { class } => parts.classes.set_drained(class.as_deref(), true),
-        Operation::Resume { class } => parts.classes.set_drained(class.as_deref(), false),
+        Operation::Resume { class } => resume(parts, class.as_deref(), now),
         Operation::Stop { container } => parts.fleet.stop_by_operator(container, now),
         Operation::Provision { repo, class } => provision(parts, repo, class.as_deref(), stopping, now),
     };
@@ -26,6 +26,16 @@ pub fn operate<W: World>(parts: &mut Parts<'_, W>, order: OperatorOrder, stoppin
     let _ = order.answer.send(result);
 }
 
+/// What is resumed is also tried again at once where it failed.
+fn resume<W: World>(parts: &mut Parts<'_, W>, class: Option<&str>, now: Now) -> Result<Done, Denied> {
+    let done = parts.classes.set_drained(class, false)?;
+    parts.classes.try_again(class);
+    if class.is_none() {
+        parts.intake.try_again(now);
+    }
+    Ok(done)
+}
+
 fn provision<W: World>(
     parts: &mut Parts<'_, W>,
     repo: &str,
@@ -33,7 +43,7 @@ fn provision<W: World>(
     stopping: bool,
     now: Now,
 ) -> Result<Done, Denied> {
-    let scope = parts.intake.scope_named(repo)?;
+    let scope = parts.intake.scope_named(repo, now)?;
     if let Some(name) = class {
         parts.classes.check_known(name)?;
     }

@@ -131,6 +131,10 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
 /// A queued job that its scale set was not assigned in this time, with room for it, is served as if there were no set.
 const UNASSIGNED: Duration = Duration::from_secs(300);
 
+/// A runner says that it listens before it asks for a job, and the forge's first answer may be that it will have none: it
+/// is served after so long.
+pub const SERVED_AFTER: Duration = Duration::from_secs(10);
+
 /// An idle container of whose scope nothing was heard for so long waits no longer for it.
 const UNHEARD: Duration = Duration::from_secs(900);
 

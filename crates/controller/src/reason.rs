@@ -2,7 +2,9 @@
 
 use contract::Labels;
 
-use super::status::{ClassStatus, QueuedJob, Status, WaitingFor};
+use super::status::{
+    BreakerKind, BreakerState, BreakerStatus, ClassStatus, QueuedJob, ScopeStatus, Status, WaitingFor,
+};
 
 /// Gives every queued job its reason, and says how many come before it.
 pub fn explain(status: &mut Status) {
@@ -60,7 +62,7 @@ fn reason(job: &QueuedJob, ahead: usize, status: &Status) -> String {
                 None => format!("its target has as many containers as it may; {before}"),
             }
         }
-        WaitingFor::BackOff => back_off(job, class, status),
+        WaitingFor::BackOff => back_off(job, status),
         WaitingFor::RunnerVersion => {
             let version = class.and_then(|class| class.runner_version.as_deref()).unwrap_or("of unknown version");
             format!("the forge refuses the runner of class {name} ({version}): update its template")
@@ -96,7 +98,9 @@ fn reason(job: &QueuedJob, ahead: usize, status: &Status) -> String {
 /// Which of its labels nobody has; or, if each has somebody, who has most of them.
 fn no_class(labels: &[String], classes: &[ClassStatus]) -> String {
     if labels.is_empty() {
-        return "it names no labels".to_owned();
+        return "it names no labels, and the forge does not say which runner group it waits for. Remedy: write labels \
+                beside the group: runs-on: {group: NAME, labels: [self-hosted]}"
+            .to_owned();
     }
     let lacks = |class: &ClassStatus| -> Vec<&str> {
         let own = Labels::of(&class.labels, class.labels_have_case);
@@ -133,27 +137,33 @@ fn in_other_letters(label: &str, classes: &[ClassStatus]) -> Option<String> {
     })
 }
 
-fn back_off(job: &QueuedJob, class: Option<&ClassStatus>, status: &Status) -> String {
-    if let Some((class, until)) = class.and_then(|class| Some((class, class.held_until_ms?))) {
-        let times = class.boot_failures;
-        return format!(
-            "class {} failed to boot {times} times in a row; it is tried again {}",
-            class.name,
-            clock(until, status.updated_ms)
-        );
-    }
+/// What it waits for failed, and is left alone for a while.
+fn back_off(job: &QueuedJob, status: &Status) -> String {
     let target = target_of(job, status);
-    let scope = status.scopes.iter().find(|scope| {
-        scope.held_until_ms.is_some() && (scope.name == job.repo || Some(scope.target.as_str()) == target)
-    });
-    match scope.and_then(|scope| Some((scope, scope.held_until_ms?))) {
-        Some((scope, until)) => format!(
-            "runners cannot be registered with {} ({}); it is tried again {}",
-            scope.name,
-            scope.last_error.as_deref().unwrap_or("no reason known"),
-            clock(until, status.updated_ms)
-        ),
-        None => "it is tried again in a moment, after failures".to_owned(),
+    let concerns = |breaker: &&BreakerStatus| match breaker.kind {
+        BreakerKind::Class => job.class.as_ref() == Some(&breaker.name),
+        BreakerKind::Target => {
+            let is_ours = |scope: &ScopeStatus| scope.name == breaker.name && Some(scope.target.as_str()) == target;
+            breaker.name == job.repo || status.scopes.iter().any(is_ours)
+        }
+        BreakerKind::Credential => {
+            status.targets.iter().any(|known| Some(known.repo.as_str()) == target && known.credential == breaker.name)
+        }
+    };
+    let holds = |breaker: &&BreakerStatus| breaker.next_try_ms.is_some() || breaker.state == BreakerState::HalfOpen;
+    let Some(BreakerStatus { kind, name, state, failures, cause, next_try_ms }) =
+        status.breakers.iter().filter(concerns).filter(holds).max_by_key(|breaker| breaker.next_try_ms)
+    else {
+        return "it is tried again in a moment, after failures".to_owned();
+    };
+    let next = match next_try_ms.filter(|_| *state != BreakerState::HalfOpen) {
+        Some(until) => format!("it is tried again {}", clock(until, status.updated_ms)),
+        None => "one is tried now, and the others wait for it".to_owned(),
+    };
+    match kind {
+        BreakerKind::Class => format!("class {name} failed to boot {failures} times in a row ({cause}); {next}"),
+        BreakerKind::Target => format!("runners cannot be registered with {name} ({cause}); {next}"),
+        BreakerKind::Credential => format!("the forge refuses credential {name} ({cause}); {next}"),
     }
 }
 
@@ -245,7 +255,8 @@ mod tests {
                 "no class has label windows",
                 "no class has all of its labels; class small lacks gpu",
                 "class small has its labels, and does not serve its target",
-                "it names no labels",
+                "it names no labels, and the forge does not say which runner group it waits for. Remedy: write labels \
+                 beside the group: runs-on: {group: NAME, labels: [self-hosted]}",
             ]
         );
     }
@@ -269,13 +280,32 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_after_failed_boots_names_its_end() {
-        let held = ClassStatus { boot_failures: 3, held_until_ms: Some(3_661_000), ..class("small", &["linux"]) };
-        let queue = vec![job(1, WaitingFor::BackOff, &["linux"])];
-        let status = Status { classes: vec![held], queue, updated_ms: 3_651_500, ..Status::default() };
+    fn a_pause_after_failures_names_who_failed_and_how_and_its_end() {
+        let told = |kind, name: &str, state| {
+            let breaker = BreakerStatus {
+                kind,
+                name: name.into(),
+                state,
+                failures: 3,
+                cause: "broken".into(),
+                next_try_ms: Some(3_661_000).filter(|_| state != BreakerState::HalfOpen),
+            };
+            let other = BreakerStatus { name: "other".into(), next_try_ms: Some(u64::MAX), ..breaker.clone() };
+            let queue = vec![job(1, WaitingFor::BackOff, &["linux"])];
+            told(Status { breakers: vec![breaker, other], queue, updated_ms: 3_651_500, ..Status::default() }).remove(0)
+        };
+        let next = "it is tried again at 01:01:01 UTC, in 10 s";
         assert_eq!(
-            told(status),
-            ["class small failed to boot 3 times in a row; it is tried again at 01:01:01 UTC, in 10 s"]
+            told(BreakerKind::Class, "small", BreakerState::Closed),
+            format!("class small failed to boot 3 times in a row (broken); {next}")
+        );
+        assert_eq!(
+            told(BreakerKind::Target, "o/r", BreakerState::Open),
+            format!("runners cannot be registered with o/r (broken); {next}")
+        );
+        assert!(
+            told(BreakerKind::Target, "o/r", BreakerState::HalfOpen)
+                .ends_with("; one is tried now, and the others wait for it")
         );
     }
 

@@ -51,6 +51,8 @@ pub struct Status {
     pub sets: Vec<SetStatus>,
     /// Kinds of runners.
     pub classes: Vec<ClassStatus>,
+    /// What fails: classes, places that runners are registered with, credentials.
+    pub breakers: Vec<BreakerStatus>,
     /// Queued jobs and why they wait.
     pub queue: Vec<QueuedJob>,
     /// Ended containers whose registration is not yet known to be gone.
@@ -246,6 +248,8 @@ pub enum PausedBy {
     Forge,
     /// The controller itself, to stay within its share of that limit.
     Share,
+    /// The controller itself: the forge refuses the credential.
+    Breaker,
 }
 
 /// A repository.
@@ -365,6 +369,49 @@ pub struct ClassStatus {
     /// A job of it may take so long, in seconds.
     #[serde(default)]
     pub timeout_seconds: u64,
+}
+
+/// The circuit breaker of something that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BreakerStatus {
+    /// What it is.
+    pub kind: BreakerKind,
+    /// Its name; of a target, the place that runners are registered with.
+    pub name: String,
+    /// How it stands.
+    pub state: BreakerState,
+    /// Failures in a row.
+    pub failures: u32,
+    /// How it last failed.
+    pub cause: String,
+    /// When it is tried next; absent while that may be at any time.
+    #[serde(default)]
+    pub next_try_ms: Option<u64>,
+}
+
+/// What has a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, strum::IntoStaticStr)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum BreakerKind {
+    /// Boots of a class.
+    Class,
+    /// Registrations of runners for a target.
+    Target,
+    /// Calls with a credential.
+    Credential,
+}
+
+/// How a circuit breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// After a pause all is tried again.
+    Closed,
+    /// It failed again and again: nothing is tried for long.
+    Open,
+    /// That time is over: one is tried.
+    HalfOpen,
 }
 
 /// A queued job.

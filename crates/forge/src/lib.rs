@@ -327,6 +327,8 @@ pub enum ErrorKind {
     Paced(Duration),
     /// The credential is refused.
     Unauthorized,
+    /// The credential is good, and not for this.
+    Forbidden,
     /// The target, or what was asked of it, is not there or not ours to see.
     NotFound,
     /// The repository cannot be served as it is: renamed, archived, or its Actions are disabled.

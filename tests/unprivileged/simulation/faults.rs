@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use controller::cause::Cause;
+use controller::{
+    cause::Cause,
+    status::{BreakerKind, BreakerState},
+};
 use github_sim::{
     Call,
     world::{Fault, Gate, JobSpec, RunnerFault, RunnerWhat, What},
@@ -41,6 +44,30 @@ fn a_registration_that_is_lost_or_whose_name_is_taken_costs_a_name_and_leaves_no
             assert_eq!(story.started(), 1, "{what:?}: only what is registered is started");
         });
     }
+}
+
+#[test]
+fn a_policy_that_allows_no_runners_is_told_as_that_and_costs_one_record_a_day() {
+    beside(1, nothing, async |story| {
+        sleep(2 * MINUTE).await;
+        inject(story, u32::MAX, Call::Mint, What::NoRunners);
+        let job = story.queue_polled(REPOS[0]);
+        let elsewhere = story.queue(REPOS[1]);
+        // After a day the forge would give the job up.
+        sleep(23 * 60 * MINUTE).await;
+        assert!(story.is_taken(elsewhere), "its runners are the scale set's");
+        let status = story.status.borrow().clone();
+        let refused = status.finished.iter().filter(|ended| ended.cause == Cause::RegistrationRefused).count();
+        assert_eq!((refused, story.simulation.host.borrow().history.count()), (1, 2));
+        assert!(status.queue[0].reason.contains("a policy allows no self-hosted runners"), "{:?}", status.queue);
+        assert!(story.problems().contains("Remedy: allow them"), "{}", story.problems());
+        let asked = story.simulation.hub.borrow().traffic().of(Call::Mint).requests;
+        assert!((24..=60).contains(&asked), "asked {asked} times");
+        story.simulation.hub.borrow_mut().clear_faults();
+        sleep(45 * MINUTE).await;
+        assert!(story.is_taken(job));
+        assert_eq!(story.problems(), "");
+    });
 }
 
 #[test]
@@ -144,6 +171,62 @@ fn a_runner_that_never_listens_is_stopped_at_its_deadline_and_its_class_pauses_e
         assert!(story.is_taken(job));
         assert_eq!((story.registrations(), story.problems().as_str()), (0, ""));
     });
+}
+
+/// Those that are not closed: what they are for, whose, and how they stand.
+fn breakers(story: &Story) -> Vec<(BreakerKind, String, BreakerState)> {
+    let status = story.status.borrow();
+    let not_closed = status.breakers.iter().filter(|one| one.state != BreakerState::Closed);
+    not_closed.map(|one| (one.kind, one.name.clone(), one.state)).collect()
+}
+
+#[test]
+fn a_class_a_target_and_a_credential_that_fail_again_and_again_are_left_alone_and_probed() {
+    let refused = What::Status { code: 422, message: "Invalid".into(), headers: vec![] };
+    for (fault, kind, name) in [
+        (None, BreakerKind::Class, "big"),
+        (Some((Call::Mint, refused)), BreakerKind::Target, "acme/api"),
+        (Some((Call::ListRuns, What::Unauthorized)), BreakerKind::Credential, "first"),
+    ] {
+        beside(1, nothing, async |story| {
+            sleep(2 * MINUTE).await;
+            let jobs = [story.queue_polled(REPOS[0]), story.queue_polled(REPOS[0])];
+            match &fault {
+                Some((call, what)) => inject(story, u32::MAX, *call, what.clone()),
+                None => {
+                    let never = RunnerFault { count: u32::MAX, ..RunnerFault::once(RunnerWhat::NeverListening) };
+                    story.simulation.hub.borrow_mut().inject_runner(never);
+                }
+            }
+            let (mut seen, mut most, mut told) = (BTreeSet::new(), 0, String::new());
+            // A registration that is tried is refused a moment later.
+            let (mut news, end) = (story.status.clone(), story.simulation.clock.now() + 120 * MINUTE);
+            while story.simulation.clock.now() < end {
+                news.changed().await.unwrap();
+                let stands = breakers(story);
+                if stands.iter().any(|(.., state)| *state == BreakerState::HalfOpen) {
+                    most = most.max(story.simulation.host.borrow().units.len());
+                }
+                if stands.iter().any(|(.., state)| *state == BreakerState::Open) {
+                    told = story.problems();
+                }
+                seen.extend(stands.into_iter().map(|(kind, name, state)| (kind.into(), name, state as u8)));
+            }
+            let word: &str = kind.into();
+            let states = [BreakerState::Open, BreakerState::HalfOpen].map(|state| (word, name.to_owned(), state as u8));
+            assert!(seen.iter().all(|(kind, ..)| *kind == word), "{seen:?}");
+            assert!(seen.is_superset(&BTreeSet::from(states)), "{word}: open, and half-open: {seen:?}");
+            assert!(most <= 1, "{word}: {most} at once were to show whether it goes well again");
+            assert!(told.contains("; nothing is tried until 2"), "{word}: {told}");
+            assert!(story.started() <= 14, "{word}: {} containers in two hours", story.started());
+            let cost = story.simulation.host.borrow().history.count();
+            assert!(cost <= 14, "{word}: {cost} entries of the history");
+            story.simulation.hub.borrow_mut().clear_faults();
+            sleep(45 * MINUTE).await;
+            assert!(jobs.iter().all(|job| story.is_taken(*job)), "{word}");
+            assert_eq!((breakers(story), story.problems().as_str()), (vec![], ""), "{word}");
+        });
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use github_sim::{
     Call,
-    world::{Fault, RunnerGroupSpec, Scope, Visibility, What},
+    world::{Fault, JobSpec, RunnerGroupSpec, Scope, Visibility, What},
 };
 use settings::Intake;
 use tokio::time::sleep;
@@ -47,6 +47,29 @@ fn a_job_that_its_runner_group_excludes_boots_nothing_and_says_so_until_the_grou
             sleep(20 * MINUTE).await;
             assert!(story.is_taken(kept_out));
             assert_eq!(story.problems(), "");
+        });
+    }
+}
+
+#[test]
+fn a_job_of_a_group_without_labels_is_a_scale_sets_or_is_explained() {
+    for intake in [Intake::Polling, Intake::Auto] {
+        let prepare = |simulation: &mut Simulation| {
+            simulation.settings.classes.get_mut("small").unwrap().intake = intake;
+        };
+        beside(1, prepare, async |story| {
+            sleep(2 * MINUTE).await;
+            let spec = JobSpec { group: Some("Default".into()), ..JobSpec::new("build", &[], &["true"]) };
+            let now = story.simulation.clock.now();
+            let job = story.simulation.hub.borrow_mut().queue_job(now, PRIVATE, spec).unwrap().1;
+            sleep(10 * MINUTE).await;
+            let reasons = reasons(story);
+            if intake == Intake::Auto {
+                assert!(story.is_taken(job), "the forge assigns it to the set: {reasons:?}");
+            } else {
+                assert!(reasons.len() == 1 && reasons[0].contains("runs-on: {group: NAME, labels:"), "{reasons:?}");
+                assert_eq!(story.started(), 0);
+            }
         });
     }
 }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use controller::{
+    cause::Cause,
     ports::{History, PortError},
-    record::Record,
+    record::{Record, Stage},
     status::Finished,
 };
 use tokio::time::sleep;
@@ -42,6 +43,10 @@ impl Written {
     /// The promise that is checked whenever a record goes.
     pub fn holds(&self, record: &Record) {
         if self.broken {
+            return;
+        }
+        // What is refused again and again is written down once.
+        if matches!(record.stage, Stage::Settling { cause: Cause::RegistrationRefused }) {
             return;
         }
         let entry = self.of(&record.runner_name);

@@ -471,6 +471,11 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
                 hub.borrow_mut().runner_vanish(clock.now(), &connection);
                 return End::exit(GuestExit::RunnerFailed);
             }
+            Err(refusal @ Refusal::VersionTooOld(_)) => {
+                let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Canceled);
+                tell(What::JobEnded { result: JobResult::Canceled });
+                return gives_up(&format!("An error occurred: {refusal}"), Trouble::VersionRefused, 7);
+            }
             Err(_) => return End::exit(GuestExit::RunnerFailed),
         }
     }

@@ -6,9 +6,12 @@ use controller::{
     cause::Cause,
     daemon::Daemon,
     operation::{Denied, Done, LoopCommand, Operation, OperatorOrder},
-    status::{Status, WaitingFor},
+    status::{BreakerState, Status, WaitingFor},
 };
-use github_sim::world::JobSpec;
+use github_sim::{
+    Call,
+    world::{Fault, JobSpec, RunnerFault, RunnerWhat, What},
+};
 use settings::Intake;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -89,6 +92,38 @@ fn a_drained_host_boots_nothing_says_so_and_stays_drained_over_a_crash() {
         })
         .await;
     });
+}
+
+#[test]
+fn what_is_mended_is_tried_at_once_when_an_operator_resumes_it() {
+    for (class, fault) in [(None, Some(Call::Mint)), (Some("small".to_owned()), None)] {
+        simulate(async {
+            let simulation = Simulation::new(1);
+            life(&simulation, async |operator| {
+                match fault {
+                    Some(call) => simulation.hub.borrow_mut().inject(Fault::times(u32::MAX, call, What::NoRunners)),
+                    None => {
+                        let gives_up = RunnerFault { count: 99, ..RunnerFault::once(RunnerWhat::SessionInvalid) };
+                        simulation.hub.borrow_mut().inject_runner(gives_up);
+                    }
+                }
+                queue(&simulation, &["self-hosted"]);
+                sleep(240 * SECOND).await;
+                let status = operator.status();
+                assert_eq!(status.breakers.len(), 1, "{:?}", status.breakers);
+                let breaker = &status.breakers[0];
+                assert!(breaker.state == BreakerState::Open && breaker.next_try_ms > Some(status.updated_ms));
+                assert_eq!(status.queue[0].waiting, WaitingFor::BackOff);
+                assert!(status.queue[0].reason.contains("it is tried again at "), "{}", status.queue[0].reason);
+                simulation.hub.borrow_mut().clear_faults();
+                operator.ask(Operation::Resume { class: class.clone() }).await.unwrap();
+                sleep(20 * SECOND).await;
+                let status = operator.status();
+                assert!(status.breakers.is_empty() && status.queue.is_empty(), "{class:?}: {:?}", status.breakers);
+            })
+            .await;
+        });
+    }
 }
 
 #[test]

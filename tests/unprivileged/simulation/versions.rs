@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use controller::{
+    cause::Cause,
     daemon::Daemon,
     status::{ClassStatus, Status},
 };
@@ -141,6 +142,31 @@ fn a_refused_runner_is_tried_again_once_an_hour_and_said_to_be_outdated_meanwhil
         story.simulation.hub.borrow_mut().clear_faults();
         sleep(HOUR + 10 * MINUTE).await;
         assert!(story.is_served(job));
+        assert!(!story.small().outdated && story.problems().is_empty(), "{}", story.problems());
+    });
+}
+
+#[test]
+fn a_runner_that_is_refused_in_its_jobs_costs_two_of_them_and_no_more_until_it_is_another() {
+    beside(Some("2.300.0"), None, async |story| {
+        let too_old = RunnerFault { count: u32::MAX, ..RunnerFault::once(RunnerWhat::TooOldInJob) };
+        story.simulation.hub.borrow_mut().inject_runner(too_old);
+        let mut jobs = Vec::new();
+        for _ in 0..6 {
+            jobs.push(story.queue());
+            sleep(HOUR).await;
+        }
+        let taken = jobs.iter().filter(|job| story.is_served(**job)).count();
+        assert_eq!((taken, story.started()), (2, 2), "two jobs were cancelled by it");
+        let causes: Vec<_> = story.status.borrow().finished.iter().map(|ended| ended.cause).collect();
+        assert_eq!(causes, [Cause::RunnerRefused; 2]);
+        assert!(story.small().outdated);
+        assert!(story.problems().contains("class small: the forge refuses its runner 2.300.0"), "{}", story.problems());
+
+        story.simulation.hub.borrow_mut().clear_faults();
+        story.world.tree.replace(Some("2.338.2".to_owned()));
+        sleep(HOUR).await;
+        assert!(jobs.iter().all(|job| story.is_served(*job)), "the new template serves what waited");
         assert!(!story.small().outdated && story.problems().is_empty(), "{}", story.problems());
     });
 }

@@ -195,9 +195,13 @@ function limits(known) {
   return most.join(", ");
 }
 
+const nextTry = (breaker) => (breaker.next_try_ms ? `nothing is tried until ${time(breaker.next_try_ms)}` : "one is tried now");
+
 function classState(one) {
   if (one.drained) return mark("warn", "drained");
   if (one.outdated) return mark("bad", "the forge refuses its runner: update the template");
+  const breaker = status?.breakers?.find((known) => known.kind === "class" && known.name === one.name);
+  if (breaker && breaker.state !== "closed") return mark("bad", `${nextTry(breaker)}: ${breaker.cause}`);
   if (one.boot_failures > 0) return mark("bad", `${one.boot_failures} boots failed in a row`);
   if (one.runner_deprecated_in_days !== undefined && one.runner_deprecated_in_days !== null) {
     return mark("warn", `its runner is served for ${one.runner_deprecated_in_days} more days`);

@@ -3,7 +3,7 @@
 mod drains;
 mod versions;
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc};
 
 use forge::{ForgeError, RunnerDeprecation};
 use settings::{Class, Settings};
@@ -11,18 +11,15 @@ use tracing::warn;
 
 use self::versions::Versions;
 use super::{
+    breaker::{Breaker, Failure},
     drains::Drains,
     effects::Effects,
+    pace::spread,
     plan::ClassView,
     ports::{Clock, World},
-    status::ClassStatus,
-    time::{Backoff, Mono, Now},
+    status::{BreakerKind, BreakerStatus, ClassStatus},
+    time::Now,
 };
-
-/// Pauses after failed boots.
-const BOOT_PAUSE: Backoff = Backoff::seconds(5, 300);
-/// How long after the pause failures are still a problem when nothing asked for the class since. Then they are history.
-const FADES: Duration = Duration::from_secs(3600);
 
 /// What an effect came to.
 pub enum Outcome {
@@ -37,27 +34,10 @@ pub struct Classes<'w, W: World> {
     settings: Rc<Settings>,
     /// Names, the smallest class first.
     order: Vec<String>,
-    failures: BTreeMap<String, Failures>,
+    /// Of classes whose containers ended, one after the other, before they took a job.
+    breakers: BTreeMap<String, Breaker>,
     drains: Drains,
     versions: Versions,
-}
-
-/// Containers of one class that ended, one after the other, before they took a job.
-#[derive(Debug)]
-struct Failures {
-    /// How many.
-    in_a_row: u32,
-    /// How the last one ended.
-    last: String,
-    /// No other is booted before.
-    held_until: Mono,
-}
-
-impl Failures {
-    /// `None` once they are history.
-    fn standing(&self, now: Now) -> Option<&Self> {
-        (now.mono < self.held_until + FADES).then_some(self)
-    }
 }
 
 impl<'w, W: World> Classes<'w, W> {
@@ -76,7 +56,7 @@ impl<'w, W: World> Classes<'w, W> {
             world,
             effects,
             order,
-            failures: BTreeMap::new(),
+            breakers: BTreeMap::new(),
             drains: drains::recall(world),
             versions: Versions::default(),
             settings,
@@ -91,7 +71,7 @@ impl<'w, W: World> Classes<'w, W> {
     }
 
     /// As planning sees them now, the smallest first.
-    pub fn views(&self) -> Vec<ClassView> {
+    pub fn views(&self, now: Now) -> Vec<ClassView> {
         let classes = self.order.iter().filter_map(|name| self.settings.classes.get(name));
         let local = self.world.clock().local();
         let view = |class: &Class| ClassView {
@@ -99,7 +79,8 @@ impl<'w, W: World> Classes<'w, W> {
             labels: class.offers(),
             max: class.max_concurrent,
             min_idle: class.min_idle_at(local),
-            held_until: self.failures.get(&class.name).map(|failures| failures.held_until),
+            held_until: self.breakers.get(&class.name).and_then(Breaker::held_until),
+            probed: self.breakers.get(&class.name).is_some_and(|breaker| breaker.is_probed(now.mono)),
             outdated: self.is_closed(&class.name),
             drained: self.drains.holds(&class.name),
         };
@@ -112,11 +93,13 @@ impl<'w, W: World> Classes<'w, W> {
     }
 
     /// A container of the class failed to boot, or could not: the next waits, longer with each failure in a row.
-    pub fn failed(&mut self, class: &str, last: String, now: Now) {
-        let in_a_row = self.standing(class, now).map_or(0, |failures| failures.in_a_row) + 1;
-        let pause = BOOT_PAUSE.after(in_a_row);
-        warn!(class, failures = in_a_row, pause_s = pause.as_secs(), "boots of this class pause");
-        self.failures.insert(class.to_owned(), Failures { in_a_row, last, held_until: now.mono + pause });
+    /// `at_forge` = its runner could not reach the forge, whose outage is over for the class as soon as it is over.
+    pub fn failed(&mut self, class: &str, last: &str, at_forge: bool, now: Now) {
+        let breaker = self.breakers.entry(class.to_owned()).or_default();
+        let failure = if at_forge { Failure::Passing(None) } else { Failure::Counted };
+        breaker.failed(last, failure, now, spread(&format!("{class} {}", now.round)));
+        let pause = breaker.held_until().map_or(0, |until| (until - now.mono).as_secs());
+        warn!(class, failures = breaker.failures(now.mono), pause_s = pause, "boots of this class pause");
     }
 
     /// A container of the class came up, and the forge serves its runner.
@@ -127,17 +110,25 @@ impl<'w, W: World> Classes<'w, W> {
 
     /// Boots of the class pause no more.
     pub fn release(&mut self, class: &str) {
-        self.failures.remove(class);
+        self.breakers.remove(class);
     }
 
-    fn standing(&self, class: &str, now: Now) -> Option<&Failures> {
-        self.failures.get(class)?.standing(now)
+    /// A class, or each of them if none is named, is tried again now, whatever was said of it.
+    pub fn try_again(&mut self, class: Option<&str>) {
+        self.breakers.retain(|name, _| class.is_some_and(|class| class != name));
+        self.forget_refusals(class);
+    }
+
+    /// Of those that fail.
+    pub fn breakers(&self, now: Now) -> impl Iterator<Item = BreakerStatus> {
+        self.breakers.iter().filter_map(move |(class, breaker)| breaker.shown(BreakerKind::Class, class, now))
     }
 
     /// As documents show them. `active` = containers there are, by class.
     pub fn shown(&self, active: &BTreeMap<&str, usize>, now: Now) -> Vec<ClassStatus> {
         let shown = |class: &Class| {
-            let (failures, runner) = (self.standing(&class.name, now), self.runner_of(&class.name, now));
+            let runner = self.runner_of(&class.name, now);
+            let failing = self.breakers.get(&class.name).filter(|breaker| breaker.failures(now.mono) > 0);
             ClassStatus {
                 name: class.name.clone(),
                 labels: class.labels.clone(),
@@ -145,12 +136,12 @@ impl<'w, W: World> Classes<'w, W> {
                 active: active.get(class.name.as_str()).copied().unwrap_or_default(),
                 max_concurrent: class.max_concurrent,
                 privileged: class.privileged,
-                held_until_ms: now.wall_ms_of(failures.map(|failures| failures.held_until)),
+                held_until_ms: now.wall_ms_of(failing.and_then(Breaker::held_until)),
                 drained: self.drains.classes.contains(&class.name),
                 cpus: class.cpus,
                 memory: class.memory,
                 timeout_seconds: class.timeout.as_secs(),
-                boot_failures: failures.map_or(0, |failures| failures.in_a_row),
+                boot_failures: failing.map_or(0, |breaker| breaker.failures(now.mono)),
                 runner_version: runner.version,
                 runner_deprecated_in_days: runner.days_left,
                 outdated: runner.outdated,
@@ -161,9 +152,10 @@ impl<'w, W: World> Classes<'w, W> {
 
     /// What an operator should know of them.
     pub fn problems(&self, now: Now) -> Vec<String> {
-        let standing = self.failures.iter().filter_map(|(class, failures)| Some((class, failures.standing(now)?)));
-        let failing = standing.map(|(class, Failures { in_a_row, last, .. })| {
-            format!("class {class}: {in_a_row} containers in a row ended before they took a job; the last, {last}")
+        let failing = self.breakers.iter().filter(|(_, breaker)| breaker.failures(now.mono) > 0);
+        let failing = failing.map(|(class, breaker)| {
+            let (count, last, next) = (breaker.failures(now.mono), breaker.cause(), breaker.told(now.mono));
+            format!("class {class}: {count} containers in a row ended before they took a job; the last, {last}{next}")
         });
         failing.chain(self.outdated(now)).collect()
     }

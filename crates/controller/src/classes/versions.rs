@@ -19,6 +19,11 @@ const ASK_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Time until a question is asked again that was not.
 const ASK_AGAIN: Duration = Duration::from_secs(3600);
 
+/// After so many jobs in a row in which the forge refused its runner, a class is closed.
+const REFUSED_IN_JOBS: u32 = 2;
+/// So much longer than others it is closed until it is tried again, since that may cost another job: a day.
+const REFUSED_IN_JOBS_SLOWER: u32 = 24;
+
 /// What is known of all of them.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
@@ -46,6 +51,8 @@ struct ClassVersion {
     written: Option<String>,
     /// As a container's runner said last.
     reported: Option<String>,
+    /// Runners of this class that the forge refused in their jobs, one after the other.
+    refused_in_jobs: u32,
     /// When the forge last refused a runner of this class.
     refused_at: Option<Mono>,
     standing: Option<Standing>,
@@ -54,6 +61,14 @@ struct ClassVersion {
 }
 
 impl ClassVersion {
+    fn is_refused_in_jobs(&self) -> bool {
+        self.refused_in_jobs >= REFUSED_IN_JOBS
+    }
+
+    fn forget_refusals(&mut self) {
+        (self.refused_at, self.refused_in_jobs) = (None, 0);
+    }
+
     fn known(&self) -> Option<&str> {
         self.written.as_deref().or(self.reported.as_deref())
     }
@@ -86,7 +101,8 @@ impl<W: World> Classes<'_, W> {
         let told = |version: &ClassVersion| version.known().and_then(|known| self.versions.told(known));
         let told: Vec<_> = self.versions.classes.values().map(|version| told(version).unwrap_or_default()).collect();
         for ((class, version), known) in self.versions.classes.iter_mut().zip(told) {
-            let refused_for = version.refused_at.map(|at| now.mono - at);
+            let slower = if version.is_refused_in_jobs() { REFUSED_IN_JOBS_SLOWER } else { 1 };
+            let refused_for = version.refused_at.map(|at| (now.mono - at) / slower);
             let stands = standing(known, refused_for, wall);
             if version.standing.replace(stands) != Some(stands) {
                 tell(class, version.known(), stands, days_left(known, wall));
@@ -113,7 +129,7 @@ impl<W: World> Classes<'_, W> {
             if written.is_some() && written != version.written.as_deref() {
                 info!(class = class.name, version = written, "runner version");
                 // Another program: what was said of the last one counts no more.
-                version.refused_at = None;
+                version.forget_refusals();
             }
             version.written = written.map(str::to_owned);
         }
@@ -182,8 +198,33 @@ impl<W: World> Classes<'_, W> {
 
     /// The forge took a runner of this class.
     pub(super) fn runner_served(&mut self, class: &str) {
-        if let Some(version) = self.versions.classes.get_mut(class) {
+        if let Some(version) = self.versions.classes.get_mut(class).filter(|version| !version.is_refused_in_jobs()) {
             version.refused_at = None;
+        }
+    }
+
+    /// The forge refused a runner of this class in its job, so the runner says, and the job was cancelled. A job can make
+    /// it say so; two in a row close the class.
+    pub fn runner_refused_in_job(&mut self, class: &str, now: Now) {
+        let version = self.versions.classes.entry(class.to_owned()).or_default();
+        version.refused_in_jobs += 1;
+        if version.is_refused_in_jobs() {
+            version.refused_at = Some(now.mono);
+        }
+    }
+
+    /// A job of this class ran to its end.
+    pub fn job_served(&mut self, class: &str) {
+        if let Some(version) = self.versions.classes.get_mut(class) {
+            version.forget_refusals();
+        }
+    }
+
+    /// Of a class, or of each if none is named.
+    pub(super) fn forget_refusals(&mut self, class: Option<&str>) {
+        let of = |name: &str| class.is_none_or(|class| class == name);
+        for (_, version) in self.versions.classes.iter_mut().filter(|(name, _)| of(name)) {
+            version.forget_refusals();
         }
     }
 

@@ -1,9 +1,7 @@
 //! From the decision to boot to a started unit: record, registration, hand-over, StartUnit, each recorded before it
 //! is done.
 
-use std::time::Duration;
-
-use contract::{ContainerName, ContainerRecord};
+use contract::{ContainerName, ContainerRecord, event::Trouble};
 use forge::{ErrorKind, Forge, ForgeError, Minted, Sets as _};
 use tracing::{error, info, warn};
 
@@ -12,14 +10,12 @@ use crate::{
     cause::Cause,
     intake::Intake,
     phase::Phase,
+    plan::SERVED_AFTER,
     ports::{PortError, Records, Systemd, World},
     record::{Record, Stage, Timeline},
     runner_name::runner_name,
     time::Now,
 };
-
-/// A runner says that it listens before it asks for a job, and the forge's first answer may be that it will have none.
-const SERVED_AFTER: Duration = Duration::from_secs(10);
 
 /// A container to be booted.
 #[derive(Debug)]
@@ -88,7 +84,8 @@ impl<'w, W: World> Fleet<'w, W> {
         if let Err(error) = self.world.records().put(&record) {
             // Nothing happened yet; without a record nothing may.
             error!(container = %name, %error, "record not written, so nothing is started");
-            self.events.push(Event::Failed { class: wanted.class, last: format!("record not written: {error}") });
+            let last = format!("record not written: {error}");
+            self.events.push(Event::Failed { class: wanted.class, last, at_forge: false });
             return None;
         }
         info!(
@@ -142,11 +139,16 @@ impl<'w, W: World> Fleet<'w, W> {
                     container.settling.deregistered();
                 }
                 container.reason = Some(error.message.clone());
+                if !error.kind.is_passing() && error.kind != ErrorKind::Conflict {
+                    let before = self.refusals.insert(scope.clone(), error.message.clone());
+                    container.repeats = before.as_ref() == Some(&error.message);
+                }
                 self.events.push(Event::Registered { scope, result: Err(error) });
                 self.end(name, Cause::RegistrationRefused, now);
                 return;
             }
         };
+        self.refusals.remove(&scope);
         container.record.runner_id = Some(minted.runner_id);
         container.record.stage = Stage::Started;
         container.record.timeline.minted_ms = Some(now.wall.as_millis());
@@ -213,7 +215,8 @@ impl<'w, W: World> Fleet<'w, W> {
             Some(reason) => format!("{name}: {cause}: {reason}"),
             None => format!("{name}: {cause}; see the journal of its unit"),
         };
-        self.events.push(Event::Failed { class: container.record.class.clone(), last });
+        let at_forge = container.trouble == Some(Trouble::ConnectError);
+        self.events.push(Event::Failed { class: container.record.class.clone(), last, at_forge });
     }
 
     /// Runners that have listened for a while are served: only then has their container come up.

@@ -73,6 +73,8 @@ pub struct Container {
     pub finished_for: bool,
     /// What is known of whether its job goes on at the forge.
     pub job_watch: JobWatch,
+    /// It failed as the last one did that the history has, and is not written down again.
+    pub repeats: bool,
     /// Ends the following of its guest.
     pub feed: Option<AbortHandle>,
     /// How far what is left of it is cleared up.
@@ -109,6 +111,7 @@ impl Container {
             reason: None,
             finished_for: false,
             job_watch: JobWatch::default(),
+            repeats: false,
             feed: None,
             settling: Settling::BEFORE,
         }

@@ -90,12 +90,16 @@ pub enum Event {
     CameUp { class: String },
     /// What looked like a failed boot of a class was none.
     Recovered { class: String },
-    /// A container of a class failed to boot, like this.
-    Failed { class: String, last: String },
+    /// A container of a class failed to boot, like this; whether its runner could not reach the forge.
+    Failed { class: String, last: String, at_forge: bool },
     /// A runner of a class said its version, before it listened.
     RunnerVersion { class: String, version: String },
     /// The forge refused a runner of a class for its version.
     RunnerRefused { class: String },
+    /// The forge refused a runner of a class for its version in the middle of its job, so the runner says.
+    RunnerRefusedInJob { class: String },
+    /// A job of a class ran to its end.
+    JobServed { class: String },
     /// The forge gave a job to a runner of a place.
     GaveJob { scope: String },
     /// A container of a scale set ended with its job.
@@ -117,6 +121,8 @@ pub struct Fleet<'w, W: World> {
     /// Jobs that containers took and that no look has shown since.
     pickups: VecDeque<Pickup>,
     finished: VecDeque<Arc<Finished>>,
+    /// Why runners cannot be registered, by place, as the history has it.
+    refusals: BTreeMap<String, String>,
     /// By place.
     sweeps: BTreeMap<String, Sweep>,
     idle_watch: IdleWatch,
@@ -144,6 +150,7 @@ impl<'w, W: World> Fleet<'w, W> {
             next_subnet: 0,
             pickups: VecDeque::new(),
             finished: VecDeque::new(),
+            refusals: BTreeMap::new(),
             sweeps: BTreeMap::new(),
             idle_watch: IdleWatch::default(),
             next_list: Mono::START,

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Event, Fleet, Outcome, settling::Settling};
 use crate::{
-    cause::{Word, certain},
+    cause::{Cause, Word, certain},
     ports::{History, PortError, Records, World},
     record::Stage,
     sets::Sets,
@@ -169,6 +169,17 @@ impl<'w, W: World> Fleet<'w, W> {
         finished.conclusion = finished.conclusion.or_else(|| told.map(str::to_owned));
         let finished = Arc::new(finished);
         container.settling.concluded(finished.clone());
+        if container.repeats {
+            container.settling.kept();
+            self.remember(name);
+            return;
+        }
+        let class = container.record.class.clone();
+        match certain {
+            Cause::RunnerRefused if container.had_job() => self.events.push(Event::RunnerRefusedInJob { class }),
+            Cause::Succeeded | Cause::JobFailed => self.events.push(Event::JobServed { class }),
+            _ => {}
+        }
         // It ended while nobody listened and looked like a failed boot, and yet its runner had a job.
         if before.is_boot_failure() && !certain.is_boot_failure() {
             self.events.push(Event::Recovered { class: container.record.class.clone() });

@@ -74,6 +74,7 @@ impl<'w, W: World> Fleet<'w, W> {
     /// Forgets places that are no more.
     pub fn forget_places(&mut self, intake: &Intake<'w, W>) {
         self.sweeps.retain(|scope, _| intake.has_place(scope));
+        self.refusals.retain(|scope, _| intake.has_place(scope));
     }
 
     pub(super) fn swept(&mut self, scope: &str, result: Result<Vec<Runner>, ForgeError>, now: Now) {

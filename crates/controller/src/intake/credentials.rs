@@ -6,7 +6,8 @@ use forge::{ErrorKind, Forge, ForgeError, RateLimit};
 
 use super::Intake;
 use crate::{
-    pace::{Allowance, Pace},
+    breaker::{Breaker, Failure},
+    pace::{Allowance, Pace, spread},
     ports::World,
     status::PausedBy,
     time::{Mono, Now, Wall},
@@ -17,6 +18,8 @@ use crate::{
 const COST: f64 = 0.1;
 /// Weight of one look in the cost observed.
 const WEIGHT: f64 = 0.05;
+/// Time until it is known whether a credential that the forge refused is good again.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// A credential as the controller knows it.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct CredentialState {
     pub paused_until_wall: Wall,
     /// Who asked for that.
     pub paused_by: PausedBy,
+    /// What follows when the forge refuses it.
+    pub breaker: Breaker,
     /// Counted calls for each look, on average, as far as the forge told.
     pub cost: f64,
     /// The limit when a look last ended.
@@ -39,6 +44,7 @@ impl Default for CredentialState {
             paused_until: None,
             paused_until_wall: Wall::default(),
             paused_by: PausedBy::Forge,
+            breaker: Breaker::default(),
             cost: COST,
             last: None,
         }
@@ -66,17 +72,27 @@ impl<W: World> Intake<'_, W> {
         self.targets.get(target).map(|target| target.settings.credential.as_str())
     }
 
-    /// A call with the credential of `target` failed; true if the credential has to rest.
+    fn credential_mut(&mut self, target: &str) -> Option<&mut CredentialState> {
+        self.credentials.get_mut(&self.targets.get(target)?.settings.credential)
+    }
+
+    /// A call with the credential of `target` failed; true if that says nothing but that the credential has to rest.
     pub(super) fn rests(&mut self, target: &str, error: &ForgeError, now: Now) -> bool {
         let (until, by) = match error.kind {
             ErrorKind::RateLimited(until) => (until, PausedBy::Forge),
             ErrorKind::Paced(until) => (until, PausedBy::Share),
+            ErrorKind::Unauthorized => {
+                let chance = spread(&format!("{target} {}", now.round));
+                if let Some(credential) = self.credential_mut(target) {
+                    credential.breaker.failed(&error.message, Failure::Counted, now, chance);
+                }
+                return false;
+            }
             _ => return false,
         };
         let left = (Wall::from_epoch(until) - now.wall).max(Duration::from_secs(1));
         let until = now.mono + left;
-        let name = self.credential_of(target).map(str::to_owned);
-        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name))
+        if let Some(credential) = self.credential_mut(target)
             && credential.paused_until.is_none_or(|known| known < until)
         {
             credential.paused_until = Some(until);
@@ -86,18 +102,33 @@ impl<W: World> Intake<'_, W> {
         true
     }
 
+    /// The forge took the credential of `target`.
+    pub(super) fn works(&mut self, target: &str) {
+        if let Some(credential) = self.credential_mut(target) {
+            credential.breaker.close();
+        }
+    }
+
     /// When the credential of `target` may be used again, if not now.
     pub(super) fn rests_until(&self, target: &str, now: Mono) -> Option<Mono> {
-        let credential = self.credential_of(target).and_then(|name| self.credentials.get(name))?;
-        credential.paused_until.filter(|until| *until > now)
+        let name = self.credential_of(target)?;
+        let credential = self.credentials.get(name)?;
+        let until = credential.paused_until.max(credential.breaker.held_until()).filter(|until| *until > now);
+        until.or_else(|| (credential.breaker.is_probed(now) && self.is_asking(name)).then(|| now + PROBE))
+    }
+
+    /// A look or a listing with this credential is under way.
+    fn is_asking(&self, name: &str) -> bool {
+        let with = |target: &str| self.credential_of(target) == Some(name);
+        self.repositories.values().any(|repository| repository.looking && with(&repository.target))
+            || self.targets.iter().any(|(target, state)| state.is_being_listed() && with(target))
     }
 
     /// A look at a repository of `target` ended.
     pub(super) fn observe_cost(&mut self, target: &str, repository: &str) {
         let limit = self.world.forge().rate_limit(repository);
         let first = self.repositories.get(repository).is_none_or(|found| found.looked_at.is_none());
-        let name = self.credential_of(target).map(str::to_owned);
-        if let Some(credential) = name.and_then(|name| self.credentials.get_mut(&name)) {
+        if let Some(credential) = self.credential_mut(target) {
             credential.observe(limit, first);
         }
     }

@@ -62,6 +62,7 @@ impl<W: World> Intake<'_, W> {
         };
         let explicit: BTreeSet<String> =
             self.targets.keys().filter(|name| name.contains('/')).map(|name| name.to_ascii_lowercase()).collect();
+        self.works(name);
         let target = self.targets.get_mut(name)?;
         target.failures = 0;
         target.last_error = None;

@@ -140,6 +140,7 @@ impl<W: World> Intake<'_, W> {
             name: job.scope.clone(),
             target: target.name.clone(),
             held_until: None,
+            probed: false,
             looked_at: None,
             classes: target.classes.iter().cloned().collect(),
         };

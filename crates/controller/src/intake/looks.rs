@@ -146,6 +146,7 @@ impl<W: World> Intake<'_, W> {
     }
 
     fn saw(&mut self, name: &str, target: &str, began: Mono, jobs: &[Job], now: Now) {
+        self.works(target);
         let wall_ms = now.wall.as_millis();
         let allow_forks = self.targets.get(target).is_some_and(|target| target.settings.allow_forks);
         let Some(repository) = self.repositories.get_mut(name) else { return };

@@ -121,14 +121,16 @@ impl<'w, W: World> Intake<'w, W> {
     }
 
     /// A place as planning sees it.
-    pub fn scope_view(&self, name: &str) -> Option<ScopeView> {
+    pub fn scope_view(&self, name: &str, now: Now) -> Option<ScopeView> {
         let place = self.places.get(name)?;
         let target = &self.targets.get(&place.target)?.settings;
+        let refused = self.credentials.get(&target.credential);
         let looks = self.repositories.values().filter(|repository| repository.scope == name);
         Some(ScopeView {
             name: name.to_owned(),
             target: place.target.clone(),
-            held_until: place.held_until,
+            held_until: place.breaker.held_until().max(refused.and_then(|credential| credential.breaker.held_until())),
+            probed: place.breaker.is_probed(now.mono),
             looked_at: looks.filter_map(|repository| repository.looked_at).max(),
             classes: target.classes.iter().cloned().collect(),
         })

@@ -1,19 +1,22 @@
 //! Places: where runners are registered, each a repository, an organisation or an enterprise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use forge::{ErrorKind, ForgeError};
 
 use super::{Intake, groups::Membership};
 use crate::{
+    breaker::{Breaker, Failure},
     operation::Denied,
+    pace::spread,
     plan::{JobView, ScopeView, Waiting},
     ports::World,
-    time::{Backoff, Mono, Now, Wall},
+    status::{BreakerKind, BreakerStatus},
+    time::{Mono, Now, Wall},
 };
-
-/// Pauses after failed registrations.
-const MINT_PAUSE: Backoff = Backoff::seconds(2, 300);
 
 /// A place as the controller knows it.
 #[derive(Debug, Default)]
@@ -22,12 +25,10 @@ pub(super) struct Place {
     pub target: String,
     /// It is a repository that the forge listed, not one that the operator named.
     pub discovered: bool,
-    /// Registrations failed in a row.
-    pub mint_failures: u32,
-    /// Nothing is booted for it before.
-    pub held_until: Option<Mono>,
-    /// Why the last registration failed, until one succeeds.
-    pub last_error: Option<String>,
+    /// What follows when registrations fail.
+    pub breaker: Breaker,
+    /// Nobody needs a runner there: that none can be registered is no problem.
+    pub unneeded: bool,
     /// When the forge last gave a job to a runner registered with it.
     pub gave_job: Option<Mono>,
     /// The group that its runners join.
@@ -35,8 +36,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn is_failing(&self, now: Mono) -> bool {
-        self.mint_failures > 0 && self.held_until.is_none_or(|until| until <= now)
+    /// Registrations fail, and somebody needs one.
+    pub fn is_failing(&self, now: Mono) -> bool {
+        !self.unneeded && self.breaker.failures(now) > 0
+    }
+
+    /// Why the last registration failed, until one succeeds.
+    pub fn last_error(&self, now: Mono) -> Option<&str> {
+        self.is_failing(now).then(|| self.breaker.cause())
     }
 }
 
@@ -59,20 +66,47 @@ impl<W: World> Intake<'_, W> {
 
     /// A runner was registered with a place, or could not be.
     pub fn registered(&mut self, scope: &str, result: Result<(), ForgeError>, now: Now) {
+        let Some(target) = self.places.get(scope).map(|place| place.target.clone()) else { return };
+        if result.is_ok() {
+            self.works(&target);
+        }
+        let is_refused = |error: &ForgeError| error.kind == ErrorKind::Unauthorized;
+        if let Some(error) = result.as_ref().err().filter(|error| is_refused(error)) {
+            self.rests(&target, error, now);
+        }
         let Some(place) = self.places.get_mut(scope) else { return };
-        let Err(error) = result else {
-            (place.mint_failures, place.held_until, place.last_error) = (0, None, None);
-            return;
-        };
-        place.mint_failures += 1;
-        place.held_until = match error.kind {
+        let Err(error) = result else { return place.breaker.close() };
+        let failure = match error.kind {
             ErrorKind::RateLimited(until) | ErrorKind::Paced(until) => {
-                Some(now.mono + (Wall::from_epoch(until) - now.wall))
+                Failure::Passing(Some(Wall::from_epoch(until) - now.wall))
             }
-            ErrorKind::Conflict => None,
-            _ => Some(now.mono + MINT_PAUSE.after(place.mint_failures)),
+            ErrorKind::Conflict => Failure::Passing(Some(Duration::ZERO)),
+            // Of a credential that is refused, its own breaker has the count.
+            ErrorKind::Unavailable | ErrorKind::Unauthorized => Failure::Passing(None),
+            ErrorKind::Quarantined => Failure::Lasting,
+            ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::Refused => Failure::Counted,
         };
-        place.last_error = Some(error.message);
+        place.breaker.failed(&error.message, failure, now, spread(&format!("{scope} {}", now.round)));
+    }
+
+    /// All that the forge refused is tried again now.
+    pub fn try_again(&mut self, now: Now) {
+        self.places.values_mut().for_each(|place| place.breaker.close());
+        self.credentials.values_mut().for_each(|credential| credential.breaker.close());
+        for repository in self.repositories.values_mut().filter(|repository| repository.failures > 0) {
+            repository.next_look = now.mono;
+        }
+        for target in self.targets.values_mut().filter(|target| target.failures > 0 && !target.is_being_listed()) {
+            target.next_discovery = target.next_discovery.map(|_| now.mono);
+        }
+    }
+
+    /// Of what fails.
+    pub fn breakers(&self, now: Now) -> impl Iterator<Item = BreakerStatus> {
+        let needed = self.places.iter().filter(|(_, place)| !place.unneeded);
+        let places = needed.map(|(name, place)| (BreakerKind::Target, name, &place.breaker));
+        let credentials = self.credentials.iter().map(|(name, known)| (BreakerKind::Credential, name, &known.breaker));
+        places.chain(credentials).filter_map(move |(kind, name, breaker)| breaker.shown(kind, name, now))
     }
 
     /// The forge gave a job to a runner registered with a place.
@@ -90,7 +124,7 @@ impl<W: World> Intake<'_, W> {
         elsewhere: &BTreeSet<&str>,
         now: Now,
     ) {
-        if !self.places.values().any(|place| place.is_failing(now.mono)) {
+        if !self.places.values().any(|place| place.breaker.failures(now.mono) > 0) {
             return;
         }
         let served =
@@ -99,9 +133,10 @@ impl<W: World> Intake<'_, W> {
         let needed: BTreeSet<String> = jobs.map(|job| job.scope.clone()).collect();
         let ready = self.settings.classes.values().any(|class| class.min_idle > 0);
         for (name, place) in &mut self.places {
-            if place.is_failing(now.mono) && !ready && !elsewhere.contains(name.as_str()) && !needed.contains(name) {
-                place.mint_failures = 0;
-                place.last_error = None;
+            place.unneeded = !ready && !elsewhere.contains(name.as_str()) && !needed.contains(name);
+            let may_be_tried = place.breaker.held_until().is_none_or(|until| until <= now.mono);
+            if place.unneeded && may_be_tried {
+                place.breaker.close();
             }
         }
     }
@@ -115,12 +150,12 @@ impl<W: World> Intake<'_, W> {
     }
 
     /// Where a runner for the jobs of this repository is registered.
-    pub fn scope_named(&self, repo: &str) -> Result<ScopeView, Denied> {
+    pub fn scope_named(&self, repo: &str, now: Now) -> Result<ScopeView, Denied> {
         let by_repository = self.repositories.iter().find(|(name, _)| name.eq_ignore_ascii_case(repo));
         let name = by_repository
             .map(|(_, repository)| repository.scope.as_str())
             .or_else(|| self.places.keys().map(String::as_str).find(|scope| scope.eq_ignore_ascii_case(repo)));
-        name.and_then(|name| self.scope_view(name)).ok_or_else(|| {
+        name.and_then(|name| self.scope_view(name, now)).ok_or_else(|| {
             let remedy = "Remedy: name one that `gha-runner-controller status` shows, or add it to the configuration";
             Denied::NotFound(format!("{repo:?} is not served here. {remedy}"))
         })

@@ -32,6 +32,7 @@ impl<W: World> Intake<'_, W> {
         &self,
         scopes: &[&str],
         intakes: impl Fn(&settings::Target) -> Vec<ClassIntake>,
+        now: Now,
     ) -> Vec<TargetStatus> {
         let shown = |target: &TargetState| {
             let name = &target.settings.name;
@@ -56,7 +57,7 @@ impl<W: World> Intake<'_, W> {
                 failures: itself.map_or(target.failures, |repository| repository.failures),
                 last_error: itself
                     .and_then(|repository| repository.last_error.clone())
-                    .or_else(|| self.places.get(name)?.last_error.clone())
+                    .or_else(|| self.places.get(name)?.last_error(now.mono).map(str::to_owned))
                     .or_else(|| target.last_error.clone()),
                 rate_limit: self.world.forge().rate_limit(name).map(limit_shown),
                 intake: intakes(&target.settings),
@@ -75,14 +76,16 @@ impl<W: World> Intake<'_, W> {
                 .values()
                 .filter(serves)
                 .filter_map(|target| self.world.forge().rate_limit(&target.settings.name));
-            let paused = state.paused_until.filter(|until| *until > now.mono);
+            let paused = state.paused_until.filter(|until| *until > now.mono).map(|until| (until, state.paused_by));
+            let refused = state.breaker.held_until().filter(|until| *until > now.mono);
+            let paused = paused.or(refused.map(|until| (until, PausedBy::Breaker)));
             let traffic = self.world.forge().traffic(&settings.name);
             Some(CredentialStatus {
                 name: settings.name.clone(),
                 share: settings.share,
                 rate_limit: limits.min_by_key(|limit| limit.remaining).map(limit_shown),
-                paused_until_ms: now.wall_ms_of(paused),
-                paused_by: paused.map(|_| state.paused_by),
+                paused_until_ms: now.wall_ms_of(paused.map(|(until, _)| until)),
+                paused_by: paused.map(|(_, by)| by),
                 repositories: self
                     .repositories
                     .values()
@@ -128,9 +131,9 @@ impl<W: World> Intake<'_, W> {
                 name: name.clone(),
                 target: place.target.clone(),
                 active: scopes.iter().filter(|scope| *scope == name).count(),
-                failures: place.mint_failures,
-                last_error: place.last_error.clone(),
-                held_until_ms: now.wall_ms_of(place.held_until),
+                failures: if place.is_failing(now.mono) { place.breaker.failures(now.mono) } else { 0 },
+                last_error: place.last_error(now.mono).map(str::to_owned),
+                held_until_ms: now.wall_ms_of(place.breaker.held_until()),
             })
             .filter(|scope| scope.active > 0 || scope.failures > 0)
             .collect()
@@ -191,10 +194,12 @@ impl<W: World> Intake<'_, W> {
     /// of a clock, since what is told anew each second is no news.
     pub fn problems(&self, now: Now) -> Vec<String> {
         let mut problems = Vec::new();
-        for (name, CredentialState { paused_until, paused_until_wall: until, paused_by, .. }) in &self.credentials {
+        for (name, CredentialState { paused_until, paused_until_wall: until, paused_by, breaker, .. }) in
+            &self.credentials
+        {
             if paused_until.is_some_and(|until| until > now.mono) {
                 problems.push(match paused_by {
-                    PausedBy::Forge => {
+                    PausedBy::Forge | PausedBy::Breaker => {
                         format!("credential {name}: the forge's rate limit is reached; paused until {until}")
                     }
                     PausedBy::Share => format!(
@@ -202,6 +207,11 @@ impl<W: World> Intake<'_, W> {
                          {until}. Remedy: a larger credential.{name}.share, or fewer targets with it"
                     ),
                 });
+            }
+            // One refusal may be a slip of the forge.
+            if breaker.failures(now.mono) > 1 {
+                let (cause, next) = (breaker.cause(), breaker.told(now.mono));
+                problems.push(format!("credential {name}: the forge refuses it: {cause}{next}"));
             }
         }
         for name in self.settings.credentials.keys() {
@@ -217,9 +227,9 @@ impl<W: World> Intake<'_, W> {
         for target in self.targets.values() {
             problems.extend(self.problem_of(target, now.mono));
         }
-        for (name, place) in self.places.iter().filter(|(_, place)| place.mint_failures > 0) {
-            let error = place.last_error.as_deref().unwrap_or("no reason known");
-            problems.push(format!("{name}: runners cannot be registered: {error}"));
+        for (name, place) in self.places.iter().filter(|(_, place)| place.is_failing(now.mono)) {
+            let (cause, next) = (place.breaker.cause(), place.breaker.told(now.mono));
+            problems.push(format!("{name}: runners cannot be registered: {cause}{next}"));
         }
         problems.extend(self.exclusions(now.mono));
         problems

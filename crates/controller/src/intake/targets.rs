@@ -25,6 +25,11 @@ impl TargetState {
     pub fn is_discovered(&self) -> bool {
         matches!(self.settings.kind, TargetKind::Organisation | TargetKind::User | TargetKind::Instance)
     }
+
+    /// They are being listed now.
+    pub fn is_being_listed(&self) -> bool {
+        self.is_discovered() && self.next_discovery.is_none()
+    }
 }
 
 impl<W: World> Intake<'_, W> {

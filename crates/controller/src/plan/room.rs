@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
 };
 
-use super::{ClassView, ContainerView, JobView, ScopeView, Snapshot, TargetView, Use, Waiting};
+use super::{ClassView, ContainerView, JobView, SERVED_AFTER, ScopeView, Snapshot, TargetView, Use, Waiting};
 use crate::time::Mono;
 
 /// One container wanted.
@@ -28,7 +28,16 @@ pub(super) struct Room<'a> {
     subnets: usize,
     by_class: BTreeMap<&'a str, isize>,
     by_target: BTreeMap<&'a str, Place<'a>>,
+    /// How many may be tried of classes and places that failed too often: one, less what is on its way.
+    probes: BTreeMap<Probed<'a>, isize>,
     targets: BTreeMap<&'a str, &'a str>,
+}
+
+/// What failed too often.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Probed<'a> {
+    Class(&'a str),
+    Scope(&'a str),
 }
 
 /// A target's part of the host.
@@ -53,6 +62,18 @@ impl<'a> Room<'a> {
         let of_target = |target: &str| {
             snapshot.containers.iter().filter(|c| targets.get(c.scope.as_str()).is_some_and(|t| *t == target)).count()
         };
+        // Whether it goes well is not known yet.
+        let tries = |container: &&ContainerView| match container.use_ {
+            Use::Coming => true,
+            Use::Idle(since) => snapshot.now - since < SERVED_AFTER,
+            Use::Busy | Use::Ending => false,
+        };
+        let trying =
+            |of: &dyn Fn(&ContainerView) -> bool| snapshot.containers.iter().filter(|c| of(c)).filter(tries).count();
+        let classes = snapshot.classes.iter().filter(|class| class.probed);
+        let classes = classes.map(|class| (Probed::Class(&class.name), trying(&|c| c.class == class.name)));
+        let probed = scopes.values().filter(|scope| scope.probed);
+        let probed = probed.map(|scope| (Probed::Scope(&scope.name), trying(&|c| c.scope == scope.name)));
         // What is idle strains nothing; but who takes a place for one that is to come does.
         let at_work = snapshot.containers.iter().filter(|c| !matches!(c.use_, Use::Idle(_))).count();
         Self {
@@ -70,6 +91,7 @@ impl<'a> Room<'a> {
                 .iter()
                 .map(|view| (view.name.as_str(), Place { view, used: of_target(&view.name), wants: false }))
                 .collect(),
+            probes: classes.chain(probed).map(|(key, trying)| (key, left_of(1, trying))).collect(),
             targets,
         }
     }
@@ -143,7 +165,7 @@ impl<'a> Room<'a> {
         let Some(place) = self.by_target.get(demand.scope.target.as_str()) else { return Some(Waiting::Quarantined) };
         if let Some(why) = self.closed(demand.class) {
             Some(why)
-        } else if self.is_held(demand.scope.held_until) {
+        } else if self.is_held(demand.scope.held_until) || self.probes(demand.class, demand.scope) <= 0 {
             Some(Waiting::Held)
         } else if self.strained <= 0 {
             Some(Waiting::Strained)
@@ -156,6 +178,12 @@ impl<'a> Room<'a> {
         } else {
             None
         }
+    }
+
+    /// So many may be tried.
+    fn probes(&self, class: &ClassView, scope: &ScopeView) -> isize {
+        let left = [Probed::Class(&class.name), Probed::Scope(&scope.name)].map(|key| self.probes.get(&key).copied());
+        left.into_iter().flatten().min().unwrap_or(isize::MAX)
     }
 
     fn class_is_full(&self, class: &ClassView) -> bool {
@@ -175,7 +203,7 @@ impl<'a> Room<'a> {
     }
 
     /// A place is `demand`'s.
-    pub fn take(&mut self, demand: &Demand<'_>) {
+    pub fn take(&mut self, demand: &Demand<'a>) {
         self.host -= 1;
         self.strained = self.strained.saturating_sub(1);
         self.subnets = self.subnets.saturating_sub(1);
@@ -185,16 +213,22 @@ impl<'a> Room<'a> {
         if let Some(place) = self.by_target.get_mut(demand.scope.target.as_str()) {
             place.used += 1;
         }
+        for key in [Probed::Class(&demand.class.name), Probed::Scope(&demand.scope.name)] {
+            if let Some(left) = self.probes.get_mut(&key) {
+                *left -= 1;
+            }
+        }
     }
 
     /// Containers of `class` that could still be booted for `scope`; none = none at all, not even if others end.
     pub fn left(&self, class: &ClassView, scope: &ScopeView) -> Option<usize> {
         let place = self.by_target.get(scope.target.as_str())?;
-        if self.closed(class).is_some() || self.is_held(scope.held_until) {
+        let probes = self.probes(class, scope);
+        if self.closed(class).is_some() || self.is_held(scope.held_until) || probes <= 0 {
             return None;
         }
         let of_class = self.by_class.get(class.name.as_str()).copied().unwrap_or_default();
-        let places = usize::try_from(self.host.min(of_class).min(self.strained)).unwrap_or_default();
+        let places = usize::try_from(self.host.min(of_class).min(self.strained).min(probes)).unwrap_or_default();
         Some(places.min(self.subnets).min(place.view.max.saturating_sub(place.used)))
     }
 

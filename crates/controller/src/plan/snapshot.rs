@@ -53,6 +53,8 @@ pub struct ClassView {
     pub min_idle: usize,
     /// Boots nothing before this time (back-off after failed boots).
     pub held_until: Option<Mono>,
+    /// It failed too often: no more than one is booted at once, until one goes well.
+    pub probed: bool,
     /// The forge refuses its runner's version: boots nothing.
     pub outdated: bool,
     /// The operator drained it, or the host: boots nothing and keeps nothing ready.
@@ -81,6 +83,8 @@ pub struct ScopeView {
     pub target: String,
     /// Boots nothing before this time (back-off after refused registrations).
     pub held_until: Option<Mono>,
+    /// Registrations failed too often: no more than one is tried at once, until one goes well.
+    pub probed: bool,
     /// When the last look at a repository of it was begun; `None` before the first.
     pub looked_at: Option<Mono>,
     /// Classes that serve it; empty = all.

@@ -18,6 +18,7 @@ fn class(name: &str, labels: &[&str], max: usize) -> ClassView {
         max,
         min_idle: 0,
         held_until: None,
+        probed: false,
         outdated: false,
         drained: false,
     }
@@ -32,6 +33,7 @@ fn scope(name: &str, target: &str) -> ScopeView {
         name: name.into(),
         target: target.into(),
         held_until: None,
+        probed: false,
         looked_at: Some(NOW),
         classes: BTreeSet::new(),
     }
@@ -782,4 +784,22 @@ fn a_runner_of_a_scale_set_that_is_given_no_assigned_job_is_replaced_as_of_the_s
     assert_eq!(replaced(SetView { as_of: Some(NOW - Duration::from_secs(1)), ..waiting.clone() }), 0);
     assert_eq!(replaced(SetView { ended: 1, ..waiting.clone() }), 0, "a container had it");
     assert_eq!(replaced(SetView { waiting: BTreeMap::new(), ..waiting }), 0);
+}
+
+#[test]
+fn what_failed_too_often_is_tried_by_one_container_at_a_time() {
+    let jobs = || (1..=3).map(|id| job(id, &["linux"])).collect();
+    // One that listens has yet to show that it is served; one that has for long has shown it.
+    let (fresh, old) = (Use::Idle(NOW), Use::Idle(NOW - 2 * SERVED_AFTER));
+    for (use_, expected) in [(None, 1), (Some(Use::Coming), 0), (Some(fresh), 0), (Some(old), 1), (Some(Use::Busy), 1)]
+    {
+        for of_class in [true, false] {
+            let mut snapshot = snapshot(jobs(), use_.map(|use_| container(9, use_)).into_iter().collect());
+            snapshot.capacity = 10;
+            (snapshot.classes[0].probed, snapshot.scopes[0].probed) = (of_class, !of_class);
+            let plan = plan(&snapshot);
+            assert_eq!(boots(&plan).len(), expected, "class: {of_class}, {use_:?}");
+            assert_eq!(plan.waiting[&("o/r".into(), 3)], Waiting::Held);
+        }
+    }
 }

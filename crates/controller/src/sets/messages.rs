@@ -29,7 +29,7 @@ impl<'w, W: World> Sets<'w, W> {
                 set.failing_since.get_or_insert((now.mono, now.wall));
                 set.last_error = Some(error.message.clone());
                 debug!(class = key.class, scope = key.scope, %error, "{key}: no message");
-                if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Refused) {
+                if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Forbidden | ErrorKind::Refused) {
                     self.failed(&key, &error, now);
                 } else {
                     self.listen_to(key);

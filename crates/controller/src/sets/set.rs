@@ -29,9 +29,11 @@ pub(super) fn wants_set(intake: Intake, discovered: bool) -> bool {
 /// What a set is after its `failures`th failure in a row to be opened, and how long until the next try.
 pub(super) fn after_failure(error: &ForgeError, failures: u32) -> (Mode, Duration) {
     match error.kind {
-        ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Quarantined => {
-            (Mode::Refused(error.message.clone()), REFUSED)
-        }
+        ErrorKind::Unauthorized
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Refused
+        | ErrorKind::Quarantined => (Mode::Refused(error.message.clone()), REFUSED),
         ErrorKind::Unavailable | ErrorKind::RateLimited(_) | ErrorKind::Paced(_) | ErrorKind::Conflict => {
             (Mode::Unavailable(error.message.clone()), RETRY.after(failures))
         }

@@ -154,7 +154,7 @@ impl<W: Wire> Api<W> {
                 if let Some(scope) = missing_scope(&said) {
                     message += &format!(". Remedy: give the token the scope {scope}");
                 }
-                ErrorKind::Unauthorized
+                ErrorKind::Forbidden
             }
             StatusCode::NOT_FOUND => {
                 message += " (deleted, or the token may not see it)";

@@ -303,7 +303,7 @@ async fn what_a_forge_refuses_is_told_with_its_remedy() {
                 403,
                 "token does not have at least one of required scope(s), required=[read:repository], token scope=read:user",
             ),
-            ErrorKind::Unauthorized,
+            ErrorKind::Forbidden,
             "give the token the scope read:repository",
         ),
         (("GET", 301, ""), ErrorKind::Quarantined, "moved to /acme/new"),

@@ -55,7 +55,9 @@ impl<T: Transport> Github<T> {
             let found = match pages.await {
                 Ok(found) => found,
                 // The second listing may still answer.
-                Err(error) if error.kind == ErrorKind::Unauthorized && refused.is_none() => {
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Forbidden) && refused.is_none() =>
+                {
                     refused = Some(error);
                     continue;
                 }

@@ -29,7 +29,10 @@ impl<T: Transport> Github<T> {
         let groups = match self.groups_of(route, &place).await {
             Ok(groups) => groups,
             // Who may register runners may not be allowed to see groups.
-            Err(error) if wanted.is_none() && matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::NotFound) => {
+            Err(error)
+                if wanted.is_none()
+                    && matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Forbidden | ErrorKind::NotFound) =>
+            {
                 return Ok(DEFAULT);
             }
             Err(error) => return Err(error),

@@ -79,11 +79,17 @@ pub(super) fn refusal(shown: &str, answer: &Answer, now: Duration) -> ForgeError
             StatusCode::FORBIDDEN | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS if lower.contains("access blocked") => {
                 ErrorKind::Quarantined
             }
+            // A policy of the organisation or enterprise refuses without a word.
+            StatusCode::FORBIDDEN if answer.body.is_empty() && shown.ends_with("/generate-jitconfig") => {
+                message += ", without a word: a policy allows no self-hosted runners there. Remedy: allow them in the \
+                            settings of the organisation or enterprise (Actions), or do not serve it";
+                ErrorKind::Quarantined
+            }
             StatusCode::FORBIDDEN => {
                 if let Some(missing) = permissions::missing(answer) {
                     message += &format!(". Remedy: give the credential {missing}");
                 }
-                ErrorKind::Unauthorized
+                ErrorKind::Forbidden
             }
             StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
             StatusCode::NOT_FOUND | StatusCode::GONE => {

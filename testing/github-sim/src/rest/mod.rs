@@ -177,6 +177,7 @@ fn before(world: &mut World, ask: &Ask<'_>, fault: Option<&What>) -> Before {
         }
     }
     match fault {
+        Some(What::NoRunners) => Before::Answer(Answer { status: 403, ..Answer::no_content() }),
         Some(What::Unauthorized) => Before::Answer(Answer::error(401, "Bad credentials")),
         Some(What::RateLimitPrimary { reset_after }) => {
             let reset = ask.now + Duration::from_secs(*reset_after);

@@ -30,7 +30,7 @@
 //! | 22 | clock jumps | time comes in with every call; [`What::DateSkew`] for the server's clock |
 //! | 23 | controller killed at any step | for whoever runs it; the world keeps what was done |
 //! | 24 | webhook twice, out of order, badly signed, late, lost | the five of [`HookWhat`](super::HookWhat) |
-//! | – | not in that list | [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`], [`RunnerWhat::RegistrationGone`], [`RunnerWhat::SessionBroken`], [`RunnerWhat::RegistrationLost`], [`RunnerWhat::Deprovisioned`], [`RunnerWhat::RefreshConfig`], [`RunnerWhat::AcknowledgeRefused`], [`RunnerWhat::AcquireRefused`], [`RunnerWhat::AssignmentLost`], [`RunnerWhat::GivenNothing`], [`RunnerWhat::CutOff`], [`RunnerWhat::RenewalBroken`], [`RunnerWhat::JobForgotten`], [`RunnerWhat::TooOldInJob`] |
+//! | – | not in that list | [`What::NoRunners`], [`What::Refused`], [`What::Hang`], [`What::Slow`], [`What::BadJson`], [`What::Redirect`], [`RunnerWhat::SessionConflict`], [`RunnerWhat::VanishMidJob`], [`RunnerWhat::SessionForbidden`], [`RunnerWhat::ClockSkew`], [`RunnerWhat::SessionInvalid`], [`RunnerWhat::CancelledAtOnce`], [`RunnerWhat::RenewalFails`], [`RunnerWhat::RegistrationGone`], [`RunnerWhat::SessionBroken`], [`RunnerWhat::RegistrationLost`], [`RunnerWhat::Deprovisioned`], [`RunnerWhat::RefreshConfig`], [`RunnerWhat::AcknowledgeRefused`], [`RunnerWhat::AcquireRefused`], [`RunnerWhat::AssignmentLost`], [`RunnerWhat::GivenNothing`], [`RunnerWhat::CutOff`], [`RunnerWhat::RenewalBroken`], [`RunnerWhat::JobForgotten`], [`RunnerWhat::TooOldInJob`] |
 //!
 //! Which test throws each of them at the controller: `tests/README.md`.
 
@@ -153,6 +153,8 @@ pub enum What {
     /// After this page another run appears at the top, so that everything moves down by one; after a page of
     /// jobs, one more job.
     PageShift,
+    /// A policy allows no runners there: 403 with an empty body.
+    NoRunners,
     /// The token is refused.
     Unauthorized,
     /// The body breaks off in the middle.
@@ -196,6 +198,7 @@ impl What {
         match self {
             Self::EmptyList => matches!(call, Call::ListRuns | Call::ListRunners),
             Self::EmptyJobs => call == Call::ListJobs,
+            Self::NoRunners => call == Call::Mint,
             Self::PageShift => matches!(call, Call::ListRuns | Call::ListJobs),
             Self::EmptyMessage
             | Self::NothingAtOnce

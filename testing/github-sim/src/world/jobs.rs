@@ -14,6 +14,9 @@ pub struct JobSpec {
     pub name: String,
     /// `runs-on`.
     pub labels: Vec<String>,
+    /// `runs-on: {group: …}`, with labels or without. REST shows it once a runner has the job.
+    #[serde(default)]
+    pub group: Option<String>,
     /// What it does.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -330,11 +333,14 @@ impl Job {
         };
     }
 
-    /// GitHub compares labels without regard to case; a job without labels (a group, an expression that did not
-    /// resolve) never matches by labels.
-    pub(super) fn fits(&self, offered: &[String]) -> bool {
-        !self.spec.labels.is_empty()
-            && self.spec.labels.iter().all(|wanted| offered.iter().any(|label| label.eq_ignore_ascii_case(wanted)))
+    /// GitHub compares labels without regard to case. A job without labels is any runner's of its group; without a group
+    /// (an expression that did not resolve) nobody's.
+    pub(super) fn fits(&self, offered: &[String], group: Option<&str>) -> bool {
+        let in_group = match &self.spec.group {
+            Some(wanted) => group.is_some_and(|group| group.eq_ignore_ascii_case(wanted)),
+            None => !self.spec.labels.is_empty(),
+        };
+        in_group && self.spec.labels.iter().all(|wanted| offered.iter().any(|label| label.eq_ignore_ascii_case(wanted)))
     }
 }
 

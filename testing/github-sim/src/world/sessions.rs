@@ -294,6 +294,7 @@ impl World {
         let Some(runner) = self.runners.get(&runner) else {
             return Vec::new();
         };
+        let group = self.runner_group(&runner.scope, runner.group_id).map(|group| group.name);
         let mut jobs: Vec<_> = self
             .open_jobs
             .iter()
@@ -304,7 +305,7 @@ impl World {
                     && job.not_for.is_none_or(|(not, until)| not != runner.id || until <= self.now)
                     && job.assigned_set() == runner.scale_set
                     && self.serves(&runner.scope, runner.group_id, job.repo)
-                    && job.fits(&runner.labels)
+                    && job.fits(&runner.labels, group.as_deref())
             })
             .map(|job| (job.queued_at, job.id))
             .collect();
@@ -452,10 +453,14 @@ impl World {
         self.advance(now);
         let runner = self.alive(now, session)?;
         let (doomed, name) = (runner.doomed, runner.name.clone());
+        let version = runner.version.clone().unwrap_or_default();
         let job = self.own_job(now, session)?;
         let (is_cancelled, is_started) = (job.cancel_requested, job.started_at.is_some());
         if !is_started && self.faults.take_runner(&name, RunnerWhat::RenewalFails) {
             return Err(Refusal::JobGone);
+        }
+        if is_started && self.faults.take_runner(&name, RunnerWhat::TooOldInJob) {
+            return Err(Refusal::VersionTooOld(version));
         }
         Ok(match (is_cancelled, doomed && is_started) {
             (_, true) => Beat::Die,

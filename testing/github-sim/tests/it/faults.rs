@@ -134,6 +134,15 @@ fn a_token_is_refused_in_the_middle() {
 }
 
 #[test]
+fn a_policy_refuses_a_runner_without_a_word() {
+    let mut hub = Hub::new();
+    hub.world.inject(Fault::once(Call::Mint, What::NoRunners));
+    let refused = hub.mint("a", &["nix"]);
+    assert_eq!((refused.status, refused.body), (403, Value::Null));
+    assert!(hub.world.runner_views().is_empty());
+}
+
+#[test]
 fn a_body_breaks_off() {
     let mut hub = Hub::new();
     hub.world.inject(Fault::once(Call::ListRuns, What::BadJson));

@@ -281,6 +281,27 @@ fn a_group_names_the_repositories_it_is_for_and_serves_no_others() {
 }
 
 #[test]
+fn a_job_without_labels_is_of_the_group_that_it_names() {
+    let mut hub = Hub::new();
+    private(&mut hub, "o/in");
+    let minted = hub.post(
+        "/orgs/o/actions/runners/generate-jitconfig",
+        json!({ "name": "x", "runner_group_id": 1, "labels": ["nix"] }),
+    );
+    let runner = hub.world.runner_connect(hub.now, minted.body["encoded_jit_config"].as_str().unwrap()).unwrap();
+    let queue = |hub: &mut Hub, group: Option<&str>, labels: &[&str]| {
+        let spec = JobSpec { group: group.map(str::to_owned), ..JobSpec::new("a", labels, &[]) };
+        hub.world.queue_job(hub.now, "o/in", spec).unwrap().1
+    };
+    queue(&mut hub, None, &[]);
+    queue(&mut hub, Some("other"), &[]);
+    queue(&mut hub, Some("Default"), &["windows"]);
+    assert_eq!(hub.world.runner_poll(hub.now, &runner).unwrap(), None);
+    let ours = queue(&mut hub, Some("default"), &[]);
+    assert_eq!(hub.world.runner_poll(hub.now, &runner).unwrap(), Some(ours));
+}
+
+#[test]
 fn an_installation_is_of_one_account_and_may_be_narrowed() {
     let mut hub = Hub::new();
     be_the_app(&mut hub);

@@ -145,7 +145,7 @@ pub(super) async fn connect<T: Transport, W: Wire>(
             Ok(answer) => refused(shown, &answer, wire.now()),
             Err(error) => error,
         };
-        let again = matches!(failure.kind, ErrorKind::Unavailable | ErrorKind::Unauthorized);
+        let again = matches!(failure.kind, ErrorKind::Unavailable | ErrorKind::Unauthorized | ErrorKind::Forbidden);
         if !again || tries >= TRIES {
             return Err(failure);
         }
@@ -190,7 +190,7 @@ fn with_remedy(error: ForgeError, scope: &Scope) -> ForgeError {
         }
     };
     match error.kind {
-        ErrorKind::Unauthorized | ErrorKind::NotFound => {
+        ErrorKind::Unauthorized | ErrorKind::Forbidden | ErrorKind::NotFound => {
             ForgeError::new(error.kind, format!("{}. Remedy: {permission}", error.message))
         }
         _ => error,

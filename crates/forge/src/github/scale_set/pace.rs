@@ -25,7 +25,11 @@ pub(super) fn after(kind: ErrorKind, failures: u32, now: Duration, random: u64) 
         }
         ErrorKind::Conflict => HELD,
         ErrorKind::Unavailable => (1, PASSING),
-        ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Quarantined | ErrorKind::Refused => (2, LASTING),
+        ErrorKind::Unauthorized
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Quarantined
+        | ErrorKind::Refused => (2, LASTING),
     };
     let doubled = first << failures.saturating_sub(1).min(16);
     let wait = Duration::from_secs(doubled.min(longest));

@@ -202,7 +202,7 @@ fn heard<A, T: Transport, W: Wire>(
 ) -> Result<QueueAnswer<A>, ForgeError> {
     let error = refused(shown, answer, service.wire.now());
     match error.kind {
-        ErrorKind::Unauthorized => Ok(QueueAnswer::TokenRefused(error)),
+        ErrorKind::Unauthorized | ErrorKind::Forbidden => Ok(QueueAnswer::TokenRefused(error)),
         ErrorKind::NotFound => Ok(QueueAnswer::SessionGone(error)),
         _ => Err(error),
     }

@@ -231,6 +231,7 @@ impl World {
 
     /// Queued jobs that nobody has and that this set could serve, the one that has waited longest first.
     fn available_for(&self, set: &ScaleSet) -> Vec<JobId> {
+        let group = self.runner_group(&set.scope, set.group_id).map(|group| group.name);
         let mut jobs: Vec<_> = self
             .open_jobs
             .iter()
@@ -241,7 +242,7 @@ impl World {
                     && job.dropped_by != Some(set.id)
                     && job.claim.is_none_or(|claim| claim.assigned_at.is_none() && claim.set == set.id)
                     && self.serves(&set.scope, set.group_id, job.repo)
-                    && job.fits(&set.labels)
+                    && job.fits(&set.labels, group.as_deref())
             })
             .map(|job| (job.queued_at, job.id))
             .collect();
