@@ -78,7 +78,9 @@ fn main() -> ExitCode {
             "--neighbours" => part = Part::Neighbours,
             "--peers" => part = Part::Peers,
             _ => {
-                eprintln!("usage: bench [--markdown] [--quick] [--features|--paths|--gitea|--api|--neighbours|--peers]");
+                eprintln!(
+                    "usage: bench [--markdown] [--quick] [--features|--paths|--gitea|--api|--neighbours|--peers]"
+                );
                 return ExitCode::from(2);
             }
         }

@@ -308,7 +308,7 @@ fn one(stage: &Stage, peer: &Peer, round: usize) -> Result<JobView> {
     let job = queue(stage, peer, 1)?.first().copied().context("no job")?;
     let started = (!is_ours(peer)).then(|| start(stage, peer, round)).transpose()?;
     let view = stage.hub.wait_completed(job, TO_RUN)?;
-    over(stage, started.into_iter().collect(), &[view.clone()])?;
+    over(stage, started.into_iter().collect(), std::slice::from_ref(&view))?;
     Ok(view)
 }
 
