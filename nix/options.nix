@@ -562,6 +562,17 @@ in
             (example 95);
       };
 
+      retry = {
+        per_job =
+          optional (types.ints.between 0 10)
+            "How often a job that was lost because the host was restarted under it is run again at GitHub at most; 0 if not set, which is never."
+            (example 1);
+        per_hour =
+          optional (types.ints.between 1 1000)
+            "How many jobs are run again within an hour at most; 10 if not set."
+            (example 20);
+      };
+
       ids.first =
         optional types.ints.positive
           "Lowest user and group id of containers, a multiple of 65536; 536870912 if not set."

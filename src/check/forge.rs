@@ -12,6 +12,7 @@ pub fn told(probed: Probed) -> Finding {
         Reach::Runs => "runs and jobs can be read",
         Reach::Runners => "registered runners can be listed",
         Reach::Register => "runners can be registered",
+        Reach::Rerun => "jobs can be run again",
         Reach::Group => "its runner group is there",
         Reach::PublicRepositories => "its runner group serves every repository of the target",
     };

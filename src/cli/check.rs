@@ -94,6 +94,9 @@ pub(super) fn findings(settings: &Settings, is_static: bool) -> anyhow::Result<V
         let github = open_forge(&usable)?;
         for target in &usable.targets {
             findings.extend(github.probe(&target.name).await.into_iter().map(forge::told));
+            if settings.retry.per_job > 0 {
+                findings.extend(github.probe_rerun(&target.name).await.map(forge::told));
+            }
         }
         findings.extend(runner::versions(&usable, &github, RealClock::start().wall().since_epoch()).await);
         anyhow::Ok(())

@@ -11,7 +11,7 @@ use std::{
 use github_sim::{
     Config, World,
     server::{Doors, Shared},
-    world::RepoSpec,
+    world::{Access, Grant, RepoSpec, TokenSpec},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -126,6 +126,24 @@ async fn each_target_is_asked_at_its_own_forge_with_its_own_credential() {
         // The version of the runner is asked about at each of them.
         assert!(paths.iter().any(|path| path.contains("/deprecations/")), "{paths:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_credential_lacks_to_run_jobs_again_is_named_where_that_is_wanted() {
+    let stage = Stage::open().await;
+    let permissions = [("metadata", Access::Read), ("actions", Access::Read), ("administration", Access::Write)];
+    let permissions = permissions.map(|(name, access)| (name.to_owned(), access)).into();
+    let grant = Grant::FineGrained { owner: None, permissions, repositories: None };
+    let token = TokenSpec { token: "token-of-two".into(), grant, ..TokenSpec::default() };
+    stage.forges[1].world.lock().set_token(std::time::Duration::ZERO, token);
+    let (findings, status) = stage.check().await;
+    assert_eq!((status, count(&findings, "fine", "run again")), (0, 0), "{findings:#?}");
+    let text = fs::read_to_string(stage.file("config.toml")).unwrap();
+    fs::write(stage.file("config.toml"), format!("{text}[retry]\nper_job = 1\n")).unwrap();
+    let (findings, status) = stage.check().await;
+    assert_eq!((status, count(&findings, "fine", "jobs can be run again")), (1, 1), "{findings:#?}");
+    assert_eq!(count(&findings, "error", "not so: jobs can be run again"), 1, "{findings:#?}");
+    assert_eq!(count(&findings, "error", "Actions: read and write"), 1, "{findings:#?}");
 }
 
 #[tokio::test]

@@ -347,6 +347,7 @@ mod tests {
             took: None,
             handle: None,
             task: None,
+            rerun: false,
             runner_name: "h-default-x".into(),
             runner_id: None,
             stage: Stage::Settling { cause: crate::cause::Cause::JobFailed },

@@ -40,6 +40,9 @@ pub struct Record {
     /// Its job in the forge's number for runners, where the runner says it: the job may be ended by this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<u64>,
+    /// The forge was asked to run its job again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rerun: bool,
     /// The runner's name at the forge; unique to this attempt.
     pub runner_name: String,
     /// The runner's id at the forge, once the registration was answered.

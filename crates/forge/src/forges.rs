@@ -53,6 +53,14 @@ impl<T: Transport, W: Wire> Forges<T, W> {
         self.others.get(credential).map(AnyForge::Gitea).ok_or_else(unknown)
     }
 
+    /// Tries whether jobs of `target` may be run again. None = its forge has no way to, or nothing to try it with.
+    pub async fn probe_rerun(&self, target: &str) -> Option<Finding> {
+        match self.of(target) {
+            Ok(AnyForge::Gitea(_)) => None,
+            _ => self.github.probe_rerun(target).await,
+        }
+    }
+
     /// Tries everything that serving `target` needs.
     pub async fn probe(&self, target: &str) -> Vec<Finding> {
         match self.of(target) {
@@ -119,6 +127,10 @@ impl<T: Transport, W: Wire> Forge for Forges<T, W> {
 
     async fn finish(&self, scope: &str, grant: &Grant, task: u64, end: Finish, why: &str) -> Result<bool, ForgeError> {
         served!(self, scope, |forge| forge.finish(scope, grant, task, end, why).await)
+    }
+
+    async fn rerun(&self, repository: &str, job_id: u64) -> Result<(), ForgeError> {
+        served!(self, repository, |forge| forge.rerun(repository, job_id).await)
     }
 
     fn traits_of(&self, name: &str) -> ForgeTraits {

@@ -69,6 +69,10 @@ pub trait Forge {
     ) -> Result<bool, ForgeError> {
         Ok(false)
     }
+    /// Runs a job again that is over, as are all others of its run.
+    async fn rerun(&self, _repository: &str, _job_id: u64) -> Result<(), ForgeError> {
+        Err(ForgeError::new(ErrorKind::Refused, "this forge has no way to run a job again"))
+    }
     /// How the forge that serves `name` (a target, a scope or a repository) is to be treated.
     fn traits_of(&self, _name: &str) -> ForgeTraits {
         ForgeTraits::default()
@@ -129,7 +133,7 @@ pub struct Repository {
 pub struct Job {
     /// The forge's id. A re-run has a new one, or is another attempt.
     pub id: u64,
-    /// Which attempt, where a re-run keeps the id; else 0.
+    /// Which attempt of its run, from 1; 0 if not told.
     pub attempt: u32,
     /// The run it belongs to.
     pub run_id: u64,

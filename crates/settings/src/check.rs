@@ -54,6 +54,7 @@ pub fn check(written: SettingsWritten) -> Result<Settings, Problems> {
         http: http(&mut found, written.http),
         limits: limits(&written.limits),
         admission: admission(&written.admission),
+        retry: written.retry,
         ids: ids(&mut found, written.ids, network.pool),
         network,
         github: GithubApi { api_url },

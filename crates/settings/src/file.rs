@@ -121,6 +121,8 @@ pub struct SettingsWritten {
     #[allow(missing_docs)]
     pub admission: AdmissionWritten,
     #[allow(missing_docs)]
+    pub retry: Retry,
+    #[allow(missing_docs)]
     pub ids: Ids,
     #[allow(missing_docs)]
     pub github: GithubApi,
@@ -207,6 +209,21 @@ pub struct Ids {
     // Above what login tools hand out for rootless containers.
     #[default(1 << 29)]
     pub first: u32,
+}
+
+/// Jobs that were lost because the host was restarted under them are run again at GitHub, within this budget. It takes a
+/// credential that may write Actions; `check` tries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// How often a job is run again at most, whoever asked for the attempts before; 0 = never.
+    #[default = 0]
+    #[schemars(range(max = 10))]
+    pub per_job: u32,
+    /// How many jobs are run again within an hour at most.
+    #[default = 10]
+    #[schemars(range(min = 1, max = 1000))]
+    pub per_hour: u32,
 }
 
 /// The GitHub that jobs come from.

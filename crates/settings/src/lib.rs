@@ -47,7 +47,7 @@ use std::path::Path;
 
 pub use class_network::{ClassNetwork, Destination, SharedNetwork};
 pub use class_size::ClassSize;
-pub use file::{GithubApi, Http, Ids, Webhook};
+pub use file::{GithubApi, Http, Ids, Retry, Webhook};
 pub use gpu::Gpu;
 pub use hours::Hours;
 pub use problem::{Problem, Problems};

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     class_network::{ClassNetwork, SharedNetwork},
-    file::{GithubApi, Http, Ids, Webhook},
+    file::{GithubApi, Http, Ids, Retry, Webhook},
     gpu::Gpu,
     hours::Hours,
     pattern,
@@ -65,6 +65,8 @@ pub struct Settings {
     pub limits: Limits,
     pub admission: Admission,
     pub ids: Ids,
+    /// Jobs that the host cost, run again.
+    pub retry: Retry,
     pub github: GithubApi,
     /// The proxy by which this host and its containers reach what is outside; none = directly.
     pub proxy: Option<Proxy>,

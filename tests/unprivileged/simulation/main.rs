@@ -24,6 +24,7 @@ mod pace;
 mod ports;
 mod reconcile;
 mod repositories;
+mod rerun;
 mod story;
 mod strain;
 mod versions;

@@ -263,6 +263,10 @@ impl Forge for WatchedForge {
         self.forges.job_of_run(repository, run_id, runner_name).await
     }
 
+    async fn rerun(&self, repository: &str, job_id: u64) -> Result<(), ForgeError> {
+        self.forges.rerun(repository, job_id).await
+    }
+
     async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
         self.forges.runner_group(scope).await
     }

@@ -125,6 +125,7 @@ impl<W: World> Fleet<'_, W> {
             took: None,
             handle: None,
             task: None,
+            rerun: false,
             runner_name: handed.runner_name,
             runner_id: None,
             stage: Stage::Started,

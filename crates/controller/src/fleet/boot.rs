@@ -71,6 +71,7 @@ impl<'w, W: World> Fleet<'w, W> {
             took: None,
             handle: wanted.handle.clone(),
             task: None,
+            rerun: false,
             runner_id: None,
             stage: Stage::Minting,
             boot_id: self.boot_id.clone(),

@@ -420,6 +420,7 @@ mod tests {
             took: None,
             handle: None,
             task: None,
+            rerun: false,
             runner_name: "host.default.j0000001.00beef".into(),
             runner_id: Some(1),
             stage: Stage::Started,

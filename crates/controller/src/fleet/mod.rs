@@ -8,6 +8,7 @@ mod idle_watch;
 mod job_watch;
 mod jobs;
 mod leftovers;
+mod rerun;
 mod settle;
 mod settling;
 mod shown;
@@ -68,6 +69,8 @@ pub enum Outcome<W: World> {
     Watched { name: ContainerName, result: Result<bool, ForgeError> },
     /// How the job of a container ended; whether it was ended in its place now.
     Concluded { name: ContainerName, finished: bool, result: Result<Option<Job>, ForgeError> },
+    /// The forge was asked to run this job again, which a container had.
+    Rerun { name: ContainerName, job: Job, result: Result<(), ForgeError> },
     /// The registration of an ended container was to be deleted.
     Deregistered { name: ContainerName, result: Result<Deletion, ForgeError> },
     /// An entry was to be written to the history.
@@ -123,6 +126,8 @@ pub struct Fleet<'w, W: World> {
     finished: VecDeque<Arc<Finished>>,
     /// Why runners cannot be registered, by place, as the history has it.
     refusals: BTreeMap<String, String>,
+    /// When jobs were run again in the last hour.
+    reruns: VecDeque<Mono>,
     /// By place.
     sweeps: BTreeMap<String, Sweep>,
     idle_watch: IdleWatch,
@@ -151,6 +156,7 @@ impl<'w, W: World> Fleet<'w, W> {
             pickups: VecDeque::new(),
             finished: VecDeque::new(),
             refusals: BTreeMap::new(),
+            reruns: VecDeque::new(),
             sweeps: BTreeMap::new(),
             idle_watch: IdleWatch::default(),
             next_list: Mono::START,
@@ -174,6 +180,7 @@ impl<'w, W: World> Fleet<'w, W> {
             Outcome::Retired { name, cause, result } => self.retired(&name, cause, result, now),
             Outcome::Watched { name, result } => self.watched(&name, result, now),
             Outcome::Concluded { name, finished, result } => self.concluded(&name, finished, result, sets, now),
+            Outcome::Rerun { name, job, result } => self.rerun_asked(&name, job, result, sets, now),
             Outcome::Deregistered { name, result } => self.deregistered(&name, result, now),
             Outcome::Kept { name, result } => self.kept(&name, result, now),
             Outcome::RunnersListed { scope, result } => self.swept(&scope, result, now),

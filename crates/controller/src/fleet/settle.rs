@@ -156,6 +156,12 @@ impl<'w, W: World> Fleet<'w, W> {
             true => before,
             false => certain(before, word, &container.evidence(None, None)),
         };
+        if let Some(job) = ours
+            && self.is_seen_to(name, job, certain, now)
+        {
+            return;
+        }
+        let Some(container) = self.containers.get_mut(name) else { return };
         if let Some(job) = ours.filter(|_| !before.outranks_the_forge()) {
             container.record.took = Some(job.id);
             container.record.repository = Some(job.repository.clone());

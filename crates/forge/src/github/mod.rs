@@ -383,6 +383,11 @@ impl<T: Transport> Forge for Github<T> {
         Ok(None)
     }
 
+    async fn rerun(&self, repository: &str, job_id: u64) -> Result<(), ForgeError> {
+        let call = Call::rerun(repository, job_id);
+        self.call(&self.route(repository)?, call, &[StatusCode::CREATED]).await.map(drop)
+    }
+
     async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
         self.group_joined(scope).await
     }

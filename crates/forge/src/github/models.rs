@@ -144,6 +144,8 @@ pub(super) struct JobModel {
     #[serde(default)]
     pub run_id: Option<u64>,
     #[serde(default)]
+    pub run_attempt: u32,
+    #[serde(default)]
     pub name: Option<String>,
     #[serde(default)]
     pub status: Option<String>,
@@ -163,7 +165,7 @@ impl JobModel {
         let job = self;
         Job {
             id: job.id,
-            attempt: 0,
+            attempt: job.run_attempt,
             run_id: job.run_id.or(run.map(|run| run.id)).unwrap_or_default(),
             repository: repository.to_owned(),
             event: run.and_then(|run| run.event.clone()),

@@ -21,6 +21,8 @@ pub enum Reach {
     Runners,
     /// Register runners.
     Register,
+    /// Run jobs again.
+    Rerun,
     /// The runner group is there.
     Group,
     /// The runner group serves public repositories, where there are such.
@@ -97,6 +99,17 @@ impl<T: Transport> Github<T> {
             self.probe_group(&route, &scope, any_public, &mut note).await;
         }
         findings
+    }
+
+    /// Tries whether jobs of `target` may be run again, with a job that there is not. None = there is nothing to try it
+    /// with.
+    pub async fn probe_rerun(&self, target: &str) -> Option<Finding> {
+        let route = self.route(target).ok()?;
+        let found = self.repositories(&route.target.name).await.ok()?;
+        let now = route.login.transport.now();
+        let place = found.into_iter().find(|repository| serves(route.target, repository, now))?.name;
+        let problem = self.call(&route, Call::rerun(&place, 0), &[StatusCode::NOT_FOUND]).await.err();
+        Some(Finding { reach: Reach::Rerun, place, problem })
     }
 
     async fn probe_group(

@@ -25,6 +25,11 @@ impl Call {
         Self { method: Method::GET, path: path.into(), if_none_match: None, body: None }
     }
 
+    /// That a job is run again.
+    pub(super) fn rerun(repository: &str, job_id: u64) -> Self {
+        Self { method: Method::POST, ..Self::get(format!("/repos/{repository}/actions/jobs/{job_id}/rerun")) }
+    }
+
     /// What it asks, whoever it is about: method and path without accounts, repositories, numbers and versions.
     pub(super) fn route(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
