@@ -98,11 +98,13 @@ pub struct ForgeTraits {
     pub tells_of_cancel: bool,
     /// One listing answers the looks at all repositories of a target: they are best looked at together.
     pub lists_together: bool,
+    /// How much older than the question the answer of a look may be.
+    pub look_age: Duration,
 }
 
 impl Default for ForgeTraits {
     fn default() -> Self {
-        Self { tells_of_cancel: true, lists_together: false }
+        Self { tells_of_cancel: true, lists_together: false, look_age: Duration::ZERO }
     }
 }
 

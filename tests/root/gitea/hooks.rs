@@ -10,6 +10,7 @@ use crate::{MINUTE, config, credential, finished, nothing_left, stage, token_fil
 
 /// Target, credential, the account whose token it is and the scopes of docs/forges.md, where deliveries come from, and a
 /// repository.
+#[allow(clippy::type_complexity, reason = "a table of six columns")]
 const TARGETS: [(&str, &str, &str, &[&str], &str, &str); 4] = [
     ("repo = \"beta/one\"", "single", "ann", &["write:repository"], "/repos/beta/one", "beta/one"),
     ("org = \"acme\"", "group", "ann", &["write:organization", "read:repository"], "/orgs/acme", "acme/app"),

@@ -20,8 +20,10 @@ fn a_label_with_an_image_runs_a_jobs_steps_in_it_and_a_plain_one_beside_it_does_
     let _registry = registry::serve(&stage.lab).unwrap();
     let where_it_is = "if test -e /etc/debian_version; then echo in-the-container; else echo in-the-image; fi";
     let socket = "if test -e /var/run/docker.sock; then echo socket; else echo no-socket; fi";
-    gitea.write(REPO, ".gitea/workflows/image.yml", &workflow("builder", &[where_it_is, socket])).unwrap();
-    gitea.write(REPO, ".gitea/workflows/fails.yml", &workflow("builder", &["exit 3"])).unwrap();
+    // The image has no bash.
+    let in_it = |steps: &[&str]| format!("defaults:\n  run:\n    shell: sh\n{}", workflow("builder", steps));
+    gitea.write(REPO, ".gitea/workflows/image.yml", &in_it(&[where_it_is, socket])).unwrap();
+    gitea.write(REPO, ".gitea/workflows/fails.yml", &in_it(&["exit 3"])).unwrap();
     gitea.write(REPO, ".gitea/workflows/plain.yml", &workflow("nix", &[where_it_is])).unwrap();
     for (file, conclusion, cause, shown) in [
         ("image.yml", "success", Cause::Succeeded, &["in-the-image", "no-socket"][..]),

@@ -89,7 +89,7 @@ fn one_token(gitea: &Gitea) -> anyhow::Result<Vec<(&'static str, String)>> {
     Ok(vec![("own", gitea.token.clone())])
 }
 
-/// Waits until a container that had this job of a Gitea has ended, and gives the last such.
+/// Waits until a container that was booted for this job of a Gitea, or had it, has ended, and gives the last such.
 fn finished(stage: &Stage, job: u64) -> Finished {
     let of = |status: &Status| {
         let at_gitea = |ended: &&std::sync::Arc<Finished>| ended.repo.contains(':') && ended.job_id == Some(job);

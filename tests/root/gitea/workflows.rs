@@ -115,7 +115,7 @@ fn a_push_a_matrix_and_its_needs_run_and_run_again_in_organisations_beside_githu
 
     // What the controller knows is nowhere near a job; what its runner is, it has.
     gitea.write(REPO, ".gitea/workflows/long.yml", &workflow("nix", &["exec sleep 100"])).unwrap();
-    let run = gitea.newest_run(REPO, run, MINUTE).map_or(run, |of_the_push| of_the_push);
+    let run = gitea.newest_run(REPO, run, MINUTE).unwrap_or(run);
     gitea.cancel(REPO, run).unwrap();
     let run = gitea.dispatch(REPO, "long.yml").unwrap();
     let long = gitea.wait_job(REPO, run, MINUTE, |job| !job.steps.is_empty()).unwrap();

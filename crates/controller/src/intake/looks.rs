@@ -148,6 +148,8 @@ impl<W: World> Intake<'_, W> {
     fn saw(&mut self, name: &str, target: &str, began: Mono, jobs: &[Job], now: Now) {
         self.works(target);
         let wall_ms = now.wall.as_millis();
+        // What a runner took since the listing was begun it may still show as queued.
+        let listed = began - self.world.forge().traits_of(name).look_age;
         let allow_forks = self.targets.get(target).is_some_and(|target| target.settings.allow_forks);
         let Some(repository) = self.repositories.get_mut(name) else { return };
         if repository.failures > 0 {
@@ -211,7 +213,7 @@ impl<W: World> Intake<'_, W> {
                 scope: repository.scope.clone(),
                 labels: job.labels.clone(),
                 first_seen: known.first_seen,
-                looked_at: began,
+                looked_at: listed,
                 blocked: known.refusal.map(|_| Blocked::Refused),
             });
             seen.insert(job.id, known);

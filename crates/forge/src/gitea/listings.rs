@@ -9,7 +9,7 @@ use super::{models::JobModel, place::Place};
 use crate::ForgeError;
 
 /// How much older than the question an answer may be: the looks of one round are asked within this time.
-const SHARED: Duration = Duration::from_millis(250);
+pub(super) const SHARED: Duration = Duration::from_millis(250);
 
 /// A listing, or why there is none.
 type Listing = Result<Rc<Vec<JobModel>>, ForgeError>;

@@ -17,6 +17,7 @@ mod tests;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
     time::Duration,
 };
 
@@ -124,7 +125,7 @@ impl<W: Wire> Gitea<W> {
     }
 
     /// The jobs of a place that are not over.
-    async fn list(&self, place: &Place) -> Result<std::rc::Rc<Vec<JobModel>>, ForgeError> {
+    async fn list(&self, place: &Place) -> Result<Rc<Vec<JobModel>>, ForgeError> {
         let list = async || {
             let path = place.jobs(self.flavour);
             if self.flavour == ActFlavour::Forgejo {
@@ -133,9 +134,13 @@ impl<W: Wire> Gitea<W> {
             // In no order, and pages shift while they are read: some may be there twice.
             let jobs = self.pages(&path, JobsPage::jobs).await?;
             let jobs: BTreeMap<u64, JobModel> = jobs.into_iter().map(|job| (job.id, job)).collect();
-            Ok(jobs.into_values().collect())
+            Ok::<Vec<JobModel>, ForgeError>(jobs.into_values().collect())
         };
-        self.listings.of(place, list).await
+        match place {
+            // Nobody else asks.
+            Place::Repository(_) => list().await.map(Rc::new),
+            _ => self.listings.of(place, list).await,
+        }
     }
 
     /// All entries of a listing.
@@ -427,11 +432,9 @@ impl<W: Wire> Forge for Gitea<W> {
     }
 
     fn traits_of(&self, name: &str) -> ForgeTraits {
-        let target = self.target_of(name);
-        ForgeTraits {
-            tells_of_cancel: false,
-            lists_together: target.is_ok_and(|target| target.kind != TargetKind::Repository),
-        }
+        let lists_together = self.target_of(name).is_ok_and(|target| target.kind != TargetKind::Repository);
+        let look_age = if lists_together { listings::SHARED } else { Duration::ZERO };
+        ForgeTraits { tells_of_cancel: false, lists_together, look_age }
     }
 
     fn rate_limit(&self, _: &str) -> Option<RateLimit> {

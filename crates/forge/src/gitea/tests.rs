@@ -223,10 +223,20 @@ async fn one_listing_answers_all_repositories_of_an_organisation() {
         tokio::join!(forge.look("own:acme/app"), forge.look("own:Acme/LIB"), forge.look("own:acme/x"));
     assert_eq!((app.unwrap().len(), lib.unwrap().len(), none.unwrap().len()), (59, 1, 0));
     assert_eq!(stub.asked("/orgs/acme/actions/jobs"), 2, "of two pages");
-    assert!(forge.traits_of("own:acme/app").lists_together && !forge.traits_of("own:acme").tells_of_cancel);
+    let traits = forge.traits_of("own:acme/app");
+    assert!(traits.lists_together && !traits.tells_of_cancel);
+    assert_eq!(traits.look_age, listings::SHARED, "what it shows may be that old");
     tokio::time::advance(Duration::from_secs(1)).await;
     forge.look("own:acme/app").await.unwrap();
     assert_eq!(stub.asked("/orgs/acme/actions/jobs"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_a_repository_that_is_served_alone_is_as_new_as_its_question() {
+    let (forge, stub) = open("gitea", REPO);
+    forge.look("own:acme/app").await.unwrap();
+    forge.look("own:acme/app").await.unwrap();
+    assert_eq!((stub.asked("/actions/jobs"), forge.traits_of("own:acme/app").look_age), (2, Duration::ZERO));
 }
 
 #[tokio::test]
