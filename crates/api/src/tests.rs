@@ -120,6 +120,7 @@ fn status() -> Status {
     Status {
         version: "1.2.3".to_owned(),
         updated_ms: now,
+        pruned_bytes: 7_000_000,
         active_containers: vec![
             container("j0000001", Phase::Running),
             container("j0000002", Phase::Running),
@@ -136,6 +137,10 @@ fn status() -> Status {
             calls_per_look: 1.0,
             calls: Calls { succeeded: 7, limited: 1, ..Calls::default() },
             clock_offset_ms: Some(-2_500),
+            ends_ms: Some(now + 5 * 86_400_000),
+            ends_in_days: Some(5),
+            refused: None,
+            lacks: vec![],
         }],
         classes: vec![class("small", Some("2.336.0"), Some(9), false), class("old", Some("2.300.0"), Some(-3), true)],
         ..Status::default()
@@ -161,6 +166,10 @@ async fn a_scrape_tells_versions_limits_polls_and_containers() {
         (r#"gha_runner_forge_calls_total{credential="main",outcome="limited"}"#, 1.0),
         (r#"gha_runner_forge_calls_total{credential="main",outcome="unanswered"}"#, 0.0),
         (r#"gha_runner_clock_offset_seconds{credential="main"}"#, -2.5),
+        (r#"gha_runner_credential_left_seconds{credential="main"}"#, 432_000.0),
+        (r#"gha_runner_credential_refused{credential="main"}"#, 0.0),
+        (r#"gha_runner_incidents{incident="clock"}"#, 0.0),
+        (r#"gha_runner_pruned_bytes_total"#, 7e6),
         (r#"gha_runner_credential_paused{credential="main",by="share"}"#, 1.0),
         (r#"gha_runner_credential_paused{credential="main",by="forge"}"#, 0.0),
         (r#"gha_runner_containers{class="small",phase="running"}"#, 2.0),

@@ -17,6 +17,7 @@ pub mod lines;
 mod network;
 mod outlet;
 mod output;
+mod reach;
 mod runner;
 pub mod session;
 mod variables;

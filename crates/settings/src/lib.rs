@@ -32,6 +32,7 @@ mod problem;
 mod proxy;
 mod range;
 pub mod reference;
+pub mod renewable;
 pub mod resolved;
 mod settings;
 mod short_form;

@@ -92,6 +92,12 @@ impl<W: World> Intake<'_, W> {
         credential.paused_until.filter(|until| *until > now)
     }
 
+    /// Seconds that the forges' clocks are ahead of this host's. Of several the nearest to it: the others' own may be off.
+    pub fn clock_offset(&self) -> Option<f64> {
+        let told = self.settings.credentials.keys().filter_map(|name| self.world.forge().traffic(name).clock_offset);
+        told.min_by(|one, other| one.abs().total_cmp(&other.abs()))
+    }
+
     /// A look at a repository of `target` ended.
     pub(super) fn observe_cost(&mut self, target: &str, repository: &str) {
         let limit = self.world.forge().rate_limit(repository);
