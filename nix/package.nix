@@ -53,6 +53,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
     installManPage generated/man1/*
     installShellCompletion generated/completions/*.{bash,fish} --zsh generated/completions/_*
     install -D --mode=644 --target-directory="$out/share/gha-runner-controller/schemas" generated/schemas/*
+    install -D --mode=644 --target-directory="$out/lib/systemd/catalog" generated/catalog/*
   '';
 
   # The flake adds the NixOS tests (default.nix).

@@ -8,7 +8,7 @@ use forge::{
     gitea::Gitea,
     github::{App, Github, Https, Rest, Session},
 };
-use settings::{CredentialKind, Problem, Problems, Settings, token_file::SecretFile};
+use settings::{CredentialKind, Problem, Problems, Settings, renewable::Renewable, token_file::SecretFile};
 
 /// GitHub over HTTPS, with a token or as an App, and other forges with tokens.
 pub type RealForge = Forges<Session<Https>, Https>;
@@ -20,9 +20,9 @@ pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
     let mut problems = Vec::new();
     let mut secrets = BTreeMap::new();
     for (name, credential) in &settings.credentials {
-        match SecretFile::of_credential(credential).read_credential() {
+        match Renewable::open(&SecretFile::of_credential(credential)) {
             Ok(secret) => {
-                secrets.insert(name.as_str(), secret);
+                secrets.insert(name.as_str(), Rc::new(secret));
             }
             Err(problem) => problems.push(problem),
         }
@@ -52,14 +52,14 @@ pub fn open_forge(settings: &Settings) -> anyhow::Result<RealForge> {
         let secret = secrets.get(credential.name.as_str()).context("a credential that was not read")?.clone();
         Ok::<_, anyhow::Error>(match (&credential.kind, &login.installation) {
             (CredentialKind::App { id, .. }, Some(installation)) => {
-                let app = App::new(*id, &secret).map_err(|error| {
+                let app = App::new(*id, &secret.secret()).map_err(|error| {
                     Problems::from(Problem::new(
                         format!("credential.{}.private_key_file", credential.name),
                         format!("the key cannot be used: {error}"),
                         "generate a new private key on the App's settings page",
                     ))
                 })?;
-                Session::with_app(rest, app, installation.clone())
+                Session::with_app_key(rest, app, installation.clone(), secret)
             }
             _ => Session::with_token(rest, secret),
         })

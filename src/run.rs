@@ -16,6 +16,7 @@ use api::{
     Events, Measures, Sources, Written,
     webhook::{self, Counters, Hint, Secret},
 };
+use contract::{PRUNINGS_FILE, Prunings, ROOM_WANTED};
 use controller::{
     clock::RealClock,
     daemon::Daemon,
@@ -287,6 +288,18 @@ impl World for RealWorld {
 
     fn measure(&self) -> Measured {
         measure(&self.places)
+    }
+
+    fn ask_for_room(&self) {
+        if let Err(error) = fs::write(ROOM_WANTED, "") {
+            warn!(%error, path = ROOM_WANTED, "cannot ask for room");
+        }
+    }
+
+    fn prunings(&self) -> Prunings {
+        // Root's file, and small; where nothing was removed there is none.
+        let text = fs::read(PRUNINGS_FILE).ok();
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     fn random(&self) -> u64 {

@@ -1,10 +1,12 @@
-//! `generate`: completions and manual pages, made from the command line itself, and schemas of what `--json` prints.
+//! `generate`: completions and manual pages, made from the command line itself, schemas of what `--json` prints, and the
+//! journal's message catalog.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
+use controller::incident;
 
 use super::{Cli, NAMES, conclude, document};
 
@@ -14,7 +16,7 @@ const NAME: &str = "gha-runner-controller";
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where to: `completions`, `man1` and `schemas` are made in it.
+    /// Where to: `catalog`, `completions`, `man1` and `schemas` are made in it.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }
@@ -24,8 +26,9 @@ pub(super) fn main(args: Args) -> ExitCode {
 }
 
 fn write(args: &Args) -> anyhow::Result<()> {
-    let [completions, man, schemas] = ["completions", "man1", "schemas"].map(|part| args.output.join(part));
-    for directory in [&completions, &man, &schemas] {
+    let parts = ["catalog", "completions", "man1", "schemas"];
+    let [catalog, completions, man, schemas] = parts.map(|part| args.output.join(part));
+    for directory in [&catalog, &completions, &man, &schemas] {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     let mut whole = Cli::command().name(NAME);
@@ -56,5 +59,6 @@ fn write(args: &Args) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&schema)?;
         fs::write(&file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok(())
+    let catalog = catalog.join(format!("{NAME}.catalog"));
+    fs::write(&catalog, incident::catalog()).with_context(|| format!("cannot write {}", catalog.display()))
 }

@@ -2,7 +2,12 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use controller::incident;
+use tracing::Metadata;
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Who wrote a line, in the journal.
+const NAME: &str = "gha-runner-controller";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -22,13 +27,17 @@ pub fn main(args: Args) -> ExitCode {
     super::conclude(crate::run::run(args.config.as_deref()).map(|()| ExitCode::SUCCESS))
 }
 
-/// To the journal with its fields when it listens to our standard error, else as lines. `RUST_LOG` filters.
+/// To the journal with its fields when it listens to our standard error, else as lines. `RUST_LOG` filters. Fields begin
+/// with `F_`, besides those of incidents, whose `MESSAGE_ID` is the journal's own.
 fn log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    match tracing_journald::layer() {
-        Ok(journal) if std::env::var_os("JOURNAL_STREAM").is_some() => {
-            registry.with(journal.with_syslog_identifier("gha-runner-controller".to_owned())).init();
+    let is_incident = |line: &Metadata<'_>| line.target() == incident::TARGET;
+    let journal = || Ok::<_, std::io::Error>(tracing_journald::layer()?.with_syslog_identifier(NAME.to_owned()));
+    match (journal(), journal()) {
+        (Ok(lines), Ok(incidents)) if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            let incidents = incidents.with_field_prefix(None).with_filter(filter_fn(is_incident));
+            registry.with(lines.with_filter(filter_fn(move |line| !is_incident(line)))).with(incidents).init();
         }
         _ => {
             let lines = tracing_subscriber::fmt::layer()

@@ -7,12 +7,13 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use contract::ContainerName;
+use contract::{ContainerName, PRUNINGS_FILE};
 use sandbox::{
     Paths, firewall, launcher, nspawn,
     prepare::{self, Step},
-    sweep, teardown, user_namespace,
+    prune, renew, sweep, teardown, user_namespace,
 };
+use settings::renewable::RENEWED_DIR;
 
 use super::complain;
 
@@ -40,6 +41,18 @@ pub(super) enum SandboxCommand {
     Sweep,
     /// Start and stop containers at the controller's order, on the socket that systemd passes.
     Launch {
+        /// The resolved settings.
+        #[arg(long, value_name = "FILE")]
+        settings: PathBuf,
+    },
+    /// Remove image stores and caches that no container uses where the disk is short.
+    Prune {
+        /// The resolved settings.
+        #[arg(long, value_name = "FILE")]
+        settings: PathBuf,
+    },
+    /// Bring secrets that were renewed to the controller (`ExecReload=`).
+    Renew {
         /// The resolved settings.
         #[arg(long, value_name = "FILE")]
         settings: PathBuf,
@@ -84,6 +97,8 @@ pub(super) fn main(command: SandboxCommand) -> ExitCode {
         }
         SandboxCommand::Sweep => sweep(),
         SandboxCommand::Launch { settings } => launcher::serve(&settings),
+        SandboxCommand::Prune { settings } => prune(&settings),
+        SandboxCommand::Renew { settings } => renew(&settings),
         SandboxCommand::Firewall { remove: true, .. } => firewall::remove(),
         SandboxCommand::Firewall { settings, .. } => load_firewall(settings.as_deref()),
         SandboxCommand::HoldUserNamespace => user_namespace::hold().context("cannot make a user namespace"),
@@ -113,6 +128,16 @@ fn sweep() -> anyhow::Result<()> {
     let left = sweep::sweep(&Paths::default())?;
     anyhow::ensure!(left.is_empty(), "not everything could be removed: {}", left.join("; "));
     Ok(())
+}
+
+fn prune(settings: &Path) -> anyhow::Result<()> {
+    let settings = settings::resolved::read(settings).context("settings")?;
+    prune::prune(&Paths::default(), &settings, Path::new(PRUNINGS_FILE))
+}
+
+fn renew(settings: &Path) -> anyhow::Result<()> {
+    let settings = settings::resolved::read(settings).context("settings")?;
+    renew::renew(&settings, Path::new(RENEWED_DIR))
 }
 
 fn load_firewall(settings: Option<&Path>) -> anyhow::Result<()> {

@@ -25,8 +25,8 @@ pub fn service(settings: &Settings, places: &Places) -> String {
 [Unit]
 Description=Boots a fresh container for each CI job
 Wants=gha-runner-launcher.socket gha-runner-firewall.service gha-runner-sweep.service network-online.target
-# It would otherwise start with the first container and make it wait.
-Wants=systemd-machined.service
+# The one would otherwise start with the first container and make it wait.
+Wants=systemd-machined.service gha-runner-prune.path
 After=gha-runner-launcher.socket gha-runner-firewall.service gha-runner-sweep.service network-online.target dbus.socket
 After=systemd-machined.service
 StartLimitIntervalSec=300
@@ -38,6 +38,8 @@ NotifyAccess=main
 User={USER}
 Group={USER}
 ExecStart={binary} run --config {settings_path}
+# Root reads secrets that were renewed, as systemd did at the start.
+ExecReload=+{binary} sandbox renew --settings {settings_path}
 {credentials}# Kept over a restart: containers live on, and what was handed over for them with them.
 RuntimeDirectory={USER}
 RuntimeDirectoryMode=0750

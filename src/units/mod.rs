@@ -58,6 +58,8 @@ pub fn render(settings: &Settings, places: &Places) -> anyhow::Result<Files> {
     put(unit("gha-runner-launcher.service"), launcher::service(places));
     put(unit("gha-runner-firewall.service"), root::firewall(places));
     put(unit("gha-runner-sweep.service"), root::sweep(places));
+    put(unit("gha-runner-prune.path"), root::prune_path());
+    put(unit("gha-runner-prune.service"), root::prune(places));
     put(unit("gha-runner.slice"), slice::all(&settings.limits));
     for class in settings.classes.values() {
         put(unit(&unit_name::class_slice(&class.name)), slice::class(&class.name));

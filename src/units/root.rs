@@ -1,8 +1,8 @@
 //! What root does besides containers: the firewall, the sweep, the directories.
 
-use contract::{ENDINGS_DIR, event::EVENTS_DIR, paths::CONTROL_DIR};
+use contract::{ENDINGS_DIR, ROOM_WANTED, event::EVENTS_DIR, paths::CONTROL_DIR};
 use sandbox::paths::{DISKS_DIR, RECORDS_DIR, ROOTS_DIR, STORES_DIR};
-use settings::Settings;
+use settings::{Settings, renewable::RENEWED_DIR};
 
 use super::{MARKER, Places, USER};
 
@@ -67,6 +67,43 @@ WantedBy=multi-user.target
     )
 }
 
+/// Starts [`prune`] when the controller asks for room.
+pub fn prune_path() -> String {
+    format!(
+        "{MARKER}
+
+[Unit]
+Description=Requests for room on a disk that is short of it
+
+[Path]
+PathChanged={ROOM_WANTED}
+"
+    )
+}
+
+/// Makes room; whether and how is root's to decide.
+pub fn prune(places: &Places) -> String {
+    format!(
+        "{MARKER}
+
+[Unit]
+Description=Removal of unused image stores and caches where the disk is short
+
+[Service]
+Type=oneshot
+ExecStart={} sandbox prune --settings {}
+TimeoutStartSec=300
+Nice=10
+IOSchedulingClass=idle
+NoNewPrivileges=yes
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+",
+        places.binary.display(),
+        places.settings.display()
+    )
+}
+
 /// Directories on a tmpfs, and the one for root file systems.
 pub fn tmpfiles(settings: &Settings) -> String {
     let operators = &settings.operators;
@@ -78,7 +115,8 @@ d {DISKS_DIR} 0700 root root -
 d {STORES_DIR} 0700 root root -
 d {EVENTS_DIR} 0755 root root -
 d {ENDINGS_DIR} 0755 root root -
-# What is made in it belongs to its group: the controller's socket, for those who may operate.
+# What is made in them belongs to their group: secrets that were renewed; the controller's socket, for those who may operate.
+d {RENEWED_DIR} 2750 root {USER} -
 d {CONTROL_DIR} 2750 {USER} {operators} -
 d /var/lib/{USER} 0700 {USER} {USER} -
 "

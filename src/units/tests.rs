@@ -75,6 +75,8 @@ fn there_is_a_template_and_a_slice_for_each_class() {
         "systemd/system/gha-runner-firewall.service",
         "systemd/system/gha-runner-launcher.service",
         "systemd/system/gha-runner-launcher.socket",
+        "systemd/system/gha-runner-prune.path",
+        "systemd/system/gha-runner-prune.service",
         "systemd/system/gha-runner-medium.slice",
         "systemd/system/gha-runner-medium@.service",
         "systemd/system/gha-runner-nix-big@.service",

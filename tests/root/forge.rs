@@ -9,7 +9,7 @@ use github_sim::{
     rest::Call,
     world::{Conclusion, Fault, RunnerFault, RunnerWhat, What},
 };
-use stage::{SERVICE, Stage, StageConfig, TOKEN};
+use stage::{SERVICE, Stage, StageConfig, TOKEN, TOKEN_FILE};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -54,9 +54,18 @@ fn a_forge_that_is_down_or_refuses_the_token_is_told_by_health_until_it_is_well_
     assert!(body.contains("octo-org/hello") && body.contains("401"), "{body}");
     let said = stage.lab.journal(SERVICE).unwrap();
     assert!(said.contains("401") && !said.contains(TOKEN) && !body.contains(TOKEN), "{said}");
-    stage.hub.call::<()>(&ControlCommand::AddToken { token: TOKEN.into(), lives_s: None }).unwrap();
+    let renewed = "renewed-sesame";
+    stage.hub.call::<()>(&ControlCommand::AddToken { token: renewed.into(), lives_s: None }).unwrap();
+    let main_pid = || stage.property(SERVICE, "MainPID").unwrap();
+    let before = main_pid();
+    let write = format!("umask 077; printf %s {renewed} >{TOKEN_FILE}.new; mv {TOKEN_FILE}.new {TOKEN_FILE}");
+    stage.lab.shell(&write).unwrap();
+    stage.systemctl(&["reload", SERVICE]).unwrap();
     wait_for_health(&stage, 200);
     assert_runs(&stage, "after the refusal");
+    assert_eq!(main_pid(), before, "it was not restarted");
+    let said = stage.lab.journal(SERVICE).unwrap();
+    assert!(said.contains("a renewed secret is used") && !said.contains(renewed), "{said}");
     stage.wait_until_clean(MINUTE).unwrap();
 }
 
@@ -95,6 +104,29 @@ fn a_registration_that_is_refused_or_whose_answer_is_lost_is_tried_again_and_non
         let causes: Vec<Cause> = status.finished.iter().rev().take(2).map(|ended| ended.cause).collect();
         assert_eq!(causes, [Cause::Succeeded, Cause::RegistrationRefused], "{name}");
     }
+}
+
+#[test]
+fn a_container_that_is_kept_from_the_forge_did_not_fail_to_boot_but_had_no_network_and_says_where() {
+    let mut config = StageConfig {
+        classes: "[class.small]\nlabels = [\"self-hosted\", \"linux\"]\n[class.small.network]\ninternet = false\n"
+            .into(),
+        ..StageConfig::default()
+    };
+    config.top = config.top.replace("boot_timeout = \"20s\"", "boot_timeout = \"1m\"");
+    let Some(stage) = Stage::boot(&config).unwrap() else { return };
+    let (_, job) = stage.queue_small("cut off", "true").unwrap();
+    let ended = stage.wait_finished(job, MINUTE).unwrap();
+    let told = format!("{ended:#?}");
+    assert_eq!(ended.cause, Cause::NoNetwork, "{told}");
+    let reason = ended.reason.unwrap_or_default();
+    for words in ["the forge cannot be reached: ", "takes no connection at ", "network.allow of the class"] {
+        assert!(reason.contains(words), "{words}: {told}");
+    }
+    let history = stage.lab.shell("gha-runner-controller history --cause no-network").unwrap();
+    assert!(history.contains("no network") && history.contains("takes no connection"), "{history}");
+    stage.hub.cancel_job(job).unwrap();
+    stage.wait_until_clean(MINUTE).unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use controller::{
     cause::Cause,
+    incident::Incident,
     phase::Phase,
     status::{Status, WaitingFor},
 };
@@ -139,6 +140,39 @@ fn a_job_waits_where_the_disk_is_nearly_full_and_runs_once_there_is_room() {
     stage.lab.shell("umount /var/lib/gha-runner-sandbox").unwrap();
     assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
     stage.wait_for("well again", MINUTE, |status| status.problems.is_empty() && status.strains.is_empty()).unwrap();
+    stage.wait_until_clean(MINUTE).unwrap();
+}
+
+#[test]
+fn what_no_container_uses_goes_where_the_disk_is_short_the_oldest_first_and_the_journal_has_it() {
+    let mut config = StageConfig { start: false, ..StageConfig::default() };
+    config.top.push_str("admission.min_free_disk = \"8M\"\n");
+    let Some(stage) = Stage::boot(&config).unwrap() else { return };
+    // Free: 4 MiB of 24. What is to be free: a quarter more than 8.
+    stage
+        .lab
+        .shell(
+            "mount -t tmpfs -o size=24m,mode=0700 small-disk /var/lib/gha-runner-stores
+             mkdir /var/lib/gha-runner-stores/small; cd /var/lib/gha-runner-stores/small
+             head -c 2M /dev/zero >recent; head -c 5M /dev/zero >new
+             head -c 7M /dev/zero >old; touch -d '9 days ago' old
+             head -c 6M /dev/zero >middle; touch -d '5 days ago' middle",
+        )
+        .unwrap();
+    stage.systemctl(&["start", SERVICE]).unwrap();
+    let (_, job) = stage.queue_small("waits", "true").unwrap();
+    assert_eq!(stage.hub.wait_completed(job, MINUTE).unwrap().conclusion, Some(Conclusion::Success));
+    let pruned = |status: &Status| !status.prunings.is_empty() && status.strains.is_empty();
+    let status = stage.wait_for("room that was made", MINUTE, pruned).unwrap();
+    assert_eq!(status.prunings[0].removed, ["small/old"], "{status:#?}");
+    assert!(status.pruned_bytes >= 7 << 20, "{}", status.pruned_bytes);
+    assert_eq!(stage.lab.shell("ls /var/lib/gha-runner-stores/small").unwrap().trim(), "middle\nnew\nrecent");
+    let id = Incident::HostFull.message_id();
+    let journal = stage.lab.shell(&format!("journalctl --sync; journalctl --output=cat MESSAGE_ID={id}")).unwrap();
+    for words in ["incident begins: the host is short of disk", "made room: 7 MiB", "small/old"] {
+        assert!(journal.contains(words), "{words}: {journal}");
+    }
+    stage.lab.shell("umount /var/lib/gha-runner-stores").unwrap();
     stage.wait_until_clean(MINUTE).unwrap();
 }
 

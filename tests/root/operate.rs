@@ -219,7 +219,7 @@ fn what_is_wrong_is_told_by_the_exit_status_as_well() {
     stage.wait_for("it is told", Duration::from_secs(120), |status| !status.problems.is_empty()).unwrap();
     let status = root(&stage, &["status"]);
     assert_eq!(status.code, 3, "{}", status.text);
-    assert!(status.text.contains("degraded") && status.text.contains("401"), "{}", status.text);
+    assert!(status.text.contains("degraded") && status.text.contains("Bad credentials"), "{}", status.text);
     document(&stage, &["status"], "status", 3);
     assert_eq!(root(&stage, &["status", "--jason"]).code, 2);
     stage.systemctl(&["stop", SERVICE]).unwrap();

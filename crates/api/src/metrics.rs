@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, path::Path, sync::atomic::AtomicU64};
 
 use controller::{
+    incident::Incident,
     phase::Phase,
     status::{BreakerKind, BreakerState, ClassStatus, CredentialStatus, PausedBy, Status, TargetStatus},
     strain::Shortage,
@@ -61,6 +62,14 @@ pub(super) fn render(sources: &Sources, format: Format, now_ms: u64) -> Result<S
     sources.measures.register(&mut registry);
     disk(&mut registry, &sources.state_dir);
     strains(&mut registry, &status);
+    incidents(&mut registry, &status);
+    let pruned = Counter::<u64>::default();
+    pruned.inc_by(status.pruned_bytes);
+    registry.register(
+        "pruned_bytes",
+        "Bytes of image stores and caches that were removed because a disk was short",
+        pruned,
+    );
     containers(&mut registry, &status);
     classes(&mut registry, &status);
     targets(&mut registry, &status);
@@ -120,6 +129,14 @@ fn strains(registry: &mut Registry, status: &Status) {
         "1 while the host takes fewer containers, or none, because it is short of this",
         values,
     );
+}
+
+fn incidents(registry: &mut Registry, status: &Status) {
+    let values = Incident::ALL.iter().map(|incident| {
+        let ongoing = status.incidents.iter().filter(|ongoing| ongoing.incident == *incident).count();
+        (vec![("incident", incident.to_string())], i64::try_from(ongoing).unwrap_or(i64::MAX))
+    });
+    gauges(registry, "incidents", "Incidents that go on, by kind (docs/incidents.md)", values);
 }
 
 /// The file system of the controller's state; left out where it cannot be asked.
@@ -215,6 +232,19 @@ fn credentials(registry: &mut Registry, status: &Status) {
         "rate_limit",
         "Calls the credential has in a window",
         by_credential(&|credential| Some(credential.rate_limit?.limit)),
+    );
+    let left = status.credentials.iter().filter_map(|credential| {
+        let days = credential.ends_in_days?;
+        Some((vec![("credential", credential.name.clone())], days * DAY_SECONDS))
+    });
+    let help =
+        "Time until the forge takes the credential no more, in whole days; absent where it never ends or is not told";
+    gauges(registry, "credential_left_seconds", help, left);
+    gauges(
+        registry,
+        "credential_refused",
+        "1 while the forge refuses the credential",
+        by_credential(&|credential| Some(credential.refused.is_some().into())),
     );
     let paused = status.credentials.iter().flat_map(|credential| {
         let by = [("forge", PausedBy::Forge), ("share", PausedBy::Share), ("breaker", PausedBy::Breaker)];

@@ -118,6 +118,8 @@ pub enum Trouble {
     ClockSkew,
     /// Its job comes from a fork, or may, and was not run.
     ForkRefused,
+    /// The forge cannot be reached from the container: no address for its name, or no connection.
+    NoNetwork,
 }
 
 /// Exit status of the guest, and so of the container. A hint: payload code can forge it.
@@ -152,12 +154,14 @@ pub enum GuestExit {
     Stopped = 21,
     /// The job reached its limit and was stopped.
     TimedOut = 22,
+    /// The forge could not be reached from the container, and the runner did not listen.
+    NoNetwork = 23,
 }
 
 impl Trouble {
     /// What was so before a runner listened, and is over once it does.
     pub fn ends_with_listening(self) -> bool {
-        matches!(self, Self::ConnectError | Self::SessionConflict | Self::ClockSkew)
+        matches!(self, Self::ConnectError | Self::SessionConflict | Self::ClockSkew | Self::NoNetwork)
     }
 }
 
@@ -181,6 +185,7 @@ impl GuestExit {
                 | Self::SetupFailed
                 | Self::ForkRefused
                 | Self::NoResult
+                | Self::NoNetwork
         )
     }
 

@@ -3,7 +3,7 @@
 //! * controller → sandbox: [`ContainerRecord`] and [`Grant`] as files, [`order`] over the launcher's socket.
 //! * sandbox → guest: the [`Grant`] and [`guest_settings`] as credentials.
 //! * guest → controller: [`event`], over one socket a container.
-//! * sandbox → controller: [`Ending`], a file.
+//! * sandbox → controller: [`Ending`] and [`Prunings`], files.
 //!
 //! Beside them what both sides of a boundary must agree on: [`unit_name`], [`fork_gate`], [`runner_version`], [`paths`].
 
@@ -16,6 +16,7 @@ mod labels;
 mod name;
 pub mod order;
 pub mod paths;
+mod pruning;
 mod record;
 pub mod runner_version;
 pub mod unit_name;
@@ -24,4 +25,5 @@ pub use ending::{ENDINGS_DIR, ENDINGS_KEPT, Ending};
 pub use grant::{ActFlavour, ActRunner, Grant};
 pub use labels::Labels;
 pub use name::{ContainerName, InvalidName};
+pub use pruning::{PRUNINGS_FILE, PRUNINGS_KEPT, Pruning, Prunings, ROOM_WANTED};
 pub use record::{ContainerRecord, GRANT_FILE, GRANT_LIMIT, HANDOVER_DIR, RECORD_FILE, RECORD_LIMIT, VERSION};

@@ -117,12 +117,15 @@ impl Breaker {
 
     /// What stands behind the cause in what people read: the same for as long as nothing changes.
     pub fn told(&self, now: Mono) -> String {
+        let remedy = ". Remedy: mend it; gha-runner-controller resume tries it at once";
+        self.wait_told(now) + if self.state(now) == BreakerState::Open { remedy } else { "" }
+    }
+
+    /// The same without a remedy.
+    pub fn wait_told(&self, now: Mono) -> String {
         match self.state(now) {
             BreakerState::Closed => String::new(),
-            BreakerState::Open => format!(
-                "; nothing is tried until {}. Remedy: mend it; gha-runner-controller resume tries it at once",
-                self.until_wall
-            ),
+            BreakerState::Open => format!("; nothing is tried until {}", self.until_wall),
             BreakerState::HalfOpen => "; one is tried now".to_owned(),
         }
     }

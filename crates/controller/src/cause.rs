@@ -53,6 +53,8 @@ pub enum Cause {
     OutOfMemory,
     /// It, or its runner, did not come up.
     BootFailed,
+    /// Its runner did not come up, since the forge could not be reached from the container.
+    NoNetwork,
     /// The forge refused to register its runner.
     RegistrationRefused,
     /// The forge refuses the runner's version.
@@ -86,7 +88,7 @@ impl Cause {
 
     /// Speaks against booting more of the same class at once.
     pub fn is_boot_failure(self) -> bool {
-        matches!(self, Self::BootFailed | Self::RunnerRefused | Self::RunnerFailed)
+        matches!(self, Self::BootFailed | Self::NoNetwork | Self::RunnerRefused | Self::RunnerFailed)
     }
 
     /// The host knows better than the forge, which only says that the job failed.
@@ -233,11 +235,14 @@ pub fn cause(evidence: &Evidence<'_>) -> Cause {
         Some(Trouble::ForkRefused) => return Cause::ForkRefused,
         Some(Trouble::VersionRefused) => return Cause::RunnerRefused,
         Some(Trouble::SetupFailed) => return Cause::BootFailed,
+        Some(Trouble::NoNetwork) if !evidence.had_job => return Cause::NoNetwork,
         _ => {}
     }
     match evidence.guest_exit() {
         Some(GuestExit::VersionRefused) => Cause::RunnerRefused,
         Some(GuestExit::SetupFailed) => Cause::BootFailed,
+        Some(GuestExit::NoNetwork) if evidence.had_job => Cause::Unknown,
+        Some(GuestExit::NoNetwork) => Cause::NoNetwork,
         Some(GuestExit::JobFailed) => Cause::JobFailed,
         Some(GuestExit::ForkRefused) => Cause::ForkRefused,
         Some(GuestExit::JobCanceled) => Cause::JobCancelled,
@@ -315,6 +320,14 @@ mod tests {
                 "{ending:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_runner_that_never_reached_the_forge_lacked_a_network_and_did_not_fail() {
+        let ending = ending("exit-code", "23");
+        let found = |had_job| cause(&Evidence { ending: Some(&ending), had_job, ..Default::default() });
+        assert_eq!((found(false), found(true)), (Cause::NoNetwork, Cause::Unknown));
+        assert!(Cause::NoNetwork.is_boot_failure() && !Cause::NoNetwork.is_good_order());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
     ports::{Clock, PortError, Systemd, World},
     sets::{self, Sets},
     status::Status,
-    strain::Watch,
+    strain::{Measured, Watch},
     time::{Mono, Now},
 };
 
@@ -168,7 +168,9 @@ impl<'w, W: World> Daemon<'w, W> {
         let Parts { classes, fleet, .. } = &mut self.parts;
         classes.watch_versions(now);
         fleet.watch_idle(now);
-        self.parts.strain.look_if_due(|| self.world.measure(), now.mono);
+        let Parts { intake, strain, .. } = &mut self.parts;
+        strain.look_if_due(|| Measured { clock: intake.clock_offset(), ..self.world.measure() }, now.mono);
+        strain.make_room(self.world, now.mono);
         self.plan = plan(&self.parts.snapshot(stopping, now));
         let Parts { intake, sets, fleet, .. } = &mut self.parts;
         let elsewhere = fleet.scopes().chain(sets.busy_scopes()).collect();

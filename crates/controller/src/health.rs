@@ -2,7 +2,15 @@
 
 use tokio::sync::watch;
 
-use super::{parts::Parts, plan::Plan, ports::World, reason::explain, status::Status, time::Now};
+use super::{
+    incident::{Incident, Incidents},
+    parts::Parts,
+    plan::Plan,
+    ports::World,
+    reason::explain,
+    status::{Pruned, Status},
+    time::Now,
+};
 
 /// Told what the status was, and what it is.
 type Observer<'w> = Box<dyn FnMut(&Status, &Status) + 'w>;
@@ -12,12 +20,13 @@ pub struct Health<'w> {
     host: String,
     observer: Option<Observer<'w>>,
     status: watch::Sender<Status>,
+    incidents: Incidents,
 }
 
 impl<'w> Health<'w> {
     /// `host` = the host part of runner names.
     pub fn new(host: String, status: watch::Sender<Status>) -> Self {
-        Self { host, observer: None, status }
+        Self { host, observer: None, status, incidents: Incidents::default() }
     }
 
     /// Tells `observer` of every change of the status: what it was before, and what it is.
@@ -27,6 +36,7 @@ impl<'w> Health<'w> {
 
     /// Tells how things are now.
     pub fn publish<W: World>(&mut self, parts: &Parts<'w, W>, plan: &Plan, stopping: bool, now: Now) {
+        self.incidents.follow(&wrong(parts, now), now);
         let status = self.status(parts, plan, stopping, now);
         if let Some(observer) = &mut self.observer {
             observer(&self.status.borrow(), &status);
@@ -38,11 +48,6 @@ impl<'w> Health<'w> {
     pub fn status<W: World>(&self, parts: &Parts<'w, W>, plan: &Plan, stopping: bool, now: Now) -> Status {
         let Parts { settings, intake, sets, classes, fleet, strain } = parts;
         let scopes: Vec<&str> = fleet.scopes().collect();
-        let mut problems = intake.problems(now);
-        problems.extend(sets.problems(intake, now));
-        problems.extend(classes.problems(now));
-        problems.extend(fleet.problems());
-        problems.extend(strain.strains().iter().map(ToString::to_string));
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.host.clone(),
@@ -67,9 +72,25 @@ impl<'w> Health<'w> {
             // Filled in by whoever serves the document: deliveries do not pass the loop.
             webhook: None,
             strains: strain.strains().to_vec(),
-            problems,
+            pruned_bytes: strain.prunings().freed_bytes,
+            prunings: strain.prunings().last.iter().map(Pruned::from).collect(),
+            problems: wrong(parts, now).into_iter().map(|(_, problem)| problem).collect(),
+            incidents: self.incidents.shown(),
         };
         explain(&mut status);
         status
     }
+}
+
+/// All that is wrong, and what kind of incident it is. Each begins with what it is about.
+fn wrong<W: World>(parts: &Parts<'_, W>, now: Now) -> Vec<(Incident, String)> {
+    let Parts { intake, sets, classes, fleet, strain, .. } = parts;
+    let mut wrong = intake.problems(now);
+    let mut add = |incident, problems: Vec<String>| wrong.extend(problems.into_iter().map(|text| (incident, text)));
+    add(Incident::TargetUnseen, sets.problems(intake, now));
+    add(Incident::BootFails, classes.problems(now));
+    add(Incident::RunnerVersion, classes.outdated(now).collect());
+    add(Incident::HostServices, fleet.problems());
+    wrong.extend(strain.strains().iter().map(|strain| (strain.of.incident(), strain.to_string())));
+    wrong
 }

@@ -8,7 +8,7 @@
 //! - [`classes`]: which classes boot now: pauses after failures, drains, runner versions.
 //! - [`fleet`]: the containers, from record to settled registration; units and registrations that nothing explains.
 //! - [`strain`]: what keeps the host from taking one container more.
-//! - [`health`]: the status, put together from what each part says of itself.
+//! - [`health`]: the status, put together from what each part says of itself; [`incident`]: what the journal has of it.
 //!
 //! A part never reaches into another: it gets one as a parameter (the fleet reads sets and intake, sets read intake), or
 //! reports an event that the loop carries on.
@@ -34,6 +34,7 @@ pub mod guests;
 mod health;
 pub mod history;
 pub mod host_name;
+pub mod incident;
 mod intake;
 pub mod launcher;
 pub mod ledger;

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contract::{ContainerName, ContainerRecord, Ending, Grant, event::Event};
+use contract::{ContainerName, ContainerRecord, Ending, Grant, Prunings, event::Event};
 use forge::{SetKey, github::scale_set::assignments::Assignments};
 use settings::Template;
 
@@ -169,6 +169,12 @@ pub trait World {
     fn runner_version(&self, template: &Template) -> Option<String>;
     /// A reading of the host's disks and pressure.
     fn measure(&self) -> Measured;
+    /// Asks root to remove what it can do without, where the disk is short.
+    fn ask_for_room(&self) {}
+    /// What root has removed for that.
+    fn prunings(&self) -> Prunings {
+        Prunings::default()
+    }
     /// A number nobody expects: makes runner names unique to an attempt.
     fn random(&self) -> u64;
 }

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use contract::Pruning;
 use forge::Calls;
 use serde::{Deserialize, Serialize};
 use settings::TargetKind;
 use utoipa::ToSchema;
 
-use super::{cause::Cause, phase::Phase, plan::Waiting, record::Timeline, strain::Strain};
+use super::{cause::Cause, incident::Ongoing, phase::Phase, plan::Waiting, record::Timeline, strain::Strain};
 
 /// Repositories told about at most.
 pub const REPOSITORIES_SHOWN: usize = 200;
@@ -63,8 +64,31 @@ pub struct Status {
     pub webhook: Option<Counts>,
     /// What the host is short of, so that it takes fewer containers, or none.
     pub strains: Vec<Strain>,
+    /// Bytes that were freed since the host started, because a disk was short.
+    pub pruned_bytes: u64,
+    /// What was removed for that, the last times, oldest first.
+    pub prunings: Vec<Pruned>,
     /// What is wrong; empty = healthy.
     pub problems: Vec<String>,
+    /// The same by kind, each since when; one is over a minute after its problem.
+    pub incidents: Vec<Ongoing>,
+}
+
+/// Image stores and caches that were removed because a disk was short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pruned {
+    /// When.
+    pub at_ms: u64,
+    /// Bytes of the disk that they took.
+    pub freed_bytes: u64,
+    /// Their files, below the directory of what outlives containers.
+    pub removed: Vec<String>,
+}
+
+impl From<&Pruning> for Pruned {
+    fn from(Pruning { at_ms, freed_bytes, removed }: &Pruning) -> Self {
+        Self { at_ms: *at_ms, freed_bytes: *freed_bytes, removed: removed.clone() }
+    }
 }
 
 /// A container from the request to the end.
@@ -238,6 +262,18 @@ pub struct CredentialStatus {
     /// The forge's clock less this host's, to about half a second; absent until an answer tells.
     #[serde(default)]
     pub clock_offset_ms: Option<i64>,
+    /// The forge takes it no more from then on; absent where it never ends, or the forge does not tell.
+    #[serde(default)]
+    pub ends_ms: Option<u64>,
+    /// Days until then, negative when it is past.
+    #[serde(default)]
+    pub ends_in_days: Option<i64>,
+    /// The forge's words, where it refused the credential the last time.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// What it lacks, for calls that were refused for it and have not succeeded since.
+    #[serde(default)]
+    pub lacks: Vec<String>,
 }
 
 /// Who asked for a pause of a credential.

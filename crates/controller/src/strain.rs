@@ -1,22 +1,30 @@
-//! What keeps the host from taking one container more: little room on a disk, or pressure. Running jobs go on.
+//! What keeps the host from taking one container more: little room on a disk, pressure, or a clock that is far off.
+//! Running jobs go on.
 //!
 //! A threshold that was crossed counts until things are better by a quarter, so that a value at the threshold does not
 //! change the answer with every reading.
 
 mod measure;
+mod room;
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
+use contract::Prunings;
 use serde::{Deserialize, Serialize};
 use settings::Admission;
 use tracing::{info, warn};
 use utoipa::ToSchema;
 
 pub use self::measure::measure;
-use crate::time::Mono;
+use self::room::Room;
+use crate::{incident::Incident, ports::World, time::Mono};
 
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A clock so many seconds from every forge's is wrong: GitHub refuses what an App signs at a minute, certificates and
+/// caches of jobs go wrong with it, and no network sets a clock that slowly.
+const CLOCK_WRONG: f64 = 300.0;
 
 /// A file system that is written to.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +48,8 @@ pub struct Measured {
     pub io: Option<f64>,
     /// Percent of the last ten seconds in which some process waited for a processor.
     pub cpu: Option<f64>,
+    /// Seconds that the forges' clocks are ahead of this host's; of several, the one nearest to it.
+    pub clock: Option<f64>,
 }
 
 /// What the host is short of.
@@ -71,6 +81,8 @@ pub enum Shortage {
     Io,
     /// Processors, likewise.
     Cpu,
+    /// The right time.
+    Clock,
 }
 
 impl Shortage {
@@ -80,8 +92,17 @@ impl Shortage {
     /// Most containers at once while it lasts. Pressure may be of somebody else's making: one goes on at a time.
     fn most(self) -> usize {
         match self {
-            Self::Disk | Self::Inodes => 0,
+            Self::Disk | Self::Inodes | Self::Clock => 0,
             Self::Memory | Self::Io | Self::Cpu => 1,
+        }
+    }
+
+    /// The kind of incident it is.
+    pub fn incident(self) -> Incident {
+        match self {
+            Self::Disk | Self::Inodes => Incident::HostFull,
+            Self::Memory | Self::Io | Self::Cpu => Incident::HostPressed,
+            Self::Clock => Incident::Clock,
         }
     }
 }
@@ -110,6 +131,10 @@ impl fmt::Display for Strain {
             Shortage::Cpu => {
                 ("containers start one at a time", "lower max_concurrent, or raise admission.max_cpu_pressure")
             }
+            Shortage::Clock => {
+                let remedy = "timedatectl set-ntp true";
+                return write!(f, "clock: {}; no container is started. Remedy: {remedy}", self.figures);
+            }
         };
         write!(f, "the host is short of {}: {}; {effect}. Remedy: {remedy}", self.of, self.figures)
     }
@@ -121,12 +146,13 @@ pub struct Watch {
     admission: Admission,
     next: Mono,
     strains: Vec<Strain>,
+    room: Room,
 }
 
 impl Watch {
     /// Nothing is known yet.
     pub fn new(admission: Admission) -> Self {
-        Self { admission, next: Mono::START, strains: Vec::new() }
+        Self { admission, next: Mono::START, strains: Vec::new(), room: Room::default() }
     }
 
     /// Takes a reading, if it is time for one, and writes down what begins and what is over.
@@ -143,6 +169,17 @@ impl Watch {
         for over in before.into_iter().filter(|of| self.strains.iter().all(|strain| strain.of != *of)) {
             info!(shortage = %over, "the host is no longer short of {over}");
         }
+    }
+
+    /// Asks root for room while a disk is short, and notes what root has removed.
+    pub fn make_room<W: World>(&mut self, world: &W, now: Mono) {
+        let is_short = self.strains.iter().any(|strain| strain.of == Shortage::Disk);
+        self.room.watch(is_short, || world.prunings(), || world.ask_for_room(), now);
+    }
+
+    /// What root has removed to make room.
+    pub fn prunings(&self) -> &Prunings {
+        self.room.prunings()
     }
 
     /// What it is short of now.
@@ -196,6 +233,14 @@ fn judge(admission: &Admission, measured: &Measured, before: &BTreeSet<Shortage>
                 of,
                 figures: format!("processes wait {percent:.0} % of the time, of {most:.0} % at most"),
             });
+        }
+    }
+    if let Some(offset) = measured.clock {
+        let most = if before.contains(&Shortage::Clock) { CLOCK_WRONG * 0.75 } else { CLOCK_WRONG };
+        if offset.abs() > most {
+            let way = if offset > 0.0 { "behind" } else { "ahead of" };
+            let figures = format!("this host's is more than {most} s {way} that of every forge");
+            found.push(Strain { of: Shortage::Clock, figures });
         }
     }
     found
@@ -276,6 +321,14 @@ mod tests {
             "the host is short of disk: /var/lib has 300 MiB free of 1024 MiB at least; no container is started. \
              Remedy: free space on it, or lower admission.min_free_disk"
         );
+    }
+
+    #[test]
+    fn a_clock_five_minutes_off_stops_intake_until_it_is_a_quarter_less() {
+        let readings =
+            [-299.0, -301.0, 226.0, 224.0].map(|clock| Measured { clock: Some(clock), ..Measured::default() });
+        let wrong = (vec![Shortage::Clock], Some(0));
+        assert_eq!(watched(&readings), [(vec![], None), wrong.clone(), wrong, (vec![], None)]);
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use contract::Grant;
 
 use crate::{
     Allowance, Deletion, ErrorKind, Finish, Forge, ForgeError, ForgeTraits, Job, Minted, RateLimit, Repository, Runner,
-    RunnerDeprecation, RunnerGroup, Traffic,
+    RunnerDeprecation, RunnerGroup, Standing, Traffic,
     gitea::Gitea,
     github::{Finding, Github, transport::Transport, wire::Wire},
 };
@@ -158,6 +158,13 @@ impl<T: Transport, W: Wire> Forge for Forges<T, W> {
         match self.others.get(credential) {
             Some(forge) => forge.traffic(credential),
             None => self.github.traffic(credential),
+        }
+    }
+
+    fn standing(&self, credential: &str) -> Standing {
+        match self.others.get(credential) {
+            Some(forge) => forge.standing(credential),
+            None => self.github.standing(credential),
         }
     }
 }

@@ -3,9 +3,11 @@
 mod forges;
 pub mod gitea;
 pub mod github;
+mod held;
 mod scope;
 pub mod selection;
 mod sets;
+mod standing;
 
 use std::{fmt, ops::Add, time::Duration};
 
@@ -15,8 +17,10 @@ use utoipa::ToSchema;
 
 pub use self::{
     forges::Forges,
+    held::Held,
     scope::Scope,
     sets::{SetKey, SetRequest, Sets},
+    standing::Standing,
 };
 
 /// A forge that queues jobs and registers runners. One value serves every target it has a credential for.
@@ -89,6 +93,10 @@ pub trait Forge {
     fn allowance(&self, name: &str) -> Option<Allowance>;
     /// What was asked with the credential of this name, of all its targets together.
     fn traffic(&self, credential: &str) -> Traffic;
+    /// How the credential of this name stands.
+    fn standing(&self, _credential: &str) -> Standing {
+        Standing::default()
+    }
 }
 
 /// How a forge is to be treated.

@@ -59,6 +59,8 @@ pub struct Prepared {
     pub environment: Vec<(String, String)>,
     /// Where it leaves the job's output, if not at the forge alone.
     pub pages: Option<OwnedFd>,
+    /// URL of what it speaks to, as far as that is known.
+    pub forge: Option<String>,
     /// It asks this program before the first step of its job.
     pub asks: bool,
 }

@@ -18,6 +18,7 @@ mod network;
 mod nix;
 mod outlet;
 mod output;
+mod reach;
 mod runner;
 pub mod session;
 mod variables;

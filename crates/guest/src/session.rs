@@ -33,6 +33,7 @@ use super::{
     nix,
     outlet::{self, Outlet},
     output::{self, Output},
+    reach::{Place, Way},
     runner, variables,
     verdict::{Heard, verdict},
 };
@@ -175,9 +176,10 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
     let start = || runner::start(&settings.runner, &runner, &account);
     let mut child = start()?;
     outlet.report(What::RunnerStarted);
+    let way = Way::find(runner.forge.as_deref().and_then(|url| Place::of(url, &settings)));
     let mut again = 0;
     let (mut console, status) = loop {
-        let (console, status) = live(&mut child, dialect, &mut stop, limit, outlet, &output).await?;
+        let (console, status) = live(&mut child, dialect, &mut stop, limit, &way, outlet, &output).await?;
         if again == MOST_RESTARTS || !dialect.may_pass(console.heard, status) {
             break (console, status);
         }
@@ -194,6 +196,12 @@ async fn work(ready: Ready, outlet: &Outlet) -> anyhow::Result<GuestExit> {
     if let Some(message) = runner.asks.then(|| hook::refusal(Path::new(hook::DIRECTORY))).flatten() {
         console.heard.note(Trouble::ForkRefused);
         outlet.report(What::Trouble { kind: Trouble::ForkRefused, message });
+    }
+    // One that was refused has reached it.
+    let is_unexplained = matches!(console.heard.trouble, None | Some(Trouble::RunnerFailed));
+    if let Some(message) = way.blocked().filter(|_| is_unexplained && !console.heard.listens) {
+        console.heard.note(Trouble::NoNetwork);
+        outlet.report(What::Trouble { kind: Trouble::NoNetwork, message });
     }
     let exit = verdict(console.heard, status);
     let (kind, message) = match exit {
@@ -230,6 +238,7 @@ async fn live(
     dialect: Dialect,
     stop: &mut tokio::signal::unix::Signal,
     limit: Option<Duration>,
+    way: &Way,
     outlet: &Outlet,
     output: &Output,
 ) -> anyhow::Result<(Console, i32)> {
@@ -251,7 +260,7 @@ async fn live(
                 }
             }
         };
-        let mut life = std::pin::pin!(end(child, dialect, asked, output, &console));
+        let mut life = std::pin::pin!(end(child, dialect, asked, way, output, &console));
         loop {
             tokio::select! {
                 () = &mut listening, if !done => done = true,
@@ -281,6 +290,7 @@ async fn end(
     child: &mut Child,
     dialect: Dialect,
     asked: impl Future<Output = &'static str>,
+    way: &Way,
     output: &Output,
     console: &RefCell<Console>,
 ) -> anyhow::Result<i32> {
@@ -288,6 +298,10 @@ async fn end(
         status = child.wait() => status?,
         () = hopeless(dialect, console) => {
             output.try_print("guest: the runner's registration is gone; killing it");
+            kill(child).await?
+        }
+        () = cut_off(way, console) => {
+            output.try_print("guest: the forge cannot be reached; killing the runner");
             kill(child).await?
         }
         why = asked => {
@@ -319,6 +333,14 @@ async fn hopeless(dialect: Dialect, console: &RefCell<Console>) {
     }
     while console.borrow().heard.trouble != Some(Trouble::RegistrationDeleted) {
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until the forge was not reached for long, and the runner has no way of its own there.
+async fn cut_off(way: &Way, console: &RefCell<Console>) {
+    way.given_up().await;
+    if console.borrow().heard.listens {
+        pending::<()>().await;
     }
 }
 
@@ -410,9 +432,12 @@ fn parse(dialect: Dialect, stream: Stream, line: &str) -> Vec<Said> {
 fn understand(said: Said, line: &str, dialect: Dialect, outlet: &Outlet, heard: &mut Heard) {
     match said {
         Said::Version(version) => outlet.report(What::RunnerVersion { version }),
-        Said::Listening => outlet.report(What::Listening),
+        Said::Listening => {
+            heard.listens = true;
+            outlet.report(What::Listening);
+        }
         Said::JobStarted { job, task } => {
-            heard.took_job = true;
+            (heard.listens, heard.took_job) = (true, true);
             outlet.report(What::JobStarted { job, task });
         }
         Said::JobEnded(result) => {

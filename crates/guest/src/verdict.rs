@@ -17,6 +17,8 @@ pub struct Heard {
     pub timed_out: bool,
     /// The guest killed it, because the container is to stop.
     pub killed: bool,
+    /// It has a session with the forge.
+    pub listens: bool,
 }
 
 impl Heard {
@@ -30,6 +32,7 @@ impl Heard {
                 | Trouble::RunnerFailed
                 | Trouble::SetupFailed
                 | Trouble::ForkRefused
+                | Trouble::NoNetwork
         ) {
             self.trouble = Some(trouble);
         }
@@ -66,6 +69,7 @@ pub fn verdict(heard: Heard, status: i32) -> GuestExit {
         // It could not renew its job even once, or the job was cancelled before it began: the runner prints neither.
         (None, _, 0) if heard.took_job => GuestExit::NoResult,
         (None, Some(Trouble::RegistrationDeleted), _) => GuestExit::RegistrationDeleted,
+        (None, Some(Trouble::NoNetwork), _) if !heard.listens && !heard.killed => GuestExit::NoNetwork,
         (None, Some(Trouble::SessionConflict), 1..) | (None, _, 5) => GuestExit::SessionConflict,
         // Where the runner is started by a script, that may have made 0 of its status.
         (None, Some(Trouble::RunnerFailed), _) => GuestExit::RunnerFailed,
@@ -186,6 +190,16 @@ mod tests {
         let mut busy = Heard { killed: true, took_job: true, ..Heard::default() };
         busy.note_stop();
         assert_eq!(verdict(busy, 137), GuestExit::Stopped);
+    }
+
+    #[test]
+    fn a_runner_that_reached_the_forge_did_not_lack_a_network() {
+        let mut heard = Heard::default();
+        heard.note(Trouble::NoNetwork);
+        assert_eq!(verdict(heard, 137), GuestExit::NoNetwork);
+        assert_eq!(verdict(heard, 1), GuestExit::NoNetwork);
+        assert_eq!(verdict(Heard { listens: true, ..heard }, 1), GuestExit::RunnerFailed);
+        assert_eq!(verdict(Heard { killed: true, ..heard }, 137), GuestExit::NoJob, "the container is to stop");
     }
 
     #[test]

@@ -22,10 +22,11 @@ const DEPTH: usize = 3;
 
 /// A file with a file system in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct StoreFile {
-    file: PathBuf,
+pub struct StoreFile {
+    /// Its path.
+    pub file: PathBuf,
     /// What it takes of the disk, bytes.
-    bytes: u64,
+    pub bytes: u64,
     unused: Duration,
 }
 
@@ -37,6 +38,14 @@ pub fn make_room(paths: &Paths, plan: &ContainerPlan) -> anyhow::Result<()> {
     }
     // Whoever takes one has said so in its plan under this lock.
     let _lock = lock::take(&paths.records)?;
+    let disk = rustix::fs::statvfs(&paths.stores)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    free(paths, bytes(disk.f_blocks / FREE.0).min(FREE.1).saturating_sub(bytes(disk.f_bavail))).map(drop)
+}
+
+/// Removes what no container uses until so many bytes more are free, and what was not used for too long anyway. To be
+/// called under the lock of the records. Gives what went.
+pub fn free(paths: &Paths, missing: u64) -> anyhow::Result<Vec<StoreFile>> {
     let used: Vec<PathBuf> = record::plans(&paths.records)?
         .iter()
         .flat_map(|plan| docker::kept(paths, plan).into_iter().chain(caches::kept(paths, plan)))
@@ -44,16 +53,18 @@ pub fn make_room(paths: &Paths, plan: &ContainerPlan) -> anyhow::Result<()> {
     let mut kept = Vec::new();
     find(&paths.stores, DEPTH, SystemTime::now(), &mut kept)?;
     kept.retain(|kept| !used.iter().any(|used| kept.file == *used || kept.file == sized::unfinished(used)));
-    let disk = rustix::fs::statvfs(&paths.stores)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-    let missing = bytes(disk.f_blocks / FREE.0).min(FREE.1).saturating_sub(bytes(disk.f_bavail));
-    for file in victims(kept, missing) {
-        match fs::remove_file(&file) {
-            Ok(()) => println!("removed {}, which nobody has used for long", file.display()),
-            Err(error) => eprintln!("cannot remove {}: {error}", file.display()),
+    let mut removed = Vec::new();
+    for victim in victims(kept, missing) {
+        let (file, days) = (victim.file.display(), victim.unused.as_secs() / 86_400);
+        match fs::remove_file(&victim.file) {
+            Ok(()) => {
+                println!("removed {file}: {} MiB, not used for {days} days", victim.bytes >> 20);
+                removed.push(victim);
+            }
+            Err(error) => eprintln!("cannot remove {file}: {error}"),
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Notes that it is used now.
@@ -62,7 +73,7 @@ pub fn touch(file: &Path) -> io::Result<()> {
 }
 
 /// Which go so that so many bytes more are free: those unused for too long anyway, then the longest unused.
-fn victims(mut kept: Vec<StoreFile>, missing: u64) -> Vec<PathBuf> {
+fn victims(mut kept: Vec<StoreFile>, missing: u64) -> Vec<StoreFile> {
     kept.sort_by_key(|kept| Reverse(kept.unused));
     let mut freed = 0_u64;
     let goes = |kept: &StoreFile| {
@@ -70,7 +81,7 @@ fn victims(mut kept: Vec<StoreFile>, missing: u64) -> Vec<PathBuf> {
         freed = freed.saturating_add(if goes { kept.bytes } else { 0 });
         goes
     };
-    kept.into_iter().filter(goes).map(|kept| kept.file).collect()
+    kept.into_iter().filter(goes).collect()
 }
 
 fn find(directory: &Path, depth: usize, now: SystemTime, found: &mut Vec<StoreFile>) -> io::Result<()> {
@@ -94,6 +105,10 @@ mod tests {
 
     fn kept(file: &str, bytes: u64, days: u32) -> StoreFile {
         StoreFile { file: file.into(), bytes, unused: Duration::from_secs(86_400) * days }
+    }
+
+    fn victims(kept: Vec<StoreFile>, missing: u64) -> Vec<PathBuf> {
+        super::victims(kept, missing).into_iter().map(|victim| victim.file).collect()
     }
 
     #[test]

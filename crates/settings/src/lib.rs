@@ -34,6 +34,7 @@ mod problem;
 mod proxy;
 mod range;
 pub mod reference;
+pub mod renewable;
 pub mod resolved;
 pub mod service;
 mod settings;

@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::Read,
     os::unix::fs::PermissionsExt,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use super::{Credential, CredentialKind, Http, Problem, Settings, Webhook};
@@ -142,10 +142,13 @@ impl<'a> SecretFile<'a> {
     /// Reads it where the service finds it: in its credentials if it is there (`LoadCredential=` let root read the file
     /// for us), else the file itself.
     pub fn read_credential(&self) -> Result<Token, Problem> {
-        let brought = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|dir| Path::new(&dir).join(&self.credential))
-            .filter(|path| path.exists());
-        read(&self.key, brought.as_deref().unwrap_or(self.path), self.holds)
+        read(&self.key, self.brought().as_deref().unwrap_or(self.path), self.holds)
+    }
+
+    /// systemd's copy for the service, if there is one.
+    pub(crate) fn brought(&self) -> Option<PathBuf> {
+        let directory = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+        Some(Path::new(&directory).join(&self.credential)).filter(|path| path.exists())
     }
 
     /// Reads the file itself.

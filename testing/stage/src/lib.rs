@@ -7,4 +7,4 @@ pub mod scenario;
 pub mod show;
 mod stage;
 
-pub use stage::{REPO, SERVICE, Stage, StageConfig, TOKEN, program, unit};
+pub use stage::{REPO, SERVICE, Stage, StageConfig, TOKEN, TOKEN_FILE, program, unit};

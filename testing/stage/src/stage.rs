@@ -23,7 +23,8 @@ use lab::{Inventory, Lab, LabConfig, Place, Product, Recipe, Running, Source, Te
 pub const REPO: &str = "octo-org/hello";
 /// The credential: in no place that anybody but the controller can read.
 pub const TOKEN: &str = "stage-token-5dc9c2";
-const TOKEN_FILE: &str = "/etc/gha-runner-controller/token";
+/// The file it is in.
+pub const TOKEN_FILE: &str = "/etc/gha-runner-controller/token";
 /// The service under test.
 pub const SERVICE: &str = "gha-runner-controller.service";
 
@@ -289,6 +290,8 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
             "/run/gha-runner-controller",
             "/run/gha-runner-controller/containers",
             "/run/gha-runner-controller/life",
+            "/run/gha-runner-controller/room-wanted",
+            "/run/gha-runner-prunings.json",
             "/run/gha-runner-sandbox",
             "/run/gha-runner-sandbox/.lock",
             "/run/gha-runner-events",
@@ -305,6 +308,7 @@ fn is_installation(kind: lab::Kind, name: &str) -> bool {
         ]
         .contains(&name)
             || name.starts_with("/run/gha-runner-endings")
+            || name.starts_with("/run/gha-runner-secrets")
             // What each scale set told, kept for as long as there is the set.
             || name.starts_with("/var/lib/gha-runner-controller/sets/")
             // systemd's own, made by the first container of any kind.

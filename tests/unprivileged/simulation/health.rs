@@ -5,6 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use controller::{
     daemon::Daemon,
     event::{What as Happened, changes},
+    incident::Incident,
     status::Status,
 };
 use github_sim::{
@@ -99,6 +100,28 @@ fn a_place_where_runners_cannot_be_registered_is_no_problem_once_nobody_needs_on
             story.queue_polled(REPOS[0]);
             sleep(MINUTE).await;
             assert!(story.problems().contains("acme/api: runners cannot be registered"), "{}", story.problems());
+        },
+    );
+}
+
+#[test]
+fn a_refused_credential_is_an_incident_with_the_remedy_until_it_is_taken_again() {
+    beside(
+        1,
+        |_| {},
+        async |story| {
+            sleep(2 * MINUTE).await;
+            story.simulation.hub.borrow_mut().inject(Fault::times(u32::MAX, Call::ListRuns, refused(401)));
+            sleep(2 * MINUTE).await;
+            let status = story.status.borrow().clone();
+            let told = status.incidents.iter().find(|ongoing| ongoing.incident == Incident::Credential).unwrap();
+            for words in ["the forge refuses it: not now", "systemctl reload gha-runner-controller"] {
+                assert!(told.reason.contains(words), "{told:?}");
+            }
+            assert!(status.credentials.iter().any(|known| known.refused.as_deref() == Some("not now")));
+            story.simulation.hub.borrow_mut().clear_faults();
+            sleep(10 * MINUTE).await;
+            assert_eq!((story.problems(), story.status.borrow().incidents.clone()), (String::new(), vec![]));
         },
     );
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use contract::{
-    ActFlavour, ContainerName, ContainerRecord, Ending, Grant,
+    ActFlavour, ContainerName, ContainerRecord, Ending, Grant, Pruning, Prunings,
     event::{Event, GuestExit, JobResult, Trouble, What},
 };
 use controller::{
@@ -106,6 +106,9 @@ pub struct HostState {
     pub lose_signals: u32,
     /// What a reading of it says.
     pub measured: Measured,
+    /// Bytes that root removes when it is asked for room, and what it removed.
+    pub removable: u64,
+    pub prunings: Prunings,
     /// Units ever started.
     pub started: u32,
     /// Of these, those whose runner was a scale set's.
@@ -156,10 +159,22 @@ impl HostState {
             faults: Vec::new(),
             lose_signals: 0,
             measured: Measured::default(),
+            removable: 0,
+            prunings: Prunings::default(),
             started: 0,
             by_set: 0,
             refused: 0,
             peak: 0,
+        }
+    }
+
+    /// What root does when it is asked for room.
+    pub fn make_room(&mut self) {
+        let freed_bytes = std::mem::take(&mut self.removable);
+        if freed_bytes > 0 {
+            self.measured.file_systems.iter_mut().for_each(|disk| disk.free_bytes += freed_bytes);
+            let pruning = Pruning { at_ms: 1, freed_bytes, removed: vec!["big/caches/old".to_owned()] };
+            self.prunings = std::mem::take(&mut self.prunings).and(pruning);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use contract::{ActFlavour, ContainerName, ContainerRecord, Ending, Grant, event::Event};
+use contract::{ActFlavour, ContainerName, ContainerRecord, Ending, Grant, Prunings, event::Event};
 use controller::{
     drains::Drains,
     ports::{Clock, Feed, Guests, PortError, Records, Systemd, Unit, World},
@@ -17,7 +17,7 @@ use controller::{
 };
 use forge::{
     Allowance, Deletion, Finish, Forge, ForgeError, ForgeTraits, Forges, Job, Minted, RateLimit, Repository, Runner,
-    RunnerDeprecation, RunnerGroup, SetKey, SetRequest, Sets, Traffic,
+    RunnerDeprecation, RunnerGroup, SetKey, SetRequest, Sets, Standing, Traffic,
     gitea::Gitea,
     github::{
         Github, Login, Rest, ScaleSets, Session,
@@ -286,6 +286,10 @@ impl Forge for WatchedForge {
     fn traffic(&self, credential: &str) -> Traffic {
         self.forges.traffic(credential)
     }
+
+    fn standing(&self, credential: &str) -> Standing {
+        self.forges.standing(credential)
+    }
 }
 
 /// systemd of the simulated host.
@@ -521,6 +525,14 @@ impl World for SimWorld {
 
     fn measure(&self) -> Measured {
         self.systemd.host.borrow().measured.clone()
+    }
+
+    fn ask_for_room(&self) {
+        self.systemd.host.borrow_mut().make_room();
+    }
+
+    fn prunings(&self) -> Prunings {
+        self.systemd.host.borrow().prunings.clone()
     }
 
     fn random(&self) -> u64 {

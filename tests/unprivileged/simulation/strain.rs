@@ -50,6 +50,28 @@ fn a_full_disk_keeps_jobs_waiting_with_the_reason_and_they_run_once_there_is_roo
 }
 
 #[test]
+fn a_full_disk_is_made_room_on_by_what_no_container_uses_and_it_is_told() {
+    beside(
+        1,
+        |_| {},
+        async |story| {
+            sleep(MINUTE).await;
+            story.simulation.host.borrow_mut().removable = 2 << 30;
+            measures(story, free(100 << 20));
+            let job = story.queue_polled(REPOS[0]);
+            sleep(2 * MINUTE).await;
+            assert!(story.is_taken(job), "{:?}", status(story).queue);
+            let told = status(story);
+            assert_eq!((told.pruned_bytes, told.prunings.len()), (2 << 30, 1));
+            assert_eq!(told.prunings[0].removed, ["big/caches/old"]);
+            sleep(10 * MINUTE).await;
+            assert_eq!(story.simulation.host.borrow().prunings.last.len(), 1, "no more than is needed");
+            assert_eq!((story.problems(), status(story).incidents), (String::new(), vec![]));
+        },
+    );
+}
+
+#[test]
 fn under_pressure_containers_come_one_at_a_time_and_all_jobs_run() {
     beside(
         1,

@@ -157,6 +157,6 @@ impl<'w, W: World> Classes<'w, W> {
             let (count, last, next) = (breaker.failures(now.mono), breaker.cause(), breaker.told(now.mono));
             format!("class {class}: {count} containers in a row ended before they took a job; the last, {last}{next}")
         });
-        failing.chain(self.outdated(now)).collect()
+        failing.collect()
     }
 }

@@ -239,7 +239,7 @@ impl<W: World> Classes<'_, W> {
     }
 
     /// One line for each class that is not served.
-    pub(super) fn outdated(&self, now: Now) -> impl Iterator<Item = String> {
+    pub fn outdated(&self, now: Now) -> impl Iterator<Item = String> {
         self.settings.classes.values().filter_map(move |class| {
             let runner = self.runner_of(&class.name, now);
             let shown = runner.version.as_deref().unwrap_or("of unknown version");

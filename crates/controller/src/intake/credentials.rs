@@ -113,7 +113,9 @@ impl<W: World> Intake<'_, W> {
     pub(super) fn rests_until(&self, target: &str, now: Mono) -> Option<Mono> {
         let name = self.credential_of(target)?;
         let credential = self.credentials.get(name)?;
-        let until = credential.paused_until.max(credential.breaker.held_until()).filter(|until| *until > now);
+        // A secret that was renewed has not been refused: it is tried at once.
+        let refused = credential.breaker.held_until().filter(|_| self.world.forge().standing(name).refused.is_some());
+        let until = credential.paused_until.max(refused).filter(|until| *until > now);
         until.or_else(|| (credential.breaker.is_probed(now) && self.is_asking(name)).then(|| now + PROBE))
     }
 
@@ -122,6 +124,12 @@ impl<W: World> Intake<'_, W> {
         let with = |target: &str| self.credential_of(target) == Some(name);
         self.repositories.values().any(|repository| repository.looking && with(&repository.target))
             || self.targets.iter().any(|(target, state)| state.is_being_listed() && with(target))
+    }
+
+    /// Seconds that the forges' clocks are ahead of this host's. Of several the nearest to it: the others' own may be off.
+    pub fn clock_offset(&self) -> Option<f64> {
+        let told = self.settings.credentials.keys().filter_map(|name| self.world.forge().traffic(name).clock_offset);
+        told.min_by(|one, other| one.abs().total_cmp(&other.abs()))
     }
 
     /// A look at a repository of `target` ended.

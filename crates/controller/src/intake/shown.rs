@@ -6,12 +6,13 @@ use std::{
 };
 
 use forge::{Forge, RateLimit};
-use settings::TargetKind;
+use settings::{TargetKind, token_file::SecretFile};
 
 use super::{
     Intake, credentials::CredentialState, groups::Exclusion, repositories::WatchedRepository, targets::TargetState,
 };
 use crate::{
+    incident::Incident,
     plan::{ClassView, JobView, Waiting},
     ports::World,
     status::{
@@ -23,6 +24,8 @@ use crate::{
 
 /// A clock this many seconds off is told as a problem: at a minute, GitHub refuses what an App signs.
 const CLOCK_OFF: f64 = 30.0;
+/// A credential that ends in less than so many days is told as a problem.
+const ENDS_SOON: i64 = 14;
 /// How long after its last activity a repository is told about.
 const RECENT: Duration = Duration::from_secs(3600);
 
@@ -80,6 +83,7 @@ impl<W: World> Intake<'_, W> {
             let refused = state.breaker.held_until().filter(|until| *until > now.mono);
             let paused = paused.or(refused.map(|until| (until, PausedBy::Breaker)));
             let traffic = self.world.forge().traffic(&settings.name);
+            let standing = self.world.forge().standing(&settings.name);
             Some(CredentialStatus {
                 name: settings.name.clone(),
                 share: settings.share,
@@ -94,6 +98,10 @@ impl<W: World> Intake<'_, W> {
                 calls_per_look: state.cost,
                 calls: traffic.calls,
                 clock_offset_ms: traffic.clock_offset.map(|seconds| (seconds * 1000.0).round() as i64),
+                ends_ms: standing.ends_at.map(|at| Wall::from_epoch(at).as_millis()),
+                ends_in_days: standing.ends_at.map(|at| days_until(at, now)),
+                refused: standing.refused,
+                lacks: standing.lacks,
             })
         };
         self.settings.credentials.values().filter_map(shown).collect()
@@ -192,13 +200,12 @@ impl<W: World> Intake<'_, W> {
 
     /// What an operator should know of it: each with the thing's name and what was last said about it. Times are those
     /// of a clock, since what is told anew each second is no news.
-    pub fn problems(&self, now: Now) -> Vec<String> {
+    pub fn problems(&self, now: Now) -> Vec<(Incident, String)> {
         let mut problems = Vec::new();
-        for (name, CredentialState { paused_until, paused_until_wall: until, paused_by, breaker, .. }) in
-            &self.credentials
-        {
+        let mut add = |incident, problem| problems.push((incident, problem));
+        for (name, CredentialState { paused_until, paused_until_wall: until, paused_by, .. }) in &self.credentials {
             if paused_until.is_some_and(|until| until > now.mono) {
-                problems.push(match paused_by {
+                let limited = match paused_by {
                     PausedBy::Forge | PausedBy::Breaker => {
                         format!("credential {name}: the forge's rate limit is reached; paused until {until}")
                     }
@@ -206,33 +213,55 @@ impl<W: World> Intake<'_, W> {
                         "credential {name}: its share of the rate limit is used up, not the limit itself; paused until \
                          {until}. Remedy: a larger credential.{name}.share, or fewer targets with it"
                     ),
-                });
-            }
-            // One refusal may be a slip of the forge.
-            if breaker.failures(now.mono) > 1 {
-                let (cause, next) = (breaker.cause(), breaker.told(now.mono));
-                problems.push(format!("credential {name}: the forge refuses it: {cause}{next}"));
+                };
+                add(Incident::RateLimit, limited);
             }
         }
         for name in self.settings.credentials.keys() {
             let offset = self.world.forge().traffic(name).clock_offset.filter(|offset| offset.abs() > CLOCK_OFF);
-            problems.extend(offset.map(|offset| {
+            if let Some(offset) = offset {
                 let way = if offset > 0.0 { "behind" } else { "ahead of" };
-                format!(
+                let off = format!(
                     "clock: this host's is more than {CLOCK_OFF} s {way} that of credential {name}'s forge. Remedy: let \
                      it be set by the network: timedatectl set-ntp true"
-                )
-            }));
+                );
+                add(Incident::Clock, off);
+            }
+            let standing = self.world.forge().standing(name);
+            let renewed =
+                format!("write a new one into {}, then: systemctl reload gha-runner-controller", self.secret(name));
+            if let Some(said) = standing.refused {
+                let next =
+                    self.credentials.get(name).map(|state| state.breaker.wait_told(now.mono)).unwrap_or_default();
+                add(
+                    Incident::Credential,
+                    format!("credential {name}: the forge refuses it: {said}{next}. Remedy: {renewed}"),
+                );
+            } else if let Some(at) = standing.ends_at.filter(|at| days_until(*at, now) < ENDS_SOON) {
+                let at = Wall::from_epoch(at);
+                add(
+                    Incident::Credential,
+                    format!("credential {name}: the forge takes it until {at}. Remedy: {renewed}"),
+                );
+            }
         }
         for target in self.targets.values() {
-            problems.extend(self.problem_of(target, now.mono));
+            if let Some(unseen) = self.problem_of(target, now.mono) {
+                add(Incident::TargetUnseen, unseen);
+            }
         }
         for (name, place) in self.places.iter().filter(|(_, place)| place.is_failing(now.mono)) {
             let (cause, next) = (place.breaker.cause(), place.breaker.told(now.mono));
-            problems.push(format!("{name}: runners cannot be registered: {cause}{next}"));
+            add(Incident::Registration, format!("{name}: runners cannot be registered: {cause}{next}"));
         }
-        problems.extend(self.exclusions(now.mono));
+        problems.extend(self.exclusions(now.mono).into_iter().map(|kept| (Incident::JobsKept, kept)));
         problems
+    }
+
+    /// The file with the secret of this credential.
+    fn secret(&self, credential: &str) -> String {
+        let known = self.settings.credentials.get(credential);
+        known.map(|known| SecretFile::of_credential(known).path.display().to_string()).unwrap_or_default()
     }
 
     /// A named repository must be seen; of an organisation or account, the list, and not all of it must fail.
@@ -275,6 +304,12 @@ impl<W: World> Intake<'_, W> {
         let jobs = self.repositories.iter().flat_map(|(name, known)| known.queued.iter().map(move |job| (name, job)));
         jobs.filter(|(_, job)| job.blocked.is_none()).filter_map(told).collect()
     }
+}
+
+/// Whole days, negative when it is past.
+fn days_until(at: Duration, now: Now) -> i64 {
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    (seconds(at) - seconds(now.wall.since_epoch())).div_euclid(86_400)
 }
 
 fn limit_shown(limit: RateLimit) -> RateLimitStatus {

@@ -6,15 +6,15 @@ use contract::ActRunner;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use settings::token_file::Token;
 use url::Url;
 
 use crate::{
-    ErrorKind, ForgeError,
+    ErrorKind, ForgeError, Held,
     github::{
         tally::Tally,
         wire::{Answer, CALL_TIMEOUT, NoAnswer, PRODUCT, Request, Wire},
     },
+    standing::{Heard, Standing},
 };
 
 /// Pause after a refusal for a limit that names none: these forges have none, but what is in front of them may.
@@ -28,8 +28,9 @@ pub(super) struct Api<W> {
     wire: W,
     /// Without a slash at its end.
     pub root: String,
-    token: Token,
+    token: Held,
     pub tally: Tally,
+    heard: Heard,
 }
 
 /// An error body of either interface.
@@ -40,8 +41,13 @@ struct ErrorBody {
 }
 
 impl<W: Wire> Api<W> {
-    pub fn new(wire: W, root: &str, token: Token) -> Self {
-        Self { wire, root: root.to_owned(), token, tally: Tally::default() }
+    pub fn new(wire: W, root: &str, token: Held) -> Self {
+        Self { wire, root: root.to_owned(), token, tally: Tally::default(), heard: Heard::default() }
+    }
+
+    /// How the token stands.
+    pub fn standing(&self) -> Standing {
+        self.heard.standing(|| self.token.has_fresh())
     }
 
     /// The wall clock, since the Unix epoch.
@@ -76,11 +82,27 @@ impl<W: Wire> Api<W> {
     /// Makes a call below the API root; every status but 2xx is an error.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, ForgeError> {
         let shown = format!("{method} {path}");
-        let mut authorization = header_value(&format!("token {}", self.token.expose()), &shown)?;
+        self.token.renewed(false);
+        let mut answer = self.authorized(&shown, method.clone(), path, body.clone()).await?;
+        // A call that was refused was not carried out: it can be repeated whatever it is.
+        if answer.status == StatusCode::UNAUTHORIZED && self.token.renewed(true) {
+            answer = self.authorized(&shown, method, path, body).await?;
+        }
+        self.heard.answer(&shown, &answer);
+        if answer.status.is_success() { Ok(answer) } else { Err(self.refusal(&shown, &answer)) }
+    }
+
+    async fn authorized(
+        &self,
+        shown: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, ForgeError> {
+        let mut authorization = header_value(&format!("token {}", self.token.token().expose()), shown)?;
         authorization.set_sensitive(true);
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization)]);
-        let answer = self.exchange(&shown, method, &format!("/api/v1{path}"), headers, body).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(self.refusal(&shown, &answer)) }
+        self.exchange(shown, method, &format!("/api/v1{path}"), headers, body).await
     }
 
     /// Calls the runners' protocol, as `runner` if there is one already.

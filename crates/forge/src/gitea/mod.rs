@@ -25,7 +25,7 @@ use chrono::DateTime;
 use contract::{ActFlavour, ActRunner, Grant};
 use http::Method;
 use serde_json::{Value, json};
-use settings::{ForgeKind, Settings, Target, TargetKind, token_file::Token};
+use settings::{ForgeKind, Settings, Target, TargetKind};
 
 use self::{
     api::Api,
@@ -37,8 +37,8 @@ use self::{
     place::{Place, page},
 };
 use super::{
-    Allowance, Deletion, ErrorKind, Finish, Forge, ForgeError, ForgeTraits, Job, JobStatus, Minted, RateLimit,
-    Repository, Runner, RunnerDeprecation, RunnerGroup, Traffic, github::wire::Wire,
+    Allowance, Deletion, ErrorKind, Finish, Forge, ForgeError, ForgeTraits, Held, Job, JobStatus, Minted, RateLimit,
+    Repository, Runner, RunnerDeprecation, RunnerGroup, Standing, Traffic, github::wire::Wire,
 };
 
 /// Entries of a page: more are cut off silently.
@@ -71,7 +71,7 @@ pub struct Gitea<W> {
 
 impl<W: Wire> Gitea<W> {
     /// A client for the targets of this credential; None if it is not one of these forges'.
-    pub fn open(settings: &Settings, credential: &str, wire: W, token: Token) -> Option<Self> {
+    pub fn open(settings: &Settings, credential: &str, wire: W, token: impl Into<Held>) -> Option<Self> {
         let known = settings.credentials.get(credential)?;
         let flavour = match known.forge {
             ForgeKind::Github => return None,
@@ -80,7 +80,7 @@ impl<W: Wire> Gitea<W> {
         };
         let targets = settings.targets.iter().filter(|target| target.credential == credential).cloned().collect();
         Some(Self {
-            api: Api::new(wire, &known.api_url, token),
+            api: Api::new(wire, &known.api_url, token.into()),
             flavour,
             credential: credential.to_owned(),
             targets,
@@ -447,6 +447,10 @@ impl<W: Wire> Forge for Gitea<W> {
 
     fn traffic(&self, _: &str) -> Traffic {
         Traffic { calls: self.api.tally.calls(), clock_offset: self.api.tally.clock_offset() }
+    }
+
+    fn standing(&self, _: &str) -> Standing {
+        self.api.standing()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use http::{HeaderMap, StatusCode, header};
-use settings::check::check;
+use settings::{check::check, token_file::Token};
 
 use super::*;
 use crate::github::{

@@ -1,6 +1,6 @@
 //! Tokens of a GitHub App's installation: found, minted, renewed ahead of time (docs/github.md#github-app-tokens).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{cell::RefCell, fmt, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{Method, StatusCode};
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use settings::token_file::Token;
 use tokio::sync::Mutex;
+use tracing::warn;
 
 use super::{
     models::ErrorBody,
@@ -102,7 +103,7 @@ pub enum Installation {
 /// The tokens of one installation.
 #[derive(Debug)]
 pub(super) struct AppTokens {
-    app: App,
+    app: RefCell<App>,
     installation: Installation,
     /// Held while a token is minted, so that there are never two at once.
     state: Mutex<State>,
@@ -149,7 +150,20 @@ struct TokenModel {
 
 impl AppTokens {
     pub fn new(app: App, installation: Installation) -> Self {
-        Self { app, installation, state: Mutex::default() }
+        Self { app: RefCell::new(app), installation, state: Mutex::default() }
+    }
+
+    /// Signs with this private key from now on; false = it cannot.
+    pub fn sign_with(&self, private_key: &Token) -> bool {
+        let app = App::new(self.id(), private_key);
+        match app {
+            Ok(app) => drop(self.app.replace(app)),
+            Err(error) => {
+                warn!(%error, "the renewed private key of the GitHub App cannot be used; the one before is");
+                return false;
+            }
+        }
+        true
     }
 
     /// A token that is good for minutes; another one than `refused`, if there is such.
@@ -178,8 +192,12 @@ impl AppTokens {
         }
     }
 
+    fn id(&self) -> u64 {
+        self.app.borrow().id
+    }
+
     async fn mint<W: Wire>(&self, rest: &Rest<W>, state: &mut State) -> Obtained {
-        let jwt = self.app.sign(rest.now()).map_err(Err)?;
+        let jwt = self.app.borrow().sign(rest.now()).map_err(Err)?;
         let id = match (&self.installation, state.installation_id) {
             (Installation::Id(id), _) => *id,
             (_, Some(id)) => id,
@@ -224,7 +242,7 @@ impl AppTokens {
         }
         let message = format!(
             "GitHub App {} is not installed there ({}). Remedy: install it, or correct app_id",
-            self.app.id,
+            self.id(),
             paths.join(", ")
         );
         Err(Ok(Answer::made_up(StatusCode::UNAUTHORIZED, &message)))
@@ -233,7 +251,7 @@ impl AppTokens {
     /// What the call that needed a token is answered with: never with a status that would mean something else there.
     fn refused(&self, shown: &str, answer: Answer) -> Result<Answer, NoAnswer> {
         let said = serde_json::from_slice::<ErrorBody>(&answer.body).unwrap_or_default().message.unwrap_or_default();
-        let message = format!("no token for GitHub App {}: {shown}: {}: {said}", self.app.id, answer.status);
+        let message = format!("no token for GitHub App {}: {shown}: {}: {said}", self.id(), answer.status);
         match answer.status {
             StatusCode::TOO_MANY_REQUESTS => Ok(answer),
             StatusCode::FORBIDDEN if answer.headers.contains_key("retry-after") => Ok(answer),

@@ -14,6 +14,7 @@ use super::{
     tally::Tally,
     transport::{Answer, Call, NoAnswer, Transport},
 };
+use crate::standing::{Heard, Standing};
 
 /// Calls at the same time: that look, and that serve jobs, which so never wait for the others. GitHub allows 100.
 const AT_ONCE: (usize, usize) = (10, 20);
@@ -38,6 +39,7 @@ pub struct Governed<T> {
     transport: T,
     governor: RefCell<Governor>,
     tally: Rc<Tally>,
+    heard: Heard,
     looks: Semaphore,
     serves: Semaphore,
 }
@@ -50,6 +52,7 @@ impl<T: Transport> Governed<T> {
             transport,
             governor,
             tally: Rc::default(),
+            heard: Heard::default(),
             looks: Semaphore::new(AT_ONCE.0),
             serves: Semaphore::new(AT_ONCE.1),
         }
@@ -73,6 +76,11 @@ impl<T: Transport> Governed<T> {
     /// What may be used of it.
     pub fn governor(&self) -> Governor {
         self.governor.borrow().clone()
+    }
+
+    /// How its credential stands.
+    pub(super) fn standing(&self) -> Standing {
+        self.heard.standing(|| self.transport.has_fresh_secret())
     }
 
     /// What was asked.
@@ -118,6 +126,7 @@ impl<T: Transport> Transport for Governed<T> {
         let now = self.now();
         self.tally.made(answer.as_ref().ok(), sent, now);
         let answer = answer?;
+        self.heard.answer(&route, &answer);
         let resource: Option<String> = refusal::header(&answer, "x-ratelimit-resource");
         let heard = LimitNotice {
             route: &route,

@@ -8,9 +8,9 @@ mod groups;
 mod https;
 mod models;
 mod pages;
-mod permissions;
+pub(crate) mod permissions;
 mod probe;
-mod refusal;
+pub(crate) mod refusal;
 mod rest;
 mod routes;
 pub mod scale_set;
@@ -53,7 +53,7 @@ use self::{
 };
 use super::{
     Allowance, Deletion, ErrorKind, Forge, ForgeError, Job, JobStatus, Minted, RateLimit, Repository, Runner,
-    RunnerDeprecation, RunnerGroup, Scope, Traffic,
+    RunnerDeprecation, RunnerGroup, Scope, Standing, Traffic,
 };
 
 /// Pages read of one listing at most; 1,000 is also what GitHub itself caps a filtered listing at.
@@ -426,6 +426,17 @@ impl<T: Transport> Forge for Github<T> {
                 clock_offset: offsets.max_by(|one, other| one.abs().total_cmp(&other.abs())),
             }
         })
+    }
+
+    fn standing(&self, credential: &str) -> Standing {
+        let logins = self.logins.iter().filter(|login| login.credential == credential);
+        let standings = logins.map(|login| {
+            let mut standing = login.transport.standing();
+            // What is told of an App's token is renewed each hour.
+            standing.ends_at = standing.ends_at.filter(|_| !login.is_installation);
+            standing
+        });
+        standings.fold(Standing::default(), Standing::and)
     }
 }
 

@@ -14,7 +14,7 @@ const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
 pub(super) const OWN_SHARE: &str = "x-gha-runner-own-share";
 
 /// A header as a number or text.
-pub(super) fn header<N: std::str::FromStr>(answer: &Answer, name: &str) -> Option<N> {
+pub(crate) fn header<N: std::str::FromStr>(answer: &Answer, name: &str) -> Option<N> {
     answer.headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
@@ -33,13 +33,13 @@ pub(super) fn retry_after(answer: &Answer) -> Option<Duration> {
 }
 
 /// What the forge said, short enough for a line.
-pub(super) fn said(answer: &Answer) -> String {
+pub(crate) fn said(answer: &Answer) -> String {
     let said = serde_json::from_slice::<ErrorBody>(&answer.body).unwrap_or_default().message.unwrap_or_default();
     said.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 /// A limit was hit, primary or secondary.
-pub(super) fn is_limit(answer: &Answer) -> bool {
+pub(crate) fn is_limit(answer: &Answer) -> bool {
     let forbidden = answer.status == StatusCode::FORBIDDEN;
     answer.status == StatusCode::TOO_MANY_REQUESTS
         || forbidden

@@ -52,6 +52,10 @@ pub trait Transport {
     async fn send(&self, call: Call) -> Result<Answer, NoAnswer>;
     /// The wall clock, since the Unix epoch, to turn `retry-after` into a time.
     fn now(&self) -> Duration;
+    /// The credential's secret was renewed, and no call has used the new one yet.
+    fn has_fresh_secret(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Transport> Transport for std::rc::Rc<T> {
@@ -61,6 +65,10 @@ impl<T: Transport> Transport for std::rc::Rc<T> {
 
     fn now(&self) -> Duration {
         T::now(self)
+    }
+
+    fn has_fresh_secret(&self) -> bool {
+        T::has_fresh_secret(self)
     }
 }
 

@@ -73,7 +73,7 @@ impl Answer {
     }
 
     /// An answer nobody gave: of a layer that did not let the call through.
-    pub(super) fn made_up(status: StatusCode, message: &str) -> Self {
+    pub(crate) fn made_up(status: StatusCode, message: &str) -> Self {
         let body = serde_json::json!({ "message": message }).to_string().into_bytes();
         Self { status, headers: HeaderMap::new(), body }
     }

@@ -51,6 +51,7 @@ pub fn prepare(settings: &GuestSettings, account: &Account, runner: &ActRunner) 
         directory: account.home.clone(),
         environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         pages: None,
+        forge: Some(runner.url.clone()),
         asks,
     })
 }

@@ -72,6 +72,16 @@ fn without_update(settings: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&settings).ok()
 }
 
+/// URL of the service that the runner asks first.
+pub fn service(files: &BTreeMap<String, Vec<u8>>) -> Option<String> {
+    let settings: Map<String, Value> = serde_json::from_slice(files.get(SETTINGS_FILE)?).ok()?;
+    let named = |name: &str| {
+        let found = settings.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_str()?;
+        Some(found.to_owned()).filter(|url| !url.is_empty())
+    };
+    named("ServerUrlV2").or_else(|| named("ServerUrl")).or_else(|| named("GitHubUrl"))
+}
+
 /// Writes the files into the runner's root directory, for the job user alone. Nothing of the job runs yet.
 pub fn write(files: &BTreeMap<String, Vec<u8>>, root: &Path, account: &Account) -> anyhow::Result<()> {
     for (name, content) in files {
@@ -115,6 +125,15 @@ mod tests {
             assert_eq!(found[".credentials_rsaparams"], b"k");
             assert_eq!(found.len(), 3);
         }
+    }
+
+    #[test]
+    fn the_service_that_is_asked_first_is_known() {
+        let service = |settings: &str| service(&files(&encode(&[(".runner", settings)])).unwrap());
+        let both = r#"{"serverUrl":"https://one.example/","ServerUrlV2":"https://broker.example/"}"#;
+        assert_eq!(service(both).as_deref(), Some("https://broker.example/"));
+        assert_eq!(service(r#"{"ServerUrl":"https://one.example/"}"#).as_deref(), Some("https://one.example/"));
+        assert_eq!(service(r#"{"ServerUrlV2":""}"#), None);
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub fn prepare(settings: &GuestSettings, account: &Account, jit_config: &str) ->
     let root = settings.runner_root(env::var_os("RUNNER_ROOT").map(PathBuf::from), &resolved);
     let pages = lay_out(&root, account)?;
     variables::add_to_runner(&root, &variables::of(settings))?;
-    grant::write(&grant::files(jit_config)?, &root, account)?;
+    let files = grant::files(jit_config)?;
+    grant::write(&files, &root, account)?;
     let hook = match settings.allow_forks {
         true => None,
         false => Some(hook::install(Path::new(hook::DIRECTORY), &env::current_exe()?, &root)?),
@@ -50,6 +51,7 @@ pub fn prepare(settings: &GuestSettings, account: &Account, jit_config: &str) ->
             .collect(),
         directory: root,
         pages: Some(pages),
+        forge: grant::service(&files),
         asks: hook.is_some(),
     })
 }

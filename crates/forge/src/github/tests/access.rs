@@ -1,6 +1,10 @@
 //! Tokens, installations, limits.
 
 use github_sim::world::{Fault, InstallationSpec, LimitRules, What};
+use settings::{
+    renewable::Renewable,
+    token_file::{Holds, SecretFile},
+};
 
 use super::*;
 use crate::{ErrorKind, Forge};
@@ -231,4 +235,35 @@ async fn calls_are_counted_by_credential_and_the_forges_clock_is_compared_with_o
     let app = github.traffic("app");
     assert_eq!(app.calls.unanswered, 1, "{app:?}");
     assert!((-301.0..-299.0).contains(&app.clock_offset.unwrap()), "{app:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_is_read_again_and_a_renewed_one_is_used_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("token");
+    let write = |token: &str| {
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, token).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    };
+    write("expired");
+    let file = SecretFile {
+        key: "token_file".to_owned(),
+        credential: "forge-main".to_owned(),
+        path: &path,
+        holds: Holds::Token,
+    };
+    let secret = Rc::new(Renewable::open(&file).unwrap());
+    let settings = "[credential.main]\ntoken_file = \"/t\"\n[[target]]\nrepo = \"acme/api\"\ncredential = \"main\"\n";
+    let settings = check(toml::from_str(settings).unwrap()).unwrap();
+    let hub = Hub::new(Config::default());
+    let Ok(github) =
+        Github::open(&settings, |_| Ok::<_, std::convert::Infallible>(Session::with_token(hub.rest(), secret.clone())));
+    assert_eq!(github.look("acme/api").await.unwrap_err().kind, ErrorKind::Unauthorized);
+    assert!(github.standing("main").refused.is_some());
+    write(super::TOKEN);
+    github.look("acme/api").await.unwrap();
+    assert_eq!(github.standing("main"), crate::Standing::default());
 }
