@@ -39,15 +39,16 @@ impl Written {
         self.entries.len()
     }
 
-    /// The promise that is checked whenever a record goes.
-    pub fn holds(&self, record: &Record) {
+    /// The promise that is checked whenever a record goes. Its entry; None while nothing can be written.
+    pub fn holds(&self, record: &Record) -> Option<&Finished> {
         if self.broken {
-            return;
+            return None;
         }
         let entry = self.of(&record.runner_name);
         let entry = entry.unwrap_or_else(|| panic!("{} is forgotten before it is written down", record.name));
         assert_eq!((entry.name.as_str(), &entry.class), (record.name.as_str(), &record.class));
         assert!(entry.timeline.ended_ms.is_some(), "{entry:?}");
+        Some(entry)
     }
 }
 
