@@ -34,7 +34,8 @@ const FAULTS: [(&str, Option<&str>); 9] = [
     (
         "disk full",
         Some(
-            "dd if=/dev/zero of=/var/lib/gha-runner-controller/fill bs=64k 2>/dev/null; sleep 3; \
+            "dd if=/dev/zero of=/var/lib/gha-runner-controller/fill bs=64k 2>/dev/null || true; \
+             sleep 3; \
              rm -f /var/lib/gha-runner-controller/fill",
         ),
     ),
