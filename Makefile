@@ -12,9 +12,9 @@ ONE_BY_ONE := -- --test-threads=1
 # What sets, uses up or measures what all labs of a machine have in common runs alone, and what builds a server. The
 # rest waits more than it computes, so that LANES suites run at the same time.
 LANES ?= 3
-END_TO_END = $(filter-out $(addprefix end-to-end/,host limits nixos_host),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
+END_TO_END = $(filter-out $(addprefix end-to-end/,host limits nixos_host soak),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
 
-.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation fuzz simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
+.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation years planted soak fuzz simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,10 +64,16 @@ unit: ## unit and property tests
 	$(TEST) --lib --bins
 
 command-line: build ## the program's commands without a host: completions, schemas, check, the guest's hook, the reference of keys (UPDATE_REFERENCE=1 writes docs/configuration.md), citations, walls
-	$(TEST) --test command_line --test check --test admit --test citations --test walls --test upgrade --test hostile
+	$(TEST) --test command_line --test check --test admit --test citations --test walls --test upgrade --test hostile --test planted
 
 simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SIMULATION_SEED=k)
 	$(TEST) --test simulation
+
+years: ## 10,000 simulated days of small hosts (SIMULATION_DAYS=n)
+	SIMULATION_DAYS=$${SIMULATION_DAYS:-10000} $(TEST) --test simulation -- years_of_histories --nocapture
+
+planted: ## plant faults into a copy of the tree, and see that the simulation catches each: half an hour
+	$(TEST) --test planted -- --ignored --nocapture
 
 fuzz: ## hostile bytes for each parser, from a kept corpus: 10 minutes each (FUZZ_SECONDS=n)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(TEST) --test hostile -- --nocapture
@@ -98,6 +104,9 @@ breakout: build ## what jobs could try against the host and each other (BREAKOUT
 
 leaks: build ## 500 container lives in a row, 20 at once, and nothing is left; `end-to-end` has 60 (LIVES=n) (root)
 	LIVES=$${LIVES:-500} $(TEST) --test leaks $(ONE_BY_ONE) --nocapture
+
+soak: build ## 2,000 real jobs, six at a time, while something fails every few seconds (SOAK_JOBS=n, SOAK_SEED=k) (root)
+	SOAK_JOBS=$${SOAK_JOBS:-2000} $(TEST) --test soak $(ONE_BY_ONE) --nocapture
 
 limits: build ## limits in a virtual machine, where the kernel enforces them (root)
 	$(TEST) --test limits $(ONE_BY_ONE) --nocapture

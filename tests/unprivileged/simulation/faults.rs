@@ -19,6 +19,7 @@ use tokio::time::sleep;
 
 use crate::{
     REPOS, Simulation,
+    host::HostFault,
     story::{MINUTE, SECOND, Story, beside},
 };
 
@@ -279,6 +280,24 @@ fn a_job_that_ends_before_it_begins_is_what_the_forge_says_of_it_and_no_idle_con
             assert_eq!((story.registrations(), story.problems().as_str()), (0, ""), "{what:?}");
         });
     }
+}
+
+#[test]
+fn a_container_killed_after_the_clock_was_set_back_is_told_as_that() {
+    let takes_long = |simulation: &mut Simulation| simulation.host.borrow_mut().job_takes = Some(10 * MINUTE);
+    beside(1, takes_long, async |story| {
+        *story.simulation.clock.skew.borrow_mut() = 240.0;
+        sleep(MINUTE).await;
+        story.simulation.host.borrow_mut().faults.push(HostFault::Killed);
+        story.queue_polled(REPOS[0]);
+        while story.started() == 0 {
+            sleep(SECOND / 10).await;
+        }
+        *story.simulation.clock.skew.borrow_mut() = 0.0;
+        sleep(3 * MINUTE).await;
+        let causes: Vec<Cause> = story.status.borrow().finished.iter().map(|ended| ended.cause).collect();
+        assert_eq!(causes.first(), Some(&Cause::StoppedByOperator), "{causes:?}");
+    });
 }
 
 #[test]

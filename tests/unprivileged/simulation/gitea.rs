@@ -23,6 +23,7 @@ use crate::{
     ports::{SimClock, in_world},
     simulate,
     story::{MINUTE, SECOND, Story, beside_gitea},
+    truth::Fate,
 };
 
 /// What a host with a Gitea and a Forgejo has more in its configuration.
@@ -95,6 +96,8 @@ pub struct SimGitea {
     pub jobs: BTreeMap<u64, GiteaJob>,
     pub runners: BTreeMap<u64, GiteaRunner>,
     registered: u64,
+    /// How the job of each runner ended here, by the runner's name.
+    pub ended: BTreeMap<String, &'static str>,
 }
 
 impl SimGitea {
@@ -148,6 +151,9 @@ impl SimGitea {
     fn end(&mut self, id: u64, conclusion: &'static str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         (job.status, job.conclusion) = ("completed", Some(conclusion));
+        for runner in self.runners.values().filter(|runner| runner.job == Some(id)) {
+            self.ended.insert(runner.name.clone(), conclusion);
+        }
         self.runners.retain(|_, runner| runner.job != Some(id));
     }
 
@@ -328,6 +334,7 @@ fn wire_clock(clock: &SimClock) -> Duration {
 
 /// A runner from its start to its end, as `gitea-runner daemon` and `forgejo-runner one-job --wait` go.
 pub async fn run(host: &Host, name: &ContainerName, runner: &ActRunner) -> End {
+    let runner_name = host.borrow().units[name].record.runner_name.clone();
     let (gitea, clock) = (host.borrow().forge(runner.flavour), host.borrow().clock.clone());
     let tell = |what| host.borrow_mut().tell(name, what);
     tell(What::Listening);
@@ -344,9 +351,12 @@ pub async fn run(host: &Host, name: &ContainerName, runner: &ActRunner) -> End {
         std::future::pending::<()>().await;
     }
     tell(What::JobStarted { job: String::new(), task: Some(task) });
+    let fate = |fate| host.borrow_mut().truth.is(&runner_name, fate);
+    host.borrow_mut().truth.took(&runner_name, task / 100);
+    host.borrow_mut().truth.runs(task);
     if host.borrow_mut().fault(HostFault::OutOfMemory) {
         sleep(2 * SECOND).await;
-        return End { result: "oom-kill", status: "0".into(), error: None };
+        return End::exited("oom-kill", "0");
     }
     let (mut left, fails) = {
         let mut state = host.borrow_mut();
@@ -358,6 +368,7 @@ pub async fn run(host: &Host, name: &ContainerName, runner: &ActRunner) -> End {
         gitea.borrow_mut().report(clock.now(), runner.id, None);
     }
     let result = if fails { "failure" } else { "success" };
+    fate(if fails { Fate::Failed } else { Fate::Succeeded });
     if !gitea.borrow_mut().report(clock.now(), runner.id, Some(result)) {
         // It tries to report for a while.
         sleep(MINUTE).await;

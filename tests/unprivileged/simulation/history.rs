@@ -40,10 +40,10 @@ impl Written {
         self.entries.len()
     }
 
-    /// The promise that is checked whenever a record goes.
-    pub fn holds(&self, record: &Record) {
+    /// The promise that is checked whenever a record goes. Its entry; None while nothing can be written.
+    pub fn holds(&self, record: &Record) -> Option<&Finished> {
         if self.broken {
-            return;
+            return None;
         }
         // What is refused again and again is written down once.
         if matches!(record.stage, Stage::Settling { cause: Cause::RegistrationRefused }) {
@@ -53,6 +53,7 @@ impl Written {
         let entry = entry.unwrap_or_else(|| panic!("{} is forgotten before it is written down", record.name));
         assert_eq!((entry.name.as_str(), &entry.class), (record.name.as_str(), &record.class));
         assert!(entry.timeline.ended_ms.is_some(), "{entry:?}");
+        Some(entry)
     }
 }
 

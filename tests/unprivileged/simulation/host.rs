@@ -13,7 +13,7 @@ use contract::{
 };
 use controller::{
     drains::Drains,
-    ports::{PortError, Unit, UnitState},
+    ports::{Clock as _, PortError, Unit, UnitState},
     record::{Record, Stage},
     strain::Measured,
 };
@@ -26,7 +26,7 @@ use guest::admit::judge;
 use rand::{Rng, rngs::StdRng};
 use tokio::{
     sync::Notify,
-    task::spawn_local,
+    task::{AbortHandle, spawn_local},
     time::{sleep, timeout},
 };
 
@@ -35,11 +35,16 @@ use crate::{
     history::Written,
     owner,
     ports::{Hub, SimClock},
+    truth::{Fate, Truth},
 };
 
 /// The host, shared.
 pub type Host = Rc<RefCell<HostState>>;
 
+/// systemd kills what does not stop (`TimeoutStopSec=`).
+const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// The kernel has written to the disk what was changed before.
+const FLUSHED: Duration = Duration::from_secs(30);
 /// What a runner says that asks again and again.
 const RETRYING: &str = "Runner connect error: x. Retrying until reconnected.";
 /// What every container used of its memory, bytes.
@@ -62,6 +67,16 @@ pub enum HostFault {
     StartRefused,
     /// The next signals are lost.
     SignalsLost,
+    /// The next signals come late, and not in order.
+    SignalsLate,
+    /// StopUnit is refused.
+    StopRefused,
+    /// The next unit that is stopped takes its time, until systemd kills it.
+    StopHangs,
+    /// The connection to systemd is gone for a while.
+    BusLost,
+    /// No record can be written for a while.
+    DiskFull,
 }
 
 /// One unit.
@@ -70,6 +85,8 @@ pub struct SimUnit {
     pub state: UnitState,
     pub record: ContainerRecord,
     stop: Rc<Notify>,
+    session: Rc<RefCell<Option<RunnerSession>>>,
+    task: AbortHandle,
 }
 
 /// The host's state; all but `units`, `stories` and `signals` survives a crash of the controller.
@@ -98,12 +115,25 @@ pub struct HostState {
     pub sets: BTreeMap<SetKey, Assignments>,
     pub drains: Drains,
     pub history: Written,
+    /// What really became of runners and jobs, whoever knows of it.
+    pub truth: Truth,
     /// `None` = "look again".
     pub signals: VecDeque<Option<Unit>>,
     pub notice: Rc<Notify>,
     pub told: Rc<Notify>,
     pub faults: Vec<HostFault>,
     pub lose_signals: u32,
+    late_signals: u32,
+    late: Vec<(Duration, Option<Unit>)>,
+    bus_lost_until: Duration,
+    disk_full_until: Duration,
+    /// Changes of records that a power cut may undo: what was there, and when it changed.
+    unsynced: BTreeMap<ContainerName, (Duration, Option<Record>)>,
+    /// After so many writes the controller is killed.
+    pub fuse: Option<u32>,
+    /// It is dead where it stands: nothing it writes any more is there.
+    pub dead: bool,
+    pub died: Rc<Notify>,
     /// What a reading of it says.
     pub measured: Measured,
     /// Bytes that root removes when it is asked for room, and what it removed.
@@ -153,11 +183,20 @@ impl HostState {
             sets: BTreeMap::new(),
             drains: Drains::default(),
             history: Written::default(),
+            truth: Truth::default(),
             signals: VecDeque::new(),
             notice: Rc::default(),
             told: Rc::default(),
             faults: Vec::new(),
             lose_signals: 0,
+            late_signals: 0,
+            late: Vec::new(),
+            bus_lost_until: Duration::ZERO,
+            disk_full_until: Duration::ZERO,
+            unsynced: BTreeMap::new(),
+            fuse: None,
+            dead: false,
+            died: Rc::default(),
             measured: Measured::default(),
             removable: 0,
             prunings: Prunings::default(),
@@ -195,7 +234,83 @@ impl HostState {
         }
     }
 
+    /// There is no way to systemd.
+    pub fn bus_is_lost(&self) -> bool {
+        self.clock.now() < self.bus_lost_until
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn recovers(&mut self) {
+        self.faults.clear();
+        self.dead = false;
+        (self.lose_signals, self.late_signals) = (0, 0);
+        (self.bus_lost_until, self.disk_full_until) = Default::default();
+        self.late.clear();
+    }
+
+    /// A write of the controller's may take place.
+    pub fn writes(&mut self) -> bool {
+        if self.fuse == Some(0) && !self.dead {
+            self.dead = true;
+            self.died.notify_one();
+        }
+        self.fuse = self.fuse.map(|left| left.saturating_sub(1));
+        !self.dead
+    }
+
+    /// There is no room for a file.
+    pub fn is_full(&mut self) -> Result<(), PortError> {
+        if self.fault(HostFault::DiskFull) {
+            self.disk_full_until = self.clock.now() + Duration::from_secs(self.rng.random_range(1..300));
+        }
+        if self.clock.now() < self.disk_full_until {
+            return Err(PortError("no space left on device".into()));
+        }
+        Ok(())
+    }
+
+    /// A record changes; `durable` = a power cut cannot undo it.
+    pub fn changes(&mut self, name: &ContainerName, durable: bool) {
+        let (now, before) = (self.clock.now(), self.records.get(name).cloned());
+        if durable {
+            self.unsynced.remove(name);
+        } else {
+            let kept = self.unsynced.entry(name.clone()).or_insert_with(|| (now, before.clone()));
+            if now - kept.0 > FLUSHED {
+                *kept = (now, before);
+            }
+        }
+    }
+
+    /// The connection to systemd is there.
+    fn bus(host: &Host) -> Result<(), PortError> {
+        let mut state = host.borrow_mut();
+        let now = state.clock.now();
+        if state.fault(HostFault::BusLost) {
+            let pause = Duration::from_secs(state.rng.random_range(1..120));
+            state.bus_lost_until = now + pause;
+            let host = host.clone();
+            spawn_local(async move {
+                sleep(pause).await;
+                host.borrow_mut().signal(None);
+            });
+        }
+        if now < state.bus_lost_until {
+            return Err(PortError("org.freedesktop.DBus.Error.Disconnected: connection closed".into()));
+        }
+        Ok(())
+    }
+
+    /// All units, if the connection is there.
+    pub fn list(host: &Host) -> Result<Vec<Unit>, PortError> {
+        Self::bus(host)?;
+        Ok(host.borrow().listing())
+    }
+
     fn signal(&mut self, unit: Option<Unit>) {
+        if self.bus_is_lost() {
+            return;
+        }
         if self.fault(HostFault::SignalsLost) {
             self.lose_signals = 5;
         }
@@ -203,8 +318,27 @@ impl HostState {
             self.lose_signals -= 1;
             return;
         }
+        if self.fault(HostFault::SignalsLate) {
+            self.late_signals = 5;
+        }
+        if self.late_signals > 0 {
+            self.late_signals -= 1;
+            self.late.push((self.clock.now() + Duration::from_secs(self.rng.random_range(1..60)), unit));
+            return;
+        }
         self.signals.push_back(unit);
         self.notice.notify_waiters();
+    }
+
+    /// Signals that were late arrive now.
+    pub fn deliver_late(&mut self) {
+        let now = self.clock.now();
+        let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
+        self.late = later;
+        for (_, unit) in due {
+            self.signals.push_back(unit);
+            self.notice.notify_waiters();
+        }
     }
 
     fn set_state(&mut self, name: &ContainerName, state: UnitState) {
@@ -215,7 +349,7 @@ impl HostState {
     }
 
     pub fn tell(&mut self, name: &ContainerName, what: What) {
-        let at_ms = self.clock.now().as_millis() as u64;
+        let at_ms = self.clock.wall().as_millis();
         let story = self.stories.entry(name.clone()).or_default();
         story.push(Event { seq: story.len() as u32, at_ms, what });
         self.told.notify_waiters();
@@ -225,6 +359,7 @@ impl HostState {
 /// StartUnit. Here the promises about containers are checked, at the moment that counts.
 pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(), PortError> {
     sleep(Duration::from_millis(2)).await;
+    HostState::bus(host)?;
     if host.borrow_mut().fault(HostFault::StartRefused) {
         return Err(PortError("org.freedesktop.DBus.Error.AccessDenied".into()));
     }
@@ -249,7 +384,9 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         let same_target = state.units.values().filter(|unit| owner(&unit.record.scope) == target).count();
         assert!(same_target < state.target_max[&target], "more than {} for {target}", state.target_max[&target]);
         let stop = Rc::new(Notify::new());
-        let unit = SimUnit { class: class.to_owned(), state: UnitState::Activating, record, stop: stop.clone() };
+        let session: Rc<RefCell<Option<RunnerSession>>> = Rc::default();
+        let task = spawn_local(live(host.clone(), name.clone(), stop.clone(), session.clone())).abort_handle();
+        let unit = SimUnit { class: class.to_owned(), state: UnitState::Activating, record, stop, session, task };
         state.units.insert(name.clone(), unit);
         state.stories.remove(name);
         state.endings.remove(name);
@@ -257,8 +394,6 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
         state.by_set += u32::from(by_set);
         state.peak = state.peak.max(state.units.len());
         state.set_state(name, UnitState::Activating);
-        drop(state);
-        spawn_local(live(host.clone(), name.clone(), stop));
     }
     if host.borrow_mut().fault(HostFault::StartAnswerLost) {
         sleep(Duration::from_secs(20)).await;
@@ -270,6 +405,10 @@ pub async fn start(host: &Host, class: &str, name: &ContainerName) -> Result<(),
 /// StopUnit.
 pub async fn stop(host: &Host, name: &ContainerName) -> Result<(), PortError> {
     sleep(Duration::from_millis(2)).await;
+    HostState::bus(host)?;
+    if host.borrow_mut().fault(HostFault::StopRefused) {
+        return Err(PortError("org.freedesktop.systemd1.TransactionIsDestructive".into()));
+    }
     if let Some(unit) = host.borrow().units.get(name) {
         unit.stop.notify_one();
     }
@@ -279,6 +418,7 @@ pub async fn stop(host: &Host, name: &ContainerName) -> Result<(), PortError> {
 /// How a unit ends: systemd's result, exit status, an error of *prepare*.
 pub struct End {
     pub result: &'static str,
+    pub code: &'static str,
     pub status: String,
     pub error: Option<String>,
 }
@@ -286,12 +426,15 @@ pub struct End {
 impl End {
     pub fn exit(exit: GuestExit) -> Self {
         let result = if exit == GuestExit::Succeeded { "success" } else { "exit-code" };
-        Self { result, status: exit.code().to_string(), error: None }
+        Self::exited(result, &exit.code().to_string())
+    }
+
+    pub fn exited(result: &'static str, status: &str) -> Self {
+        Self { result, code: "exited", status: status.into(), error: None }
     }
 }
 
-async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
-    let session: Rc<RefCell<Option<RunnerSession>>> = Rc::default();
+async fn live(host: Host, name: ContainerName, stop: Rc<Notify>, session: Rc<RefCell<Option<RunnerSession>>>) {
     let lifetime = host.borrow().life;
     let killed = {
         let mut state = host.borrow_mut();
@@ -306,16 +449,17 @@ async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
             if let Some(session) = session.borrow().as_ref() {
                 let _ = hub.borrow_mut().runner_stop(now, session);
             }
-            sleep(Duration::from_millis(120)).await;
-            End { result: "exit-code", status: "255".into(), error: None }
+            let hangs = host.borrow_mut().fault(HostFault::StopHangs);
+            sleep(if hangs { STOP_TIMEOUT } else { Duration::from_millis(120) }).await;
+            End::exited("exit-code", "255")
         }
         () = sleep(killed.min(Duration::from_secs(86_400 * 30))) => {
             vanish(&host, &session);
-            End { result: "signal", status: "9".into(), error: None }
+            End { code: "killed", ..End::exited("signal", "KILL") }
         }
         end = timeout(lifetime, inside(&host, &name, &session)) => end.unwrap_or_else(|_| {
             vanish(&host, &session);
-            End { result: "timeout", status: "0".into(), error: None }
+            End::exited("timeout", "0")
         }),
     };
     host.borrow_mut().set_state(&name, UnitState::Deactivating);
@@ -323,12 +467,19 @@ async fn live(host: Host, name: ContainerName, stop: Rc<Notify>) {
     sleep(teardown).await;
     let mut state = host.borrow_mut();
     let class = state.units[&name].class.clone();
-    let ended_at_ms = state.clock.now().as_millis() as u64;
+    let ended_at_ms = state.clock.wall().as_millis();
+    let runner = state.units[&name].record.runner_name.clone();
+    match end.result {
+        "timeout" => state.truth.is(&runner, Fate::RanOutOfTime),
+        "oom-kill" => state.truth.is(&runner, Fate::RanOutOfMemory),
+        _ if end.status == "255" || end.code == "killed" => state.truth.is(&runner, Fate::TakenDown),
+        _ => {}
+    }
     let ending = Ending {
         name: name.clone(),
         class,
         service_result: end.result.into(),
-        exit_code: Some("exited".into()),
+        exit_code: Some(end.code.into()),
         exit_status: Some(end.status),
         error: end.error,
         last_words: None,
@@ -358,10 +509,10 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     let (hub, clock) = (host.borrow().hub.clone(), host.borrow().clock.clone());
     sleep(Duration::from_millis(15)).await;
     if host.borrow_mut().fault(HostFault::PrepareFails) {
-        return End { result: "exit-code", status: "1".into(), error: Some("no space left on device".into()) };
+        return End { error: Some("no space left on device".into()), ..End::exited("exit-code", "1") };
     }
     let Some((record, grant)) = host.borrow().handed.get(name).cloned() else {
-        return End { result: "exit-code", status: "1".into(), error: Some("no hand-over".into()) };
+        return End { error: Some("no hand-over".into()), ..End::exited("exit-code", "1") };
     };
     host.borrow_mut().set_state(name, UnitState::Active);
     let boot = host.borrow_mut().rng.random_range(150..900);
@@ -432,11 +583,16 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
         }
     };
     tell(What::JobStarted { job: order.name.clone(), task: None });
+    let fate = |fate| host.borrow_mut().truth.is(&record.runner_name, fate);
+    host.borrow_mut().truth.took(&record.runner_name, order.job_id.0);
     // Before the runner starts the job's worker, it renews the job.
     let kept = hub.borrow_mut().runner_beat(clock.now(), &connection);
     if kept != Ok(Beat::GoOn) {
         match kept {
-            Ok(_) => drop(hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Canceled)),
+            Ok(_) => {
+                fate(Fate::Cancelled);
+                let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Canceled);
+            }
             Err(_) => hub.borrow_mut().runner_vanish(clock.now(), &connection),
         }
         tell(What::Trouble { kind: Trouble::NoResult, message: "no word on how it went".into() });
@@ -454,11 +610,12 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
         return End::exit(GuestExit::ForkRefused);
     }
     assert_ne!(order.name, "fork", "a job of a fork is run");
+    host.borrow_mut().truth.runs(order.job_id.0);
     let _ = hub.borrow_mut().runner_started(clock.now(), &connection);
     if host.borrow_mut().fault(HostFault::OutOfMemory) {
         sleep(Duration::from_secs(2)).await;
         hub.borrow_mut().runner_vanish(clock.now(), &connection);
-        return End { result: "oom-kill", status: "0".into(), error: None };
+        return End::exited("oom-kill", "0");
     }
     let (mut left, fails) = {
         let mut state = host.borrow_mut();
@@ -468,6 +625,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     let (began, limit) = (clock.now(), host.borrow().job_limit);
     while left > 0 {
         if limit.is_some_and(|limit| clock.now() - began >= limit) {
+            fate(Fate::RanOutOfTime);
             let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Failed);
             tell(What::JobEnded { result: JobResult::Canceled });
             return End::exit(GuestExit::TimedOut);
@@ -478,6 +636,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
         match beat {
             Ok(Beat::GoOn) => {}
             Ok(Beat::Cancel) => {
+                fate(Fate::Cancelled);
                 let _ = hub.borrow_mut().runner_complete(clock.now(), &connection, RunnerResult::Canceled);
                 tell(What::JobEnded { result: JobResult::Canceled });
                 return End::exit(GuestExit::JobCanceled);
@@ -494,6 +653,7 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
             Err(_) => return End::exit(GuestExit::RunnerFailed),
         }
     }
+    fate(if fails { Fate::Failed } else { Fate::Succeeded });
     let (at_hub, result, exit) = if fails {
         (RunnerResult::Failed, JobResult::Failed, GuestExit::JobFailed)
     } else {
@@ -506,15 +666,31 @@ async fn inside(host: &Host, name: &ContainerName, session: &Rc<RefCell<Option<R
     End::exit(exit)
 }
 
-/// The host is restarted: nothing that runs survives, nor anything under `/run`.
-pub fn reboot(host: &Host) {
+/// The host goes down, and is there again at once: nothing that runs survives, nor anything under `/run`. Where the power
+/// was cut, the last changes of records that were not synchronised may be undone, each for itself.
+pub fn goes_down(host: &Host, power_lost: bool) {
     let mut state = host.borrow_mut();
-    let names: Vec<ContainerName> = state.units.keys().cloned().collect();
-    for name in names {
-        if let Some(unit) = state.units.get(&name) {
-            unit.stop.notify_one();
+    let now = state.clock.now();
+    for unit in std::mem::take(&mut state.units).into_values() {
+        unit.task.abort();
+        state.truth.is(&unit.record.runner_name, Fate::TakenDown);
+        if let Some(session) = unit.session.borrow().as_ref() {
+            let mut hub = state.hub.borrow_mut();
+            if power_lost { hub.runner_vanish(now, session) } else { drop(hub.runner_stop(now, session)) }
         }
     }
     state.handed.clear();
+    state.stories.clear();
+    state.endings.clear();
+    state.signals.clear();
+    state.late.clear();
     state.boot_id.push('+');
+    for (name, (at, before)) in std::mem::take(&mut state.unsynced) {
+        if power_lost && now - at < FLUSHED && state.rng.random() {
+            match before {
+                Some(record) => drop(state.records.insert(name, record)),
+                None => drop(state.records.remove(&name)),
+            }
+        }
+    }
 }

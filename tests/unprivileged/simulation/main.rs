@@ -27,12 +27,13 @@ mod repositories;
 mod rerun;
 mod story;
 mod strain;
+mod truth;
 mod versions;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use api::webhook::{Deliveries, Judged, Secret};
-use controller::{daemon::Daemon, operation::LoopCommand, status::Status};
+use controller::{daemon::Daemon, operation::LoopCommand, record::Stage, status::Status};
 use github_sim::world::{
     AccountKind, AccountSpec, Assignment, Conclusion, Config, HookSpec, JobId, JobStatus, RepoId, RepoSpec,
     RunnerGroupSpec, ScaleSetRules, Scope, Visibility, World,
@@ -55,6 +56,8 @@ const PUBLIC: [&str; 2] = ["solo/notes", "corp/docs"];
 const CREDENTIALS: [&str; 2] = ["first", "second"];
 const HOST_NAME: &str = "sim";
 const HOOK_SECRET: &str = "swordfish";
+/// What is left of a container, with faults and crashes all the while.
+const GONE_WITHIN: Duration = Duration::from_secs(6 * 3600);
 /// Deliveries of webhooks come so many ticks of the clock late.
 const DELIVERED_EVERY: u32 = 5;
 
@@ -66,6 +69,7 @@ struct Simulation {
     host: Host,
     clock: SimClock,
     settings: Settings,
+    served: &'static [&'static str],
     /// Jobs that must be served: their labels are ours and nobody cancels them.
     ours: Vec<JobId>,
     status: Option<watch::Receiver<Status>>,
@@ -75,6 +79,8 @@ struct Simulation {
     undo: Vec<(Duration, Undo)>,
     /// Repositories that something was done to, and until when that may show.
     disturbed: BTreeMap<String, Duration>,
+    /// What belongs to no container that lives, and since when.
+    left: BTreeMap<String, Duration>,
     /// What the controller's webhook made of deliveries: it outlives nothing, but costs a look at most.
     heard: Deliveries,
     /// Polite stops while containers ran.
@@ -136,17 +142,53 @@ fn owner(name: &str) -> String {
     name.split('/').next().unwrap_or_default().to_owned()
 }
 
+/// A host that serves one repository, and looks at it now and then.
+fn small_settings() -> Settings {
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    let text = r#"
+        max_concurrent = 2
+        poll_interval = "20m"
+        idle_poll_interval = "1h"
+        [github]
+        api_url = "http://github.invalid"
+        [network]
+        pool = "10.9.0.0/28"
+        prefix = 30
+        [class.small]
+        labels = ["self-hosted", "linux", "big"]
+        intake = "polling"
+        [credential.first]
+        token_file = "/nowhere/first"
+        [[target]]
+        repo = "acme/api"
+        credential = "first"
+        "#;
+    std::fs::write(file.path(), text).unwrap();
+    settings::load(Some(file.path()), |_| None).unwrap()
+}
+
 impl Simulation {
     fn new(seed: u64) -> Self {
-        Self::with(seed, settings(seed, ""))
+        Self::with(seed, settings(seed, ""), &REPOS)
     }
 
     /// A Gitea and a Forgejo are beside GitHub.
     fn with_gitea(seed: u64) -> Self {
-        Self::with(seed, settings(seed, gitea::SETTINGS))
+        Self::with(seed, settings(seed, gitea::SETTINGS), &REPOS)
     }
 
-    fn with(seed: u64, settings: Settings) -> Self {
+    /// A small host, for years of simulated time.
+    fn small(seed: u64) -> Self {
+        let mut simulation = Self::with(seed, small_settings(), &REPOS[..1]);
+        // Some are busier than others, and most of them are idle for most of the time.
+        let hours = [2, 8, 24, 24][usize::try_from(seed % 4).unwrap()];
+        simulation.pause = Duration::from_secs(hours * 3600);
+        simulation.clock.tick.set(Duration::from_secs(60));
+        simulation
+    }
+
+    /// `served` = the repositories in which something happens.
+    fn with(seed: u64, settings: Settings, served: &'static [&'static str]) -> Self {
         let clock = SimClock::new();
         let mut github = World::new(Config { seed, tokens: CREDENTIALS.map(token).to_vec(), ..Config::default() });
         github.set_account(AccountSpec { login: "solo".into(), kind: AccountKind::User, enterprise: None }).unwrap();
@@ -154,7 +196,9 @@ impl Simulation {
         let group =
             RunnerGroupSpec { name: "Default".into(), visibility: Visibility::All, allows_public_repositories: true };
         github.set_runner_group(&Scope::Org("corp".into()), group).unwrap();
-        for scope in [Scope::Repo(repos[0]), Scope::Org("corp".into())] {
+        let hooked =
+            if settings.targets.len() > 1 { vec![Scope::Repo(repos[0]), Scope::Org("corp".into())] } else { vec![] };
+        for scope in hooked {
             let hook = HookSpec { scope, url: "http://hooks.invalid/webhook".into(), secret: HOOK_SECRET.into() };
             github.set_hook(clock.now(), hook).unwrap();
         }
@@ -187,6 +231,8 @@ impl Simulation {
             pause: Duration::from_secs(180),
             undo: Vec::new(),
             disturbed: BTreeMap::new(),
+            served,
+            left: BTreeMap::new(),
             heard: Deliveries::default(),
             stopped_politely: 0,
         }
@@ -200,12 +246,25 @@ impl Simulation {
         self.status = Some(status);
         let daemon = Daemon::new(&world, self.settings.clone(), HOST_NAME.into(), inbox, outbox).run();
         tokio::pin!(daemon);
-        tokio::select! {
+        // Dead between any two writes, or wherever it stands when its time is over.
+        let fuse = self.rng.random_bool(0.3).then(|| self.rng.random_range(0..80));
+        let died = {
+            let mut host = self.host.borrow_mut();
+            (host.fuse, host.dead, host.died) = (fuse, false, Rc::default());
+            host.died.clone()
+        };
+        let killed = tokio::select! {
             biased;
-            result = &mut daemon => panic!("the controller ended by itself: {result:?}"),
-            () = self.events(life, Some(&commands)) => {}
-        }
-        if polite {
+            result = &mut daemon => {
+                // systemd starts one again that could not reach it.
+                assert!(result.is_err() && self.host.borrow().bus_is_lost(), "it ended by itself: {result:?}");
+                true
+            }
+            () = died.notified() => true,
+            () = self.events(life, Some(&commands)) => false,
+        };
+        self.host.borrow_mut().fuse = None;
+        if polite && !killed {
             let running = self.host.borrow().units.len();
             // A hint may be in the way: it is taken while the controller runs.
             let asked = async { commands.send(LoopCommand::Shutdown).await.unwrap() };
@@ -225,6 +284,7 @@ impl Simulation {
             let next = (self.clock.now() + pause).min(end);
             while self.clock.now() < next {
                 sleep((self.clock.tick.get() * DELIVERED_EVERY).min(next - self.clock.now())).await;
+                self.host.borrow_mut().deliver_late();
                 self.deliver(commands).await;
             }
             if self.clock.now() < end {
@@ -232,8 +292,34 @@ impl Simulation {
                 self.something_happens();
                 self.something_happens_at_gitea();
                 self.check_others();
+                self.check_leftovers();
             }
         }
+    }
+
+    /// What belongs to no container that lives goes within its deadline, whatever else happens.
+    fn check_leftovers(&mut self) {
+        let now = self.clock.now();
+        let host = self.host.borrow();
+        let lives = |runner: &str| host.records.values().any(|record| record.runner_name == runner);
+        let hub = self.hub.borrow();
+        let ours = hub.runner_views().into_iter().map(|runner| runner.name).filter(|name| name.starts_with(HOST_NAME));
+        let registrations = ours.filter(|name| !lives(name)).map(|name| format!("registration {name}"));
+        let units = host.units.keys().filter(|name| !host.records.contains_key(*name));
+        let handed = host.handed.keys().filter(|name| !host.records.contains_key(*name));
+        let settling = host.records.values().filter(|record| matches!(record.stage, Stage::Settling { .. }));
+        let left: BTreeMap<String, Duration> = registrations
+            .chain(units.map(|name| format!("unit {name}")))
+            .chain(handed.map(|name| format!("hand-over {name}")))
+            .chain(settling.map(|record| format!("ended container {}", record.runner_name)))
+            .map(|what| (self.left.get(&what).copied().unwrap_or(now), what))
+            .map(|(since, what)| (what, since))
+            .collect();
+        for (what, since) in &left {
+            assert!(now - *since < GONE_WITHIN, "{what} is still there after {:?}", now - *since);
+        }
+        drop((host, hub));
+        self.left = left;
     }
 
     /// What the webhook of a controller that runs hears.
@@ -304,6 +390,7 @@ impl Simulation {
         assert!(host.units.is_empty(), "units left: {:?}", host.units.keys());
         assert!(host.handed.is_empty(), "hand-overs left: {:?}", host.handed.keys());
         assert!(host.records.is_empty(), "records left: {:?}", host.records.values());
+        host.truth.is_told_by(&host.history);
         let sessions: Vec<_> = hub.scale_set_views().into_iter().filter(|set| set.listener.is_some()).collect();
         assert!(sessions.is_empty(), "sessions left after a polite stop: {sessions:#?}");
         let status = self.status.as_ref().unwrap().borrow();
@@ -326,13 +413,14 @@ async fn history_of(mut simulation: Simulation, hours: u64, life: u64) -> Simula
         simulation.controller(life, polite).await;
         let away = Duration::from_millis(simulation.rng.random_range(0..60_000));
         if simulation.rng.random_bool(0.1) {
-            host::reboot(&simulation.host);
+            let power_lost = simulation.rng.random();
+            host::goes_down(&simulation.host, power_lost);
         }
         simulation.events(away, None).await;
     }
     simulation.take_everything_back();
     simulation.hub.borrow_mut().clear_faults();
-    simulation.host.borrow_mut().faults.clear();
+    simulation.host.borrow_mut().recovers();
     *simulation.clock.skew.borrow_mut() = 0.0;
     quiet(&mut simulation, Duration::from_secs(3 * 3600)).await;
     simulation.check_the_end();
@@ -421,6 +509,32 @@ fn a_week_with_a_fault_every_few_minutes_ends_well() {
             });
         });
     }
+}
+
+/// Histories of `DAYS` days each on small hosts, as many at once as there are processors; `SIMULATION_DAYS` = how many
+/// days all of them have together.
+#[test]
+fn years_of_histories_on_small_hosts_end_well() {
+    const DAYS: u64 = 10;
+    let days: u64 = std::env::var("SIMULATION_DAYS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    let seeds = match std::env::var("SIMULATION_SEED") {
+        Ok(_) => seeds(),
+        Err(_) => (0..days.div_ceil(DAYS)).collect(),
+    };
+    let next = std::sync::Mutex::new(seeds.iter());
+    let (begun, containers) = (std::time::Instant::now(), std::sync::atomic::AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(seed) = { next.lock().unwrap().next() } {
+                    let run = || simulate(async { history_of(Simulation::small(*seed), DAYS * 24, 86_400).await });
+                    let started = replayable(*seed, run).host.borrow().started;
+                    containers.fetch_add(started, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    println!("{} simulated days, {containers:?} containers, in {:?}", seeds.len() as u64 * DAYS, begun.elapsed());
 }
 
 #[test]

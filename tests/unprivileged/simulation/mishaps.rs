@@ -9,7 +9,7 @@ use github_sim::{
 };
 use rand::{Rng, seq::IndexedRandom};
 
-use crate::{PUBLIC, REPOS, Simulation, host::HostFault, repo_spec};
+use crate::{PUBLIC, Simulation, host::HostFault, repo_spec};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// What was done to a repository may show so long after it was taken back: it is tried again now and then.
@@ -29,7 +29,7 @@ pub enum Undo {
 impl Simulation {
     pub fn something_happens(&mut self) {
         let now = self.clock.now();
-        let repo = *REPOS.choose(&mut self.rng).unwrap();
+        let repo = *self.served.choose(&mut self.rng).unwrap();
         let hub = self.hub.clone();
         let mut hub = hub.borrow_mut();
         match self.rng.random_range(0..100) {
@@ -57,7 +57,7 @@ impl Simulation {
             46..47 => {
                 // From a fork of a private one: who made it was let in, so it is a job as every other.
                 let jobs = vec![JobSpec::new("build", &["self-hosted"], &["true"])];
-                if let Ok(queued) = hub.queue_run(now, REPOS[0], RunSpec::pull_request_from_fork(jobs)) {
+                if let Ok(queued) = hub.queue_run(now, self.served[0], RunSpec::pull_request_from_fork(jobs)) {
                     self.ours.extend(queued.job_ids);
                 }
             }
@@ -114,8 +114,8 @@ impl Simulation {
                 ]
                 .choose(&mut self.rng)
                 .unwrap();
-                // Each asks once a second: minutes of it.
-                let count = if what == RunnerWhat::GivenNothing { self.rng.random_range(1..1000) } else { 1 };
+                // So many runners are deaf from the beginning to their end.
+                let count = if what == RunnerWhat::GivenNothing { self.rng.random_range(1..6) } else { 1 };
                 hub.inject_runner(RunnerFault { count, ..RunnerFault::once(what) });
             }
             _ => {
@@ -126,6 +126,11 @@ impl Simulation {
                     HostFault::StartAnswerLost,
                     HostFault::StartRefused,
                     HostFault::SignalsLost,
+                    HostFault::SignalsLate,
+                    HostFault::StopRefused,
+                    HostFault::StopHangs,
+                    HostFault::BusLost,
+                    HostFault::DiskFull,
                 ]
                 .choose(&mut self.rng)
                 .unwrap();

@@ -15,10 +15,10 @@ use github_sim::{
 use settings::Intake;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
-use crate::{HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate};
+use crate::{HOST_NAME, REPOS, Simulation, ports::SimWorld, simulate, story};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -222,6 +222,37 @@ fn a_controller_killed_at_any_moment_writes_an_ended_container_down_exactly_once
             assert!(host.records.is_empty(), "killed after {milliseconds} ms: {:?}", host.records);
             assert_eq!(host.history.count(), 1, "killed after {milliseconds} ms");
         }
+    });
+}
+
+#[test]
+fn a_controller_killed_between_any_two_writes_leaves_nothing_that_the_next_does_not_remove() {
+    simulate(async {
+        for writes in 0..60 {
+            let simulation = Simulation::new(2);
+            let died = {
+                let mut host = simulation.host.borrow_mut();
+                host.fuse = Some(writes);
+                host.died.clone()
+            };
+            queue(&simulation, &["self-hosted", "big"]);
+            let killed =
+                story::life(&simulation, async |_| timeout(1800 * SECOND, died.notified()).await.is_ok()).await;
+            {
+                let mut host = simulation.host.borrow_mut();
+                (host.fuse, host.dead) = (None, false);
+            }
+            if !killed {
+                assert!(writes > 4, "a life has more than {writes} writes");
+                return;
+            }
+            story::life(&simulation, async |_| sleep(1800 * SECOND).await).await;
+            let host = simulation.host.borrow();
+            assert!(host.records.is_empty(), "killed at write {writes}: {:?}", host.records);
+            assert!(host.handed.is_empty(), "killed at write {writes}: {:?}", host.handed.keys());
+            assert!(host.history.count() >= 1, "killed at write {writes}");
+        }
+        panic!("a life of a container has no end");
     });
 }
 

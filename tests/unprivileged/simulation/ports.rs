@@ -40,7 +40,7 @@ use crate::{
     gitea::GiteaWire,
     heap::{self, Whose},
     history::SimHistory,
-    host::Host,
+    host::{Host, HostState},
 };
 
 /// Does something that the simulation remembers, not the controller.
@@ -154,6 +154,13 @@ impl wire::Wire for Wire {
     }
 }
 
+/// A controller that is dead does nothing any more.
+async fn alive(host: &Host) {
+    if host.borrow().dead {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// The real client of scale sets, watched.
 pub struct WatchedSets {
     sets: ScaleSets<Session<Wire>, Wire>,
@@ -184,12 +191,14 @@ impl Sets for WatchedSets {
     }
 
     async fn acknowledge(&self, key: &SetKey, message_id: u64) {
+        alive(&self.host).await;
         let written = self.host.borrow().sets.get(key).is_some_and(|kept| kept.last_message_id() >= message_id);
         assert!(written, "{key}: message {message_id} is acknowledged before it is on disk");
         self.sets.acknowledge(key, message_id).await;
     }
 
     async fn mint(&self, key: &SetKey, runner_name: &str) -> Result<Minted, ForgeError> {
+        alive(&self.host).await;
         let recorded = self.host.borrow().records.values().any(|record| record.runner_name == runner_name);
         assert!(recorded, "{runner_name} is registered before it is recorded");
         self.sets.mint(key, runner_name).await
@@ -226,6 +235,7 @@ impl Forge for WatchedForge {
         labels: &[String],
         handle: Option<&str>,
     ) -> Result<Minted, ForgeError> {
+        alive(&self.host).await;
         let recorded = self.host.borrow().records.values().any(|record| record.runner_name == runner_name);
         assert!(recorded, "{runner_name} is registered before it is recorded");
         self.forges.mint_for(target, runner_name, labels, handle).await
@@ -308,7 +318,7 @@ impl Systemd for SimSystemd {
 
     async fn list(&self) -> Result<Vec<Unit>, PortError> {
         sleep(Duration::from_millis(2)).await;
-        Ok(self.host.borrow().listing())
+        HostState::list(&self.host)
     }
 
     async fn changed(&self) -> Vec<Unit> {
@@ -363,31 +373,54 @@ pub struct SimRecords {
     pub host: Host,
 }
 
+impl SimRecords {
+    /// Nothing is written any more; or nothing can be.
+    fn is_dead(&self) -> Result<bool, PortError> {
+        let mut host = self.host.borrow_mut();
+        Ok(!host.writes() || host.is_full().map(|()| false)?)
+    }
+}
+
 impl Records for SimRecords {
     fn load(&self) -> Result<Vec<Record>, PortError> {
         Ok(self.host.borrow().records.values().cloned().collect())
     }
 
     fn put(&self, record: &Record) -> Result<(), PortError> {
+        if self.is_dead()? {
+            return Ok(());
+        }
+        // As the real ledger does.
+        in_world(|| self.host.borrow_mut().changes(&record.name, record.runner_id.is_none()));
         in_world(|| self.host.borrow_mut().records.insert(record.name.clone(), record.clone()));
         Ok(())
     }
 
     fn remove(&self, name: &ContainerName) -> Result<(), PortError> {
         let mut host = self.host.borrow_mut();
+        if !host.writes() {
+            return Ok(());
+        }
+        in_world(|| host.changes(name, false));
         if let Some(record) = host.records.remove(name) {
-            host.history.holds(&record);
+            let Some(entry) = host.history.holds(&record) else { return Ok(()) };
+            host.truth.agrees_with(entry, &host.hub.borrow(), &host.gitea.borrow());
         }
         Ok(())
     }
 
     fn hand_over(&self, record: &ContainerRecord, grant: &Grant) -> Result<(), PortError> {
+        if self.is_dead()? {
+            return Ok(());
+        }
         in_world(|| self.host.borrow_mut().handed.insert(record.name.clone(), (record.clone(), grant.clone())));
         Ok(())
     }
 
     fn take_back(&self, name: &ContainerName) -> Result<(), PortError> {
-        self.host.borrow_mut().handed.remove(name);
+        if self.host.borrow_mut().writes() {
+            self.host.borrow_mut().handed.remove(name);
+        }
         Ok(())
     }
 
@@ -404,12 +437,17 @@ impl Records for SimRecords {
     }
 
     fn put_set(&self, key: &SetKey, assignments: &Assignments) -> Result<(), PortError> {
+        if self.is_dead()? {
+            return Ok(());
+        }
         in_world(|| self.host.borrow_mut().sets.insert(key.clone(), assignments.clone()));
         Ok(())
     }
 
     fn remove_set(&self, key: &SetKey) -> Result<(), PortError> {
-        self.host.borrow_mut().sets.remove(key);
+        if self.host.borrow_mut().writes() {
+            self.host.borrow_mut().sets.remove(key);
+        }
         Ok(())
     }
 
@@ -418,7 +456,9 @@ impl Records for SimRecords {
     }
 
     fn put_drains(&self, drains: &Drains) -> Result<(), PortError> {
-        self.host.borrow_mut().drains = drains.clone();
+        if !self.is_dead()? {
+            self.host.borrow_mut().drains = drains.clone();
+        }
         Ok(())
     }
 

@@ -92,8 +92,7 @@ impl<W: World> Fleet<'_, W> {
         info!(container = %name, phase = %container.phase, unit = unit.is_some(), "adopted");
         if ended {
             // Known before the controller went away, and not recorded.
-            let made = container.record.timeline.recorded_ms.unwrap_or_default();
-            if let Some(ending) = self.world.records().ending(&name).filter(|ending| ending.ended_at_ms >= made) {
+            if let Some(ending) = self.world.records().ending(&name).filter(|ending| container.owns(ending, now.wall)) {
                 container.ended_with(&ending);
             }
         }

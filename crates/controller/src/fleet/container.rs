@@ -18,7 +18,7 @@ use crate::{
     ports::{UnitState, World},
     record::{Record, Stage},
     status::Finished,
-    time::Mono,
+    time::{Mono, Wall},
 };
 
 /// Longest text of a guest that is kept, in characters.
@@ -178,6 +178,14 @@ impl Container {
             Phase::Running => Use::Busy,
             Phase::Finishing | Phase::Gone | Phase::Failed => Use::Ending,
         }
+    }
+
+    /// An ending of its name is its own, not an earlier container's. If the record is from the future, the clock was set
+    /// back since, and what has begun wrote the last ending.
+    pub fn owns(&self, ending: &Ending, now: Wall) -> bool {
+        let timeline = &self.record.timeline;
+        let made = timeline.recorded_ms.unwrap_or_default();
+        ending.ended_at_ms >= made || made > now.as_millis() && timeline.active_ms.is_some()
     }
 
     /// Takes in what *teardown* wrote down.

@@ -267,12 +267,14 @@ impl<'w, W: World> Fleet<'w, W> {
     /// Nothing is left anywhere: the record goes last.
     fn forget(&mut self, name: &ContainerName, now: Now) {
         let Some(container) = self.containers.get_mut(name) else { return };
-        match self.world.records().remove(name) {
+        let records = self.world.records();
+        // A controller that was killed right after the end has left what it had handed over.
+        match records.take_back(name).and_then(|()| records.remove(name)) {
             Ok(()) => {
                 self.containers.remove(name);
             }
             Err(error) => {
-                warn!(container = %name, %error, "record not removed");
+                warn!(container = %name, %error, "hand-over or record not removed");
                 container.not_before = now.mono + RETRY.most;
             }
         }

@@ -119,9 +119,7 @@ impl<W: World> Fleet<'_, W> {
             Stage::Stopping { cause } => Some(cause),
             _ => None,
         };
-        let made = container.record.timeline.recorded_ms.unwrap_or_default();
-        // One from an earlier container of the same name is not ours.
-        let ending = self.world.records().ending(name).filter(|ending| ending.ended_at_ms >= made);
+        let ending = self.world.records().ending(name).filter(|ending| container.owns(ending, now.wall));
         if let Some(ending) = &ending {
             container.ended_with(ending);
             for left in &ending.left_behind {

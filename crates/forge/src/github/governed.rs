@@ -1,6 +1,10 @@
 //! A transport that keeps within what its credential may be used for.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Ref, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use tokio::{
@@ -74,8 +78,8 @@ impl<T: Transport> Governed<T> {
     }
 
     /// What may be used of it.
-    pub fn governor(&self) -> Governor {
-        self.governor.borrow().clone()
+    pub fn governor(&self) -> Ref<'_, Governor> {
+        self.governor.borrow()
     }
 
     /// How its credential stands.
