@@ -102,7 +102,7 @@ pub struct SimGitea {
 
 impl SimGitea {
     pub fn new(flavour: ActFlavour) -> Self {
-        Self { flavour, jobs: BTreeMap::new(), runners: BTreeMap::new(), registered: 0 }
+        Self { flavour, jobs: BTreeMap::new(), runners: BTreeMap::new(), registered: 0, ended: BTreeMap::new() }
     }
 
     /// Both, in the order of [`BOTH`].

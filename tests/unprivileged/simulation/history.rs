@@ -40,14 +40,15 @@ impl Written {
         self.entries.len()
     }
 
-    /// The promise that is checked whenever a record goes. Its entry; None while nothing can be written.
+    /// The promise that is checked whenever a record goes. Its entry; None while nothing can be written, or
+    /// where it need not have one.
     pub fn holds(&self, record: &Record) -> Option<&Finished> {
         if self.broken {
             return None;
         }
         // What is refused again and again is written down once.
         if matches!(record.stage, Stage::Settling { cause: Cause::RegistrationRefused }) {
-            return;
+            return None;
         }
         let entry = self.of(&record.runner_name);
         let entry = entry.unwrap_or_else(|| panic!("{} is forgotten before it is written down", record.name));

@@ -404,7 +404,7 @@ impl Records for SimRecords {
         in_world(|| host.changes(name, false));
         if let Some(record) = host.records.remove(name) {
             let Some(entry) = host.history.holds(&record) else { return Ok(()) };
-            host.truth.agrees_with(entry, &host.hub.borrow(), &host.gitea.borrow());
+            host.truth.agrees_with(entry, &host.hub.borrow(), &host.others);
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ fn restarted_twice(retry: Retry) -> (Vec<JobView>, Vec<Option<String>>) {
                 restarted.extend(of_host.map(|ended| ended.reason.clone()));
             })
             .await;
-            host::reboot(&simulation.host);
+            host::goes_down(&simulation.host, false);
             sleep(SECOND).await;
         }
         (jobs(&simulation), restarted)

@@ -9,7 +9,7 @@ use std::{
 use controller::{cause::Cause, status::Finished};
 use github_sim::world::{Conclusion, JobId, World};
 
-use crate::{gitea::SimGitea, history::Written};
+use crate::{gitea::Gitea, history::Written};
 
 /// Jobs that have no say in how long they take end within this.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -62,11 +62,12 @@ impl Truth {
     }
 
     /// The entry of the history does not say otherwise.
-    pub fn agrees_with(&self, entry: &Finished, hub: &World, gitea: &SimGitea) {
+    pub fn agrees_with(&self, entry: &Finished, hub: &World, others: &[Gitea]) {
         let (took, fate) = (self.took.get(&entry.runner_name), self.fates.get(&entry.runner_name).copied());
         // Where a runner gave up its job without a word, the forge's is the best there is. A deleted job has none.
-        let forge_says = |conclusion, at_gitea| match gitea.ended.get(&entry.runner_name) {
-            Some(ended) => *ended == at_gitea,
+        let at_others = others.iter().find_map(|forge| forge.borrow().ended.get(&entry.runner_name).copied());
+        let forge_says = |conclusion, at_gitea| match at_others {
+            Some(ended) => ended == at_gitea,
             None => {
                 let view = took.and_then(|job| hub.job_view(JobId(*job)).ok());
                 took.is_some() && view.is_none_or(|job| job.conclusion == Some(conclusion))
