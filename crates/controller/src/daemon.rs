@@ -170,7 +170,7 @@ impl<'w, W: World> Daemon<'w, W> {
         fleet.watch_idle(now);
         let Parts { intake, strain, .. } = &mut self.parts;
         strain.look_if_due(|| Measured { clock: intake.clock_offset(), ..self.world.measure() }, now.mono);
-        strain.make_room(self.world, now.mono);
+        strain.make_room(|| self.world.prunings(), || self.world.ask_for_room(), now.mono);
         self.plan = plan(&self.parts.snapshot(stopping, now));
         let Parts { intake, sets, fleet, .. } = &mut self.parts;
         let elsewhere = fleet.scopes().chain(sets.busy_scopes()).collect();

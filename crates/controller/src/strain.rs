@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 pub use self::measure::measure;
 use self::room::Room;
-use crate::{incident::Incident, ports::World, time::Mono};
+use crate::{incident::Incident, time::Mono};
 
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -172,9 +172,9 @@ impl Watch {
     }
 
     /// Asks root for room while a disk is short, and notes what root has removed.
-    pub fn make_room<W: World>(&mut self, world: &W, now: Mono) {
+    pub fn make_room(&mut self, removed: impl FnOnce() -> Prunings, ask: impl FnOnce(), now: Mono) {
         let is_short = self.strains.iter().any(|strain| strain.of == Shortage::Disk);
-        self.room.watch(is_short, || world.prunings(), || world.ask_for_room(), now);
+        self.room.watch(is_short, removed, ask, now);
     }
 
     /// What root has removed to make room.
