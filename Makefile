@@ -14,7 +14,7 @@ ONE_BY_ONE := -- --test-threads=1
 LANES ?= 3
 END_TO_END = $(filter-out $(addprefix end-to-end/,host limits nixos_host soak),$(patsubst tests/root/%.rs,end-to-end/%,$(wildcard tests/root/*.rs)))
 
-.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation years planted soak fuzz simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench setup quick
+.PHONY: help build test style nix test-nix nix-options nixos-host unit command-line simulation years planted soak fuzz simulator conformance lab containers breakout leaks limits end-to-end newer-host alone lanes demo screenshots bench bench-peers setup quick
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -144,3 +144,6 @@ screenshots: setup build ## draw the dashboard's pictures in docs/dashboard anew
 
 bench: setup build ## measure; prints tables, never fails on a time (root)
 	@$(dir $(PROGRAM))bench
+
+bench-peers: setup build ## the same job through what people use instead, side by side (root)
+	@$(dir $(PROGRAM))bench --peers
