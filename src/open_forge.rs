@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use anyhow::Context;
 use forge::{
-    Forges,
+    Forges, Https,
     gitea::Gitea,
-    github::{App, Github, Https, Rest, Session},
+    github::{App, Github, Rest, Session},
 };
 use settings::{CredentialKind, Problem, Problems, Settings, renewable::Renewable, token_file::SecretFile};
 

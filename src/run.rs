@@ -31,7 +31,10 @@ use controller::{
     strain::{Measured, measure},
     systemd::SystemdBus,
 };
-use forge::github::{Https, ScaleSets, Session};
+use forge::{
+    Https,
+    github::{ScaleSets, Session},
+};
 use sandbox::paths::{DISKS_DIR, ROOTS_DIR, STORES_DIR};
 use sd_notify::NotifyState;
 use settings::{Problems, Settings, Template, token_file::SecretFile};

@@ -1,6 +1,6 @@
 //! What a credential reaches at the forge, told as findings.
 
-use forge::github::{Finding as Probed, Reach};
+use forge::{Finding as Probed, Reach};
 
 use super::Finding;
 

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, rc::Rc};
 use contract::Grant;
 
 use crate::{
-    Allowance, Deletion, ErrorKind, Finish, Forge, ForgeError, ForgeTraits, Job, Minted, RateLimit, Repository, Runner,
-    RunnerDeprecation, RunnerGroup, Standing, Traffic,
+    Allowance, Deletion, ErrorKind, Finding, Finish, Forge, ForgeError, ForgeTraits, Job, Minted, RateLimit,
+    Repository, Runner, RunnerDeprecation, RunnerGroup, Standing, Traffic,
     gitea::Gitea,
-    github::{Finding, Github, transport::Transport, wire::Wire},
+    github::{Github, transport::Transport},
+    wire::Wire,
 };
 
 /// GitHub by what `T` sends, and each other forge by `W`. A new forge is an arm of [`Self::of`]'s answer.
@@ -79,18 +80,14 @@ impl<T: Transport, W: Wire> Forge for Forges<T, W> {
         served!(self, repository, |forge| forge.look(repository).await)
     }
 
-    async fn mint(&self, scope: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
-        served!(self, scope, |forge| forge.mint(scope, runner_name, labels).await)
-    }
-
-    async fn mint_for(
+    async fn mint(
         &self,
         scope: &str,
         runner_name: &str,
         labels: &[String],
         handle: Option<&str>,
     ) -> Result<Minted, ForgeError> {
-        served!(self, scope, |forge| forge.mint_for(scope, runner_name, labels, handle).await)
+        served!(self, scope, |forge| forge.mint(scope, runner_name, labels, handle).await)
     }
 
     async fn find_runner(&self, scope: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError> {

@@ -1,13 +1,20 @@
 //! Where jobs come from: what the controller needs of a forge, and no more.
 
+mod answer;
 mod forges;
 pub mod gitea;
 pub mod github;
 mod held;
+mod https;
+mod reach;
 mod scope;
 pub mod selection;
 mod sets;
 mod standing;
+mod tally;
+mod timestamp;
+mod way;
+pub mod wire;
 
 use std::{fmt, ops::Add, time::Duration};
 
@@ -18,6 +25,8 @@ use utoipa::ToSchema;
 pub use self::{
     forges::Forges,
     held::Held,
+    https::Https,
+    reach::{Finding, Reach},
     scope::Scope,
     sets::{SetKey, SetRequest, Sets},
     standing::Standing,
@@ -36,17 +45,14 @@ pub trait Forge {
     async fn look(&self, repository: &str) -> Result<Vec<Job>, ForgeError>;
     /// Registers a one-job runner with `scope` (see [`Scope`]) and returns its grant. Never repeated by the
     /// implementation: after an error the registration may or may not exist, and the caller settles it by name.
-    async fn mint(&self, scope: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError>;
-    /// The same, bound to the job of this handle where the forge binds runners to jobs ([`Job::handle`]).
-    async fn mint_for(
+    /// `handle`: where the forge binds runners to jobs, the job that it is for ([`Job::handle`]).
+    async fn mint(
         &self,
         scope: &str,
         runner_name: &str,
         labels: &[String],
-        _handle: Option<&str>,
-    ) -> Result<Minted, ForgeError> {
-        self.mint(scope, runner_name, labels).await
-    }
+        handle: Option<&str>,
+    ) -> Result<Minted, ForgeError>;
     /// Looks a runner up by its exact name.
     async fn find_runner(&self, scope: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError>;
     /// All runners registered with `scope`, anybody's.

@@ -23,15 +23,6 @@ impl Scope {
             None => Self::Organisation(written.to_owned()),
         }
     }
-
-    /// Path below the API root under which its runners are found (docs/github.md#jit-configuration).
-    pub fn path(&self) -> String {
-        match self {
-            Self::Repository(name) => format!("/repos/{name}"),
-            Self::Organisation(name) => format!("/orgs/{name}"),
-            Self::Enterprise(name) => format!("/enterprises/{name}"),
-        }
-    }
 }
 
 impl fmt::Display for Scope {
@@ -49,13 +40,8 @@ mod tests {
 
     #[test]
     fn a_scope_is_read_back_as_it_is_written() {
-        for (written, path) in [
-            ("octo-org/hello", "/repos/octo-org/hello"),
-            ("octo-org", "/orgs/octo-org"),
-            ("enterprises/octo", "/enterprises/octo"),
-        ] {
+        for written in ["octo-org/hello", "octo-org", "enterprises/octo"] {
             assert_eq!(Scope::parse(written).to_string(), written);
-            assert_eq!(Scope::parse(written).path(), path);
         }
     }
 }

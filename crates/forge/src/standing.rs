@@ -5,7 +5,11 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 use chrono::DateTime;
 use http::StatusCode;
 
-use crate::github::{permissions, refusal, transport::Answer};
+use crate::{
+    answer::{header, is_limit, said},
+    github::permissions,
+    wire::Answer,
+};
 
 /// When GitHub takes a personal token no more.
 const EXPIRATION: &str = "github-authentication-token-expiration";
@@ -48,14 +52,14 @@ impl Heard {
     /// The call with this route was answered so.
     pub fn answer(&self, route: &str, answer: &Answer) {
         if answer.status == StatusCode::UNAUTHORIZED {
-            self.refused.replace(Some(refusal::said(answer)));
+            self.refused.replace(Some(said(answer)));
             return;
         }
-        if answer.status.is_server_error() || refusal::is_limit(answer) {
+        if answer.status.is_server_error() || is_limit(answer) {
             return;
         }
         self.refused.replace(None);
-        let told = refusal::header::<String>(answer, EXPIRATION).and_then(|text| parse(&text));
+        let told = header::<String>(answer, EXPIRATION).and_then(|text| parse(&text));
         // An answer that nothing changed need not have all headers.
         if told.is_some() || answer.status.is_success() {
             self.ends_at.replace(told);

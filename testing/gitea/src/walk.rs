@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use contract::{ActRunner, Grant};
-use forge::{Deletion, Finish, Forge, Job, JobStatus, gitea::Gitea, github::wire::Wire};
+use forge::{Deletion, Finish, Forge, Job, JobStatus, gitea::Gitea, wire::Wire};
 use tokio::time::sleep;
 
 /// Listings are shared for a moment.
@@ -119,7 +119,7 @@ async fn only<W: Wire>(client: &Gitea<W>, repository: &str) -> Job {
 
 async fn mint<W: Wire>(client: &Gitea<W>, target: &str, name: &str, job: &Job) -> (u64, ActRunner) {
     let labels = [LABEL.to_owned()];
-    let minted = client.mint_for(target, name, &labels, job.handle.as_deref()).await.expect("a runner");
+    let minted = client.mint(target, name, &labels, job.handle.as_deref()).await.expect("a runner");
     let Grant::ActRunner(runner) = minted.grant else { panic!("a grant of GitHub's") };
     assert_eq!((runner.id, &*runner.name, &runner.labels[..]), (minted.runner_id, name, &labels[..]));
     (minted.runner_id, runner)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use contract::ActRunner;
-use forge::{ErrorKind, Forge, JobStatus, gitea::Gitea as Client, github::Https};
+use forge::{ErrorKind, Forge, Https, JobStatus, gitea::Gitea as Client};
 use gitea::{Gitea, walk};
 use lab::{Lab, LabConfig, Place};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -220,7 +220,8 @@ async fn refusals(gitea: &Gitea, ca_file: &Path) {
     let scopes = ["read:repository"];
     let few = gitea.token_of("ann", &scopes).unwrap();
     let of = |target: &str, token: &str| open(target, ca_file, token);
-    let mint = async |client: Client<Https>, scope: &str| client.mint(scope, "walk.refused", &[]).await.unwrap_err();
+    let mint =
+        async |client: Client<Https>, scope: &str| client.mint(scope, "walk.refused", &[], None).await.unwrap_err();
     for (error, kind, words) in [
         (of("org = \"beta\"", "0000").discover("own:beta").await.unwrap_err(), ErrorKind::Unauthorized, "401"),
         (

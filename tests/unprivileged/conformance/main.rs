@@ -14,9 +14,9 @@ use std::{
 
 use contract::Grant;
 use forge::{
-    Deletion, ErrorKind,
+    Deletion, ErrorKind, Https,
     github::{
-        Https, Rest, Session,
+        Rest, Session,
         scale_set::{JobEvent, JobMessage, ScaleSet, Scope, SetSpec, Statistics, api_root},
     },
 };

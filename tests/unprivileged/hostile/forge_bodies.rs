@@ -5,10 +5,8 @@ use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Duration};
 
 use forge::{
     Forge, SetKey, SetRequest, Sets,
-    github::{
-        Github, Login, Rest, ScaleSets, Session,
-        wire::{self, Answer, NoAnswer, Request},
-    },
+    github::{Github, Login, Rest, ScaleSets, Session},
+    wire::{self, Answer, NoAnswer, Request},
 };
 use github_sim::{
     Reply,
@@ -102,7 +100,7 @@ async fn conversation(dice: u64) -> usize {
             understood += usize::from(github.job_of_run(repo, job.run_id, "r").await.is_ok());
         }
         let name = format!("sim.small.{dice}");
-        if let Ok(minted) = github.mint(repo, &name, &["self-hosted".into()]).await {
+        if let Ok(minted) = github.mint(repo, &name, &["self-hosted".into()], None).await {
             understood += 1;
             understood += usize::from(github.find_runner(repo, &name).await.is_ok_and(|found| found.is_some()));
             understood += usize::from(github.list_runners(repo).await.is_ok());

@@ -10,10 +10,8 @@ use std::{
 
 use forge::{
     Forge,
-    github::{
-        App, Github, Login, Rest, Session,
-        wire::{Answer, NoAnswer, Request, Wire},
-    },
+    github::{App, Github, Login, Rest, Session},
+    wire::{Answer, NoAnswer, Request, Wire},
 };
 use github_sim::{
     Config, World,
@@ -221,7 +219,7 @@ pub async fn ask_everything(made: &Made) {
             github.find_runner(scope, "text").await.unwrap();
             github.runner_group(scope).await.unwrap();
             github.runner_deprecation(scope, "2.336.0").await.unwrap_or_else(|error| panic!("{taste:?}: {error}"));
-            let minted = github.mint(scope, "r-1", &["x".to_owned()]).await;
+            let minted = github.mint(scope, "r-1", &["x".to_owned()], None).await;
             assert_eq!(minted.unwrap_or_else(|error| panic!("{taste:?}: {error}")).runner_id, 7);
             github.delete_runner(scope, 7).await.unwrap();
         }

@@ -25,7 +25,7 @@ pub async fn play(served: &Served) {
 }
 
 fn prepare(served: &Served) {
-    let now = forge::github::wire::Wire::now(served);
+    let now = forge::wire::Wire::now(served);
     let mut world = served.world.borrow_mut();
     for scope in [Scope::Org("acme".to_owned()), Scope::Org("octocat".to_owned())] {
         let spec = HookSpec { scope, url: "http://192.0.2.1/hook".to_owned(), secret: "hush".to_owned() };
@@ -61,7 +61,7 @@ async fn discovery(served: &Served) {
 /// Queues jobs of every kind, has some of them run, and looks at them all the while. A run and a job that ended.
 async fn runs(served: &Served) -> (u64, u64) {
     let github = github(served, BY_TOKEN);
-    let now = || forge::github::wire::Wire::now(served);
+    let now = || forge::wire::Wire::now(served);
     let job = |name: &str| JobSpec::new(name, &["x"], &["true", "false"]);
     {
         let mut world = served.world.borrow_mut();
@@ -81,7 +81,7 @@ async fn runs(served: &Served) -> (u64, u64) {
     let mut ended = (cancelled.0.0, cancelled.1.0);
     for result in [RunnerResult::Succeeded, RunnerResult::Failed, RunnerResult::Canceled] {
         let name = format!("runner-{result:?}").to_lowercase();
-        let minted = github.mint("acme/web", &name, &["x".to_owned()]).await.unwrap();
+        let minted = github.mint("acme/web", &name, &["x".to_owned()], None).await.unwrap();
         let contract::Grant::GithubJit { encoded_jit_config } = minted.grant else { unreachable!("GitHub's") };
         let session = served.world.borrow_mut().runner_connect(now(), &encoded_jit_config).unwrap();
         let taken = served.world.borrow_mut().runner_poll(now(), &session).unwrap().expect("a job");
@@ -112,8 +112,8 @@ async fn look(github: &impl Forge) {
 async fn runners(served: &Served) {
     let github = github(served, BY_TOKEN);
     for scope in ["acme", "acme/api", "enterprises/octo"] {
-        let minted = github.mint(scope, "waits", &["x".to_owned(), "y".to_owned()]).await.unwrap();
-        github.mint(scope, "waits", &["x".to_owned()]).await.unwrap_err();
+        let minted = github.mint(scope, "waits", &["x".to_owned(), "y".to_owned()], None).await.unwrap();
+        github.mint(scope, "waits", &["x".to_owned()], None).await.unwrap_err();
         github.list_runners(scope).await.unwrap();
         github.find_runner(scope, "waits").await.unwrap().expect("the runner");
         github.runner_group(scope).await.unwrap();
@@ -209,7 +209,7 @@ async fn refusals(served: &Served) {
 }
 
 fn deliveries(served: &Served) {
-    let due = served.world.borrow_mut().take_deliveries(forge::github::wire::Wire::now(served));
+    let due = served.world.borrow_mut().take_deliveries(forge::wire::Wire::now(served));
     let mut judge = served.judge.borrow_mut();
     for delivery in due {
         let event = delivery.headers.iter().find(|(name, _)| name == "x-github-event").unwrap().1.clone();

@@ -12,8 +12,8 @@ use forge::{
             ScaleSet, Scope, SetSpec, Tidings,
             assignments::{Assignments, RunnerCount},
         },
-        wire::{Answer, NoAnswer, Request, Wire},
     },
+    wire::{Answer, NoAnswer, Request, Wire},
 };
 use github_sim::{
     Config, Reply,

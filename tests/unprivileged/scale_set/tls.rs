@@ -6,9 +6,12 @@
 use std::{net::Ipv4Addr, process::Stdio, sync::Arc, time::Duration};
 
 use contract::Grant;
-use forge::github::{
-    Https, Rest, Session,
-    scale_set::{JobEvent, ScaleSet, Scope, SetSpec, api_root},
+use forge::{
+    Https,
+    github::{
+        Rest, Session,
+        scale_set::{JobEvent, ScaleSet, Scope, SetSpec, api_root},
+    },
     wire::{Request, Wire},
 };
 use github_sim::{

@@ -10,7 +10,7 @@ use contract::{
     ActFlavour, ActRunner, ContainerName,
     event::{GuestExit, What},
 };
-use forge::github::wire::{self, Answer, NoAnswer, Request};
+use forge::wire::{self, Answer, NoAnswer, Request};
 use http::{HeaderMap, StatusCode};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};

@@ -22,8 +22,8 @@ use forge::{
     github::{
         Github, Login, Rest, ScaleSets, Session,
         scale_set::{Tidings, assignments::Assignments},
-        wire::{self, Answer, NoAnswer, Request},
     },
+    wire::{self, Answer, NoAnswer, Request},
 };
 use github_sim::{
     Reply,
@@ -224,11 +224,7 @@ impl Forge for WatchedForge {
         self.forges.look(target).await
     }
 
-    async fn mint(&self, target: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
-        self.mint_for(target, runner_name, labels, None).await
-    }
-
-    async fn mint_for(
+    async fn mint(
         &self,
         target: &str,
         runner_name: &str,
@@ -238,7 +234,7 @@ impl Forge for WatchedForge {
         alive(&self.host).await;
         let recorded = self.host.borrow().records.values().any(|record| record.runner_name == runner_name);
         assert!(recorded, "{runner_name} is registered before it is recorded");
-        self.forges.mint_for(target, runner_name, labels, handle).await
+        self.forges.mint(target, runner_name, labels, handle).await
     }
 
     async fn is_registered(&self, target: &str, runner_id: u64) -> Result<bool, ForgeError> {

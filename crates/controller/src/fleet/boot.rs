@@ -115,7 +115,7 @@ impl<'w, W: World> Fleet<'w, W> {
         self.effects.start(async move {
             let result = match set {
                 Some(key) => world.sets().mint(&key, &runner).await,
-                None => world.forge().mint_for(&scope, &runner, &labels, handle.as_deref()).await,
+                None => world.forge().mint(&scope, &runner, &labels, handle.as_deref()).await,
             };
             Outcome::Minted { name, allow_forks, result }
         });

@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use contract::ActRunner;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
 use crate::{
     ErrorKind, ForgeError, Held,
-    github::{
-        tally::Tally,
-        wire::{Answer, CALL_TIMEOUT, NoAnswer, PRODUCT, Request, Wire},
-    },
+    answer::{kind_of, retry_after, said},
     standing::{Heard, Standing},
+    tally::Tally,
+    wire::{Answer, CALL_TIMEOUT, NoAnswer, PRODUCT, Request, Wire},
 };
 
 /// Pause after a refusal for a limit that names none: these forges have none, but what is in front of them may.
@@ -31,13 +30,6 @@ pub(super) struct Api<W> {
     token: Held,
     pub tally: Tally,
     heard: Heard,
-}
-
-/// An error body of either interface.
-#[derive(Debug, Default, Deserialize)]
-struct ErrorBody {
-    #[serde(default)]
-    message: String,
 }
 
 impl<W: Wire> Api<W> {
@@ -160,32 +152,26 @@ impl<W: Wire> Api<W> {
         let said = said(answer);
         let colon = if said.is_empty() { "" } else { ": " };
         let mut message = format!("{shown}: {}{colon}{said}", answer.status);
-        let number = |name: &str| -> Option<u64> { answer.headers.get(name)?.to_str().ok()?.trim().parse().ok() };
         let kind = match answer.status {
             StatusCode::TOO_MANY_REQUESTS => {
-                let pause = number("retry-after").map_or(LIMIT_PAUSE, Duration::from_secs);
-                ErrorKind::RateLimited(self.now() + pause.min(Duration::from_secs(3600)))
+                ErrorKind::RateLimited(self.now() + retry_after(answer).unwrap_or(LIMIT_PAUSE))
             }
             status if status.is_redirection() => {
                 let to = answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
                 message = format!("{shown}: moved to {to}. Remedy: write its new name in the configuration");
                 ErrorKind::Quarantined
             }
-            StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
-            StatusCode::FORBIDDEN => {
-                if let Some(scope) = missing_scope(&said) {
-                    message += &format!(". Remedy: give the token the scope {scope}");
+            status => {
+                match status {
+                    StatusCode::FORBIDDEN => {
+                        let remedy = |scope| format!(". Remedy: give the token the scope {scope}");
+                        message += &missing_scope(&said).map(remedy).unwrap_or_default();
+                    }
+                    StatusCode::NOT_FOUND => message += " (deleted, or the token may not see it)",
+                    _ => {}
                 }
-                ErrorKind::Forbidden
+                kind_of(status)
             }
-            StatusCode::NOT_FOUND => {
-                message += " (deleted, or the token may not see it)";
-                ErrorKind::NotFound
-            }
-            StatusCode::CONFLICT => ErrorKind::Conflict,
-            StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
-            status if status.is_client_error() => ErrorKind::Refused,
-            _ => ErrorKind::Unavailable,
         };
         ForgeError::new(kind, message)
     }
@@ -195,12 +181,6 @@ impl<W: Wire> Api<W> {
 fn missing_scope(said: &str) -> Option<&str> {
     let (_, rest) = said.split_once("required=[")?;
     rest.split_once(']').map(|(scope, _)| scope)
-}
-
-/// What the forge said, short enough for a line.
-fn said(answer: &Answer) -> String {
-    let said = serde_json::from_slice::<ErrorBody>(&answer.body).unwrap_or_default().message;
-    said.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 fn header_value(value: &str, shown: &str) -> Result<HeaderValue, ForgeError> {

@@ -38,7 +38,7 @@ use self::{
 };
 use super::{
     Allowance, Deletion, ErrorKind, Finish, Forge, ForgeError, ForgeTraits, Held, Job, JobStatus, Minted, RateLimit,
-    Repository, Runner, RunnerDeprecation, RunnerGroup, Standing, Traffic, github::wire::Wire,
+    Repository, Runner, RunnerDeprecation, RunnerGroup, Standing, Traffic, wire::Wire,
 };
 
 /// Entries of a page: more are cut off silently.
@@ -309,11 +309,7 @@ impl<W: Wire> Forge for Gitea<W> {
         Ok(jobs)
     }
 
-    async fn mint(&self, scope: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
-        self.mint_for(scope, runner_name, labels, None).await
-    }
-
-    async fn mint_for(
+    async fn mint(
         &self,
         scope: &str,
         runner_name: &str,

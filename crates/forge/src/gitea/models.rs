@@ -3,7 +3,7 @@
 use contract::ActFlavour;
 use serde::{Deserialize, Deserializer};
 
-use crate::{Job, JobStatus, Repository, Runner, github::timestamp::Timestamp};
+use crate::{Job, JobStatus, Repository, Runner, timestamp::Timestamp};
 
 /// Nothing listed is `null` in some answers.
 fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {

@@ -8,11 +8,7 @@ use super::{
     models::{RegistrationToken, RunnersPage, Version},
     place::{Place, page},
 };
-use crate::{
-    ErrorKind, ForgeError,
-    github::{Finding, Reach, wire::Wire},
-    selection::serves,
-};
+use crate::{ErrorKind, Finding, ForgeError, Reach, selection::serves, wire::Wire};
 
 /// The oldest versions that have all that is asked of them: runners for one job that can be disabled (Gitea), that can
 /// be registered by the API and bound to a job (Forgejo).

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use settings::{check::check, token_file::Token};
 
 use super::*;
-use crate::github::{
+use crate::{
     Reach,
     wire::{Answer, NoAnswer, Request},
 };
@@ -249,7 +249,7 @@ async fn a_runner_is_registered_for_one_job_and_the_registration_token_goes_no_f
     ] {
         let (forge, stub) = open("gitea", target);
         let labels = ["nix:host".to_owned(), "box:docker://debian:12".to_owned()];
-        let minted = forge.mint(scope, "h.default.j1.00", &labels).await.unwrap();
+        let minted = forge.mint(scope, "h.default.j1.00", &labels, None).await.unwrap();
         let Grant::ActRunner(runner) = &minted.grant else { panic!("{minted:?}") };
         assert_eq!((minted.runner_id, runner.uuid.as_str(), runner.token.as_str()), (5, "u-5", "t-5"));
         assert_eq!((runner.url.as_str(), &runner.labels[..]), ("http://git.lan", &labels[..]));
@@ -265,7 +265,7 @@ async fn a_runner_is_registered_for_one_job_and_the_registration_token_goes_no_f
 #[tokio::test]
 async fn a_runner_that_has_a_job_is_never_deleted() {
     let (forge, stub) = open("gitea", ORG);
-    forge.mint("own:acme", "r", &[]).await.unwrap();
+    forge.mint("own:acme", "r", &[], None).await.unwrap();
     stub.jobs(vec![job(1, "acme/app", 7, "in_progress", 5)]);
     assert_eq!(forge.delete_runner("own:acme", 5).await.unwrap(), Deletion::Busy);
     assert_eq!((stub.asked("PATCH "), stub.asked("DELETE ")), (1, 0));
@@ -277,7 +277,7 @@ async fn a_runner_that_has_a_job_is_never_deleted() {
 #[tokio::test]
 async fn a_job_whose_runner_is_gone_ends_with_the_reason_as_its_last_line_and_only_once() {
     let (forge, stub) = open("gitea", REPO);
-    let minted = forge.mint("own:acme/app", "r", &[]).await.unwrap();
+    let minted = forge.mint("own:acme/app", "r", &[], None).await.unwrap();
     stub.0.borrow_mut().log = vec!["hello".into()];
     let end = async || forge.finish("own:acme/app", &minted.grant, 1, Finish::Failed, "out of memory").await.unwrap();
     assert!(end().await);
@@ -366,7 +366,7 @@ async fn forgejo_binds_a_runner_to_its_job_and_has_words_of_its_own() {
     let told: Vec<_> = jobs.iter().map(|job| (job.id, job.status, job.handle.as_deref(), job.attempt)).collect();
     assert_eq!(told, [(1, JobStatus::Queued, Some("h-1"), 1), (2, JobStatus::InProgress, Some("h-2"), 1)]);
     assert_eq!(jobs[0].labels, ["nix"]);
-    let minted = forge.mint_for("own:acme", "r", &["nix:host".into()], Some("h-1")).await.unwrap();
+    let minted = forge.mint("own:acme", "r", &["nix:host".into()], Some("h-1")).await.unwrap();
     let Grant::ActRunner(runner) = &minted.grant else { panic!("{minted:?}") };
     assert_eq!((runner.id, runner.handle.as_deref(), runner.flavour), (30, Some("h-1"), ActFlavour::Forgejo));
     assert_eq!(stub.asked("Register"), 0);

@@ -12,13 +12,13 @@ use settings::token_file::Token;
 use tokio::sync::Mutex;
 use tracing::warn;
 
+use crate::answer::said;
+
 use super::{
-    models::ErrorBody,
     rest::Rest,
-    timestamp::Timestamp,
     transport::{Answer, Call, NoAnswer},
-    wire::Wire,
 };
+use crate::{timestamp::Timestamp, wire::Wire};
 
 /// A token is renewed this long before it expires.
 const RENEW_BEFORE: Duration = Duration::from_secs(600);
@@ -250,7 +250,7 @@ impl AppTokens {
 
     /// What the call that needed a token is answered with: never with a status that would mean something else there.
     fn refused(&self, shown: &str, answer: Answer) -> Result<Answer, NoAnswer> {
-        let said = serde_json::from_slice::<ErrorBody>(&answer.body).unwrap_or_default().message.unwrap_or_default();
+        let said = said(&answer);
         let message = format!("no token for GitHub App {}: {shown}: {}: {said}", self.id(), answer.status);
         match answer.status {
             StatusCode::TOO_MANY_REQUESTS => Ok(answer),

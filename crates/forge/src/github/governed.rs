@@ -15,10 +15,13 @@ use tokio::{
 use super::{
     governor::{Governor, LimitNotice, Purpose, Request, Weight},
     refusal,
-    tally::Tally,
     transport::{Answer, Call, NoAnswer, Transport},
 };
-use crate::standing::{Heard, Standing};
+use crate::{
+    answer::{header, is_limit, retry_after},
+    standing::{Heard, Standing},
+    tally::Tally,
+};
 
 /// Calls at the same time: that look, and that serve jobs, which so never wait for the others. GitHub allows 100.
 const AT_ONCE: (usize, usize) = (10, 20);
@@ -131,13 +134,13 @@ impl<T: Transport> Transport for Governed<T> {
         self.tally.made(answer.as_ref().ok(), sent, now);
         let answer = answer?;
         self.heard.answer(&route, &answer);
-        let resource: Option<String> = refusal::header(&answer, "x-ratelimit-resource");
+        let resource: Option<String> = header(&answer, "x-ratelimit-resource");
         let heard = LimitNotice {
             route: &route,
             resource: resource.as_deref(),
             limit: refusal::rate_limit(&answer),
-            refused: refusal::is_limit(&answer),
-            retry_after: refusal::retry_after(&answer),
+            refused: is_limit(&answer),
+            retry_after: retry_after(&answer),
             unchanged: answer.status == StatusCode::NOT_MODIFIED,
         };
         // Those who share a limit do not ask in the same microsecond.

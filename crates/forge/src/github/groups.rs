@@ -60,7 +60,7 @@ impl<T: Transport> Github<T> {
     /// All groups of an organisation or enterprise.
     pub(super) async fn groups_of(&self, route: &Route<'_, T>, place: &Scope) -> Result<Vec<GroupModel>, ForgeError> {
         let mut groups = BTreeMap::new();
-        let mut next = Some(format!("{}/actions/runner-groups?per_page=100", place.path()));
+        let mut next = Some(format!("{}/actions/runner-groups?per_page=100", super::path_of(place)));
         for _ in 0..PAGES {
             let Some(path) = next else { break };
             let answer = self.call(route, Call::get(&path), &[StatusCode::OK]).await?;

@@ -5,7 +5,6 @@ mod discovery;
 mod governed;
 mod governor;
 mod groups;
-mod https;
 mod models;
 mod pages;
 pub(crate) mod permissions;
@@ -16,11 +15,7 @@ mod routes;
 pub mod scale_set;
 mod session;
 mod sets;
-pub(crate) mod tally;
-pub(crate) mod timestamp;
 pub mod transport;
-mod way;
-pub mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +31,6 @@ use settings::{Settings, Target};
 
 pub use self::{
     app::{App, Installation},
-    https::Https,
-    probe::{Finding, Reach},
     rest::Rest,
     routes::Login,
     session::Session,
@@ -300,10 +293,16 @@ impl<T: Transport> Forge for Github<T> {
         Ok(jobs.into_values().collect())
     }
 
-    async fn mint(&self, scope: &str, runner_name: &str, labels: &[String]) -> Result<Minted, ForgeError> {
+    async fn mint(
+        &self,
+        scope: &str,
+        runner_name: &str,
+        labels: &[String],
+        _: Option<&str>,
+    ) -> Result<Minted, ForgeError> {
         let route = self.route(scope)?;
         let group = self.group(&route, scope).await?;
-        let path = format!("{}/actions/runners/generate-jitconfig", Scope::parse(scope).path());
+        let path = format!("{}/actions/runners/generate-jitconfig", path_of(&Scope::parse(scope)));
         let body = json!({"name": runner_name, "runner_group_id": group, "labels": labels, "work_folder": "_work"});
         let call = Call { method: Method::POST, path: path.clone(), if_none_match: None, body: Some(body) };
         let answer = self.call(&route, call, &[StatusCode::CREATED, StatusCode::OK]).await.inspect_err(|error| {
@@ -318,7 +317,7 @@ impl<T: Transport> Forge for Github<T> {
 
     async fn find_runner(&self, scope: &str, runner_name: &str) -> Result<Option<Runner>, ForgeError> {
         let route = self.route(scope)?;
-        let path = format!("{}/actions/runners?name={runner_name}&per_page=100", Scope::parse(scope).path());
+        let path = format!("{}/actions/runners?name={runner_name}&per_page=100", path_of(&Scope::parse(scope)));
         let call = Call::get(&path);
         let answer = self.call(&route, call, &[StatusCode::OK]).await?;
         let page: RunnersPage = parse(&path, &answer)?;
@@ -329,7 +328,7 @@ impl<T: Transport> Forge for Github<T> {
     async fn list_runners(&self, scope: &str) -> Result<Vec<Runner>, ForgeError> {
         let route = self.route(scope)?;
         let mut runners = BTreeMap::new();
-        let mut next = Some(format!("{}/actions/runners?per_page=100", Scope::parse(scope).path()));
+        let mut next = Some(format!("{}/actions/runners?per_page=100", path_of(&Scope::parse(scope))));
         for _ in 0..RUNNER_PAGES {
             let Some(path) = next else { break };
             let call = Call::get(&path);
@@ -343,7 +342,7 @@ impl<T: Transport> Forge for Github<T> {
 
     async fn delete_runner(&self, scope: &str, runner_id: u64) -> Result<Deletion, ForgeError> {
         let route = self.route(scope)?;
-        let path = format!("{}/actions/runners/{runner_id}", Scope::parse(scope).path());
+        let path = format!("{}/actions/runners/{runner_id}", path_of(&Scope::parse(scope)));
         let call = Call { method: Method::DELETE, path, if_none_match: None, body: None };
         let accepted =
             [StatusCode::NO_CONTENT, StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::UNPROCESSABLE_ENTITY];
@@ -394,7 +393,7 @@ impl<T: Transport> Forge for Github<T> {
 
     async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
         let route = self.route(name)?;
-        let path = format!("{}/actions/runners/deprecations/{version}", Scope::parse(name).path());
+        let path = format!("{}/actions/runners/deprecations/{version}", path_of(&Scope::parse(name)));
         let answer = self.call(&route, Call::get(&path), &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -437,6 +436,15 @@ impl<T: Transport> Forge for Github<T> {
             standing
         });
         standings.fold(Standing::default(), Standing::and)
+    }
+}
+
+/// Path below the API root under which a place's runners are found (docs/github.md#jit-configuration).
+fn path_of(scope: &Scope) -> String {
+    match scope {
+        Scope::Repository(name) => format!("/repos/{name}"),
+        Scope::Organisation(name) => format!("/orgs/{name}"),
+        Scope::Enterprise(name) => format!("/enterprises/{name}"),
     }
 }
 

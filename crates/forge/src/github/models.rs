@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::timestamp::Timestamp;
+use crate::timestamp::Timestamp;
 use crate::{Job, JobStatus, Repository, Runner, RunnerDeprecation};
 
 /// `GET …/actions/runs`
@@ -245,13 +245,6 @@ impl From<DeprecationModel> for RunnerDeprecation {
     fn from(model: DeprecationModel) -> Self {
         Self { registration: model.registration_deprecates_at.0, runtime: model.runtime_deprecates_at.0 }
     }
-}
-
-/// An error body.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct ErrorBody {
-    #[serde(default)]
-    pub message: Option<String>,
 }
 
 #[cfg(test)]

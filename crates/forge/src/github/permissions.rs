@@ -1,6 +1,6 @@
 //! Which permission an answer says is missing (docs/github.md#permissions).
 
-use super::{refusal::header, transport::Answer};
+use crate::{answer::header, wire::Answer};
 
 /// The permissions that would have done, in GitHub's own words as its settings pages show them; `None` = not said.
 pub fn missing(answer: &Answer) -> Option<String> {

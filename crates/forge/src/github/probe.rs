@@ -3,42 +3,14 @@
 use http::{Method, StatusCode};
 
 use super::{
-    Github, Route, groups,
+    Github, Route, groups, path_of,
     transport::{Call, Transport},
 };
-use crate::{ErrorKind, ForgeError, Scope, selection::serves};
-
-/// What is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// The forge has all that is asked of it.
-    Version,
-    /// See the target's repositories.
-    Repositories,
-    /// See runs and their jobs.
-    Runs,
-    /// See registered runners.
-    Runners,
-    /// Register runners.
-    Register,
-    /// Run jobs again.
-    Rerun,
-    /// The runner group is there.
-    Group,
-    /// The runner group serves public repositories, where there are such.
-    PublicRepositories,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What was tried.
-    pub reach: Reach,
-    /// The repository or scope it was tried with.
-    pub place: String,
-    /// Why it does not work, with the remedy; `None` = it works.
-    pub problem: Option<ForgeError>,
-}
+use crate::{
+    ErrorKind, ForgeError, Scope,
+    reach::{Finding, Reach},
+    selection::serves,
+};
 
 impl<T: Transport> Github<T> {
     /// Tries everything that serving `target` needs. Of many repositories one is tried. Registering is tried by asking
@@ -89,9 +61,9 @@ impl<T: Transport> Github<T> {
             (false, _) => scope,
         };
         let place = scope.to_string();
-        let path = format!("{}/actions/runners?per_page=1", scope.path());
+        let path = format!("{}/actions/runners?per_page=1", path_of(&scope));
         note(Reach::Runners, &place, self.call(&route, Call::get(path), &[StatusCode::OK]).await.err());
-        let path = format!("{}/actions/runners/registration-token", scope.path());
+        let path = format!("{}/actions/runners/registration-token", path_of(&scope));
         let call = Call { method: Method::POST, ..Call::get(path) };
         let register = self.call(&route, call, &[StatusCode::CREATED, StatusCode::OK]).await;
         note(Reach::Register, &place, register.err());

@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{models::ErrorBody, permissions, transport::Answer};
-use crate::{ErrorKind, ForgeError, RateLimit};
+use super::{permissions, transport::Answer};
+use crate::{
+    ErrorKind, ForgeError, RateLimit,
+    answer::{header, is_limit, kind_of, retry_after, said},
+};
 
 /// Pause after a secondary limit that names none.
 const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Header of an answer that the controller gave itself, to stay within its share of the limit.
 pub(super) const OWN_SHARE: &str = "x-gha-runner-own-share";
-
-/// A header as a number or text.
-pub(crate) fn header<N: std::str::FromStr>(answer: &Answer, name: &str) -> Option<N> {
-    answer.headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
 
 /// `x-ratelimit-*`
 pub(super) fn rate_limit(answer: &Answer) -> Option<RateLimit> {
@@ -25,27 +23,6 @@ pub(super) fn rate_limit(answer: &Answer) -> Option<RateLimit> {
         remaining: header(answer, "x-ratelimit-remaining")?,
         reset: header(answer, "x-ratelimit-reset")?,
     })
-}
-
-/// `retry-after`, in seconds.
-pub(super) fn retry_after(answer: &Answer) -> Option<Duration> {
-    header(answer, "retry-after").map(|seconds: u64| Duration::from_secs(seconds.min(3600)))
-}
-
-/// What the forge said, short enough for a line.
-pub(crate) fn said(answer: &Answer) -> String {
-    let said = serde_json::from_slice::<ErrorBody>(&answer.body).unwrap_or_default().message.unwrap_or_default();
-    said.chars().filter(|c| !c.is_control()).take(300).collect()
-}
-
-/// A limit was hit, primary or secondary.
-pub(crate) fn is_limit(answer: &Answer) -> bool {
-    let forbidden = answer.status == StatusCode::FORBIDDEN;
-    answer.status == StatusCode::TOO_MANY_REQUESTS
-        || forbidden
-            && (retry_after(answer).is_some()
-                || header::<u64>(answer, "x-ratelimit-remaining") == Some(0)
-                || said(answer).to_ascii_lowercase().contains("rate limit"))
 }
 
 /// The error that `answer` to the call `shown` amounts to.
@@ -91,15 +68,11 @@ pub(super) fn refusal(shown: &str, answer: &Answer, now: Duration) -> ForgeError
                 }
                 ErrorKind::Forbidden
             }
-            StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 message += " (deleted, or the credential may not see it)";
                 ErrorKind::NotFound
             }
-            StatusCode::CONFLICT => ErrorKind::Conflict,
-            StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
-            status if status.is_client_error() => ErrorKind::Refused,
-            _ => ErrorKind::Unavailable,
+            status => kind_of(status),
         }
     };
     ForgeError::new(kind, message)

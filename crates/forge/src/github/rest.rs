@@ -6,10 +6,8 @@ use http::{HeaderMap, HeaderValue, header};
 use settings::token_file::Token;
 use url::Url;
 
-use super::{
-    transport::Call,
-    wire::{Answer, CALL_TIMEOUT, NoAnswer, PRODUCT, Request, Wire},
-};
+use super::transport::Call;
+use crate::wire::{Answer, CALL_TIMEOUT, NoAnswer, PRODUCT, Request, Wire};
 
 /// The version of the API that is spoken.
 const API_VERSION: &str = "2022-11-28";
@@ -69,7 +67,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::github::Https;
+    use crate::Https;
 
     /// Answers one request with 401 and gives what was asked.
     async fn asked(root: &str) -> (String, Answer) {

@@ -10,9 +10,9 @@ use super::{
     app::{App, AppTokens, Installation, Obtained},
     rest::Rest,
     transport::{Answer, Call, NoAnswer, Transport},
-    wire::Wire,
 };
 use crate::Held;
+use crate::wire::Wire;
 
 /// Sends calls with one token, or with those of one installation of a GitHub App.
 #[derive(Debug)]

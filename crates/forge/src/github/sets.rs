@@ -8,11 +8,13 @@ use super::{
     Github,
     governed::Governed,
     scale_set::{self, ScaleSet, SetSpec, Tidings},
-    tally::Tally,
     transport::Transport,
-    wire::{Answer, NoAnswer, Request, Wire},
 };
 use crate::{ErrorKind, ForgeError, Minted, Scope, SetKey, SetRequest, Sets};
+use crate::{
+    tally::Tally,
+    wire::{Answer, NoAnswer, Request, Wire},
+};
 
 /// Clients of scale sets, made when first asked for.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-pub use super::wire::{Answer, NoAnswer};
+pub use crate::wire::{Answer, NoAnswer};
 
 /// One request. `path` starts with `/` and carries its query; the API root and the credential are the transport's.
 #[derive(Debug, Clone)]

@@ -9,10 +9,7 @@ use super::{
     registry::SETS,
     service::{Service, ServiceCall, refused, type_name},
 };
-use crate::{
-    Deletion, ErrorKind, ForgeError, Minted,
-    github::{transport::Transport, wire::Wire},
-};
+use crate::{Deletion, ErrorKind, ForgeError, Minted, github::transport::Transport, wire::Wire};
 
 const AGENTS: &str = "_apis/distributedtask/pools/0/agents";
 

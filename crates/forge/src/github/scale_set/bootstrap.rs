@@ -20,8 +20,8 @@ use crate::{
     github::{
         refusal,
         transport::{Call, Transport},
-        wire::{CALL_TIMEOUT, Request, Wire},
     },
+    wire::{CALL_TIMEOUT, Request, Wire},
 };
 
 /// Tries of the registration; a fresh token takes a moment to be known everywhere.

@@ -34,7 +34,8 @@ use self::{
     service::Service,
     session::{QueueAnswer, Session},
 };
-use super::{transport::Transport, wire::Wire};
+use super::transport::Transport;
+use crate::wire::Wire;
 use crate::{Deletion, ErrorKind, ForgeError, Minted};
 
 /// Tries of one poll: a refused token, then a lost session, then a lost scale set may come before it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::github::timestamp::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// The one envelope that is known to carry jobs.
 const JOB_MESSAGES: &str = "RunnerScaleSetJobMessages";

@@ -10,10 +10,7 @@ use super::{
     models::{Group, Listing, SetModel, Statistics, read},
     service::{Service, ServiceCall},
 };
-use crate::{
-    ErrorKind, ForgeError,
-    github::{transport::Transport, wire::Wire},
-};
+use crate::{ErrorKind, ForgeError, github::transport::Transport, wire::Wire};
 
 /// Path of all scale sets.
 pub(super) const SETS: &str = "_apis/runtime/runnerscalesets";

@@ -14,11 +14,8 @@ use super::{
 };
 use crate::{
     ErrorKind, ForgeError,
-    github::{
-        refusal,
-        transport::Transport,
-        wire::{Answer, CALL_TIMEOUT, PRODUCT, Request, Wire},
-    },
+    github::{refusal, transport::Transport},
+    wire::{Answer, CALL_TIMEOUT, PRODUCT, Request, Wire},
 };
 
 const API_VERSION: &str = "6.0-preview";

@@ -20,10 +20,8 @@ use super::{
 };
 use crate::{
     ErrorKind, ForgeError,
-    github::{
-        transport::Transport,
-        wire::{Answer, CALL_TIMEOUT, Request, Wire},
-    },
+    github::transport::Transport,
+    wire::{Answer, CALL_TIMEOUT, Request, Wire},
 };
 
 /// Longest wait for a poll: the server holds it for 50 s (docs/github.md#polling-for-messages), an older one perhaps

@@ -14,8 +14,8 @@ use tokio::time::{advance, sleep};
 use super::*;
 use settings::token_file::Token;
 
-use crate::github::{
-    Rest, Session as Login,
+use crate::{
+    github::{Rest, Session as Login},
     wire::{Answer, NoAnswer, Request},
 };
 

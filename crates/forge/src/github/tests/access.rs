@@ -90,7 +90,7 @@ async fn a_runner_is_minted_once_when_the_token_was_refused_first() {
     github.look("acme/api").await.unwrap();
     sleep(minutes(5)).await;
     hub.world.borrow_mut().revoke_installation_tokens();
-    github.mint("acme/api", "r-1", &["x".to_owned()]).await.unwrap();
+    github.mint("acme/api", "r-1", &["x".to_owned()], None).await.unwrap();
     assert_eq!(github.list_runners("acme/api").await.unwrap().len(), 1);
 }
 
@@ -187,7 +187,7 @@ async fn looks_leave_the_part_of_the_limit_that_is_not_ours() {
     let asked = hub.world.borrow().traffic().total.requests;
     assert!((350..=500).contains(&asked), "{asked} calls for half of 1000");
     assert!(served > 150, "{served}");
-    github.mint("acme/api", "r-1", &["x".to_owned()]).await.unwrap();
+    github.mint("acme/api", "r-1", &["x".to_owned()], None).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,20 +196,20 @@ async fn registrations_that_are_used_up_wait_and_the_looks_go_on() {
     let github = hub.github("token_file = \"/t\"\n[[target]]\nrepo = \"acme/api\"\n");
     let label = ["x".to_owned()];
     github.look("acme/api").await.unwrap();
-    github.mint("acme/api", "r-1", &label).await.unwrap();
+    github.mint("acme/api", "r-1", &label, None).await.unwrap();
     let allowed = github.allowance("acme/api").unwrap();
     assert_eq!((allowed.limit.unwrap().limit, allowed.paused_until), (5000, None), "of looks, not of registrations");
     let used_up = What::RateLimitPrimary { reset_after: 1800 };
     hub.world.borrow_mut().inject(Fault::once(SimCall::Mint, used_up));
     for name in ["r-2", "r-3"] {
-        let error = github.mint("acme/api", name, &label).await.unwrap_err();
+        let error = github.mint("acme/api", name, &label, None).await.unwrap_err();
         assert!(matches!(error.kind, ErrorKind::RateLimited(_)), "{error:?}");
         github.look("acme/api").await.unwrap();
     }
     assert_eq!(hub.asked(SimCall::Mint), 2, "the third was not sent");
     assert_eq!(github.allowance("acme/api").unwrap().paused_until, None);
     sleep(minutes(31)).await;
-    github.mint("acme/api", "r-4", &label).await.unwrap();
+    github.mint("acme/api", "r-4", &label, None).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

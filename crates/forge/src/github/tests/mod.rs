@@ -14,11 +14,8 @@ use github_sim::{
 use settings::{CredentialKind, Settings, check::check, token_file::Token};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    App, Github, Rest, Session,
-    transport::Call,
-    wire::{Answer, NoAnswer, Request, Wire},
-};
+use super::{App, Github, Rest, Session, transport::Call};
+use crate::wire::{Answer, NoAnswer, Request, Wire};
 
 /// Monday 2026-11-02, 00:00 UTC.
 const EPOCH: Duration = Duration::from_secs(1_793_577_600);

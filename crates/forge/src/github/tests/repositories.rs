@@ -50,7 +50,7 @@ async fn a_renamed_repository_is_named_by_its_new_name_and_the_others_go_on() {
     let github = hub.github(ALL);
     for error in [
         github.look("acme/web").await.unwrap_err(),
-        github.mint("acme/web", "r-1", &["x".to_owned()]).await.unwrap_err(),
+        github.mint("acme/web", "r-1", &["x".to_owned()], None).await.unwrap_err(),
     ] {
         assert_eq!(error.kind, ErrorKind::Quarantined, "{error}");
         assert!(error.message.contains("now acme/shop"), "{error}");
@@ -87,7 +87,7 @@ async fn what_cannot_be_served_is_said_with_its_reason() {
     let error = github.look("acme/api").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Quarantined, "{error}");
     assert!(error.message.contains("enable Actions"), "{error}");
-    let error = github.mint("acme/docs", "r-1", &["x".to_owned()]).await.unwrap_err();
+    let error = github.mint("acme/docs", "r-1", &["x".to_owned()], None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Quarantined, "{error}");
     let error = github.look("acme/web").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
@@ -174,7 +174,7 @@ async fn every_missing_permission_is_named() {
     hub.world.borrow_mut().set_token(now, token);
     let settings = "token_file = \"/t\"\n[[target]]\norg = \"acme\"\n[[target]]\nrepo = \"octocat/hello\"\n";
     let github = hub.github(settings);
-    let problems = |findings: Vec<crate::github::Finding>| -> String {
+    let problems = |findings: Vec<crate::Finding>| -> String {
         let said =
             findings.into_iter().filter_map(|finding| Some(format!("{:?}: {}", finding.reach, finding.problem?)));
         said.collect::<Vec<_>>().join("\n")

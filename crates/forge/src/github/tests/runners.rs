@@ -3,7 +3,7 @@
 use github_sim::world::{RunnerGroupSpec, Scope, Visibility};
 
 use super::*;
-use crate::{Deletion, ErrorKind, Forge, github::Reach};
+use crate::{Deletion, ErrorKind, Forge, Reach};
 
 fn group(name: &str, allows_public_repositories: bool) -> RunnerGroupSpec {
     RunnerGroupSpec { name: name.to_owned(), visibility: Visibility::All, allows_public_repositories }
@@ -15,8 +15,8 @@ async fn an_organisations_runner_joins_the_group_it_is_told_to() {
     let acme = Scope::Org("acme".to_owned());
     let id = hub.world.borrow_mut().set_runner_group(&acme, group("Ephemeral", true)).unwrap();
     let github = hub.github("token_file = \"/t\"\n[[target]]\norg = \"acme\"\nrunner_group = \"ephemeral\"\n");
-    let minted = github.mint("acme", "r-1", &["x".to_owned()]).await.unwrap();
-    github.mint("acme", "r-2", &["x".to_owned()]).await.unwrap();
+    let minted = github.mint("acme", "r-1", &["x".to_owned()], None).await.unwrap();
+    github.mint("acme", "r-2", &["x".to_owned()], None).await.unwrap();
     assert_eq!(hub.asked(SimCall::ListRunnerGroups), 1, "asked once");
     let listed = hub.rest().exchange(Call::get("/orgs/acme/actions/runners"), &Token::new(TOKEN)).await.unwrap();
     let listed: serde_json::Value = serde_json::from_slice(&listed.body).unwrap();
@@ -30,7 +30,7 @@ async fn an_organisations_runner_joins_the_group_it_is_told_to() {
 async fn a_group_that_is_not_there_is_refused_with_those_that_are() {
     let hub = Hub::new(Config::default());
     let github = hub.github("token_file = \"/t\"\n[[target]]\norg = \"acme\"\nrunner_group = \"none\"\n");
-    let error = github.mint("acme", "r-1", &["x".to_owned()]).await.unwrap_err();
+    let error = github.mint("acme", "r-1", &["x".to_owned()], None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Refused);
     assert!(error.message.contains("\"none\"") && error.message.contains("Default"), "{error}");
     assert_eq!(hub.asked(SimCall::Mint), 0);
@@ -40,7 +40,7 @@ async fn a_group_that_is_not_there_is_refused_with_those_that_are() {
 async fn a_group_that_leaves_public_repositories_out_is_found_and_nothing_is_left_behind() {
     let hub = Hub::new(Config::default());
     let github = hub.github("token_file = \"/t\"\n[[target]]\norg = \"acme\"\n");
-    let excluded = |findings: Vec<super::super::Finding>| {
+    let excluded = |findings: Vec<crate::Finding>| {
         let public = findings.iter().find(|finding| finding.reach == Reach::PublicRepositories);
         public.is_some_and(|finding| finding.problem.is_some())
     };

@@ -4,8 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use http::{StatusCode, header};
 
-use super::{refusal, transport::Answer};
-use crate::Calls;
+use crate::{Calls, answer::is_limit, wire::Answer};
 
 /// An answer that took longer says too little of the time at which it was given.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -31,7 +30,7 @@ impl Tally {
     pub fn made(&self, answer: Option<&Answer>, sent: Duration, received: Duration) {
         self.count(|calls| match answer {
             None => &mut calls.unanswered,
-            Some(answer) if refusal::is_limit(answer) => &mut calls.limited,
+            Some(answer) if is_limit(answer) => &mut calls.limited,
             Some(answer) if answer.status == StatusCode::NOT_MODIFIED => &mut calls.unchanged,
             Some(answer) if answer.status.is_client_error() => &mut calls.refused,
             Some(answer) if answer.status.is_server_error() => &mut calls.failed,

@@ -84,7 +84,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::github::{
+    use crate::{
         Https,
         wire::{Answer, NoAnswer, Request, Wire},
     };
