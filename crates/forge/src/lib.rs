@@ -89,10 +89,14 @@ pub trait Forge {
     }
     /// The group that runners registered with `scope` join; `None` = there are no groups there, or the default one is
     /// not told.
-    async fn runner_group(&self, scope: &str) -> Result<Option<RunnerGroup>, ForgeError>;
+    async fn runner_group(&self, _scope: &str) -> Result<Option<RunnerGroup>, ForgeError> {
+        Ok(None)
+    }
     /// Until when the forge serves runners of `version`, asked where `name` (a target, a scope or a repository) is.
     /// `None` = it does not know that version, or does not tell.
-    async fn runner_deprecation(&self, name: &str, version: &str) -> Result<Option<RunnerDeprecation>, ForgeError>;
+    async fn runner_deprecation(&self, _name: &str, _version: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
+        Ok(None)
+    }
     /// The rate limit, as last heard, of the credential that serves `name` (a target, a scope or a repository).
     fn rate_limit(&self, name: &str) -> Option<RateLimit>;
     /// What may be used of the credential that serves `name`.

@@ -38,7 +38,7 @@ use self::{
 };
 use super::{
     Allowance, Deletion, ErrorKind, Finish, Forge, ForgeError, ForgeTraits, Held, Job, JobStatus, Minted, RateLimit,
-    Repository, Runner, RunnerDeprecation, RunnerGroup, Standing, Traffic, wire::Wire,
+    Repository, Runner, Standing, Traffic, wire::Wire,
 };
 
 /// Entries of a page: more are cut off silently.
@@ -406,14 +406,6 @@ impl<W: Wire> Forge for Gitea<W> {
                 return Ok(Some(job.of(self.flavour, &self.full(&repository), &Origin::default())));
             }
         }
-        Ok(None)
-    }
-
-    async fn runner_group(&self, _: &str) -> Result<Option<RunnerGroup>, ForgeError> {
-        Ok(None)
-    }
-
-    async fn runner_deprecation(&self, _: &str, _: &str) -> Result<Option<RunnerDeprecation>, ForgeError> {
         Ok(None)
     }
 
