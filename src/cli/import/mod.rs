@@ -137,9 +137,14 @@ fn read(path: &Path) -> Result<Keys, (String, &'static str)> {
     if variables::looks_like(&text) {
         return variables::parse(&text).map(Keys::new).map_err(|said| (said, "write NAME=VALUE in each line"));
     }
-    match yaml_serde::from_str(&text) {
+    match serde_saphyr::from_str(&text) {
         Ok(serde_json::Value::Object(table)) => Ok(Keys::new(table)),
         Ok(_) => Err(("is not a table of keys".to_owned(), "name the tool's configuration")),
-        Err(error) => Err((format!("is not YAML: {error}"), "correct the line")),
+        Err(error) => {
+            // The lines after the first show the file's, which may have secrets.
+            let said = error.to_string();
+            let said = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            Err((format!("is not YAML: {said}"), "correct the line"))
+        }
     }
 }

@@ -124,8 +124,8 @@ fn a_file_that_is_not_understood_is_refused_with_its_line_and_nothing_that_stand
     });
     let deep = format!("runner: {}1{}\n", "[".repeat(5000), "]".repeat(5000));
     for (name, content, said) in [
-        ("a.yml", "github:\n  org: [swordfish\n", "line 3"),
-        ("a.yml", "github: swordfish\n\tx: 1\n", "line 2"),
+        ("a.yml", "github:\n  org: [swordfish\n", "line 2 column 8: unclosed bracket"),
+        ("a.yml", "github: swordfish\n\tx: 1\n", "line 1"),
         ("a.yml", "- swordfish\n", "not a table"),
         ("a.yml", "secret: swordfish\n", "none of the tools known"),
         ("a.env", "GITHUB_REPO=a/b\nswordfish\n", "line 2"),
@@ -136,8 +136,8 @@ fn a_file_that_is_not_understood_is_refused_with_its_line_and_nothing_that_stand
         ("a.yml", "github: {org: o}\nrunners: {a: b}\n", "runners"),
         ("a.yml", "runner: {capacity: swordfish}\n", "runner.capacity"),
         ("a.yml", &long, "64 KiB"),
-        ("a.yml", &aliases, "limit"),
-        ("a.yml", &deep, "limit"),
+        ("a.yml", &aliases, "budget"),
+        ("a.yml", &deep, "limit exceeded"),
         ("a.yml", "", "not a table"),
         // What comes of it is refused.
         ("a.env", "GITHUB_REPO=a b\n", "target"),

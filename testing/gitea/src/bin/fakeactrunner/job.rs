@@ -45,16 +45,16 @@ impl Ending {
 #[derive(Debug, Deserialize)]
 struct Workflow {
     #[serde(default)]
-    env: BTreeMap<String, yaml_serde::Value>,
+    env: BTreeMap<String, Value>,
     jobs: BTreeMap<String, JobText>,
 }
 
 #[derive(Debug, Deserialize)]
 struct JobText {
     #[serde(default, rename = "runs-on")]
-    runs_on: yaml_serde::Value,
+    runs_on: Value,
     #[serde(default)]
-    env: BTreeMap<String, yaml_serde::Value>,
+    env: BTreeMap<String, Value>,
     #[serde(default)]
     steps: Vec<Step>,
 }
@@ -90,7 +90,7 @@ impl<'a> Job<'a> {
     pub(crate) fn new(remote: &'a Remote, task: &Value, labels: &[String], hook: Option<&'a str>) -> Result<Self> {
         let id = task["id"].as_str().context("a task without a number")?.parse()?;
         let text = BASE64_STANDARD.decode(task["workflowPayload"].as_str().context("a task without a workflow")?)?;
-        let workflow: Workflow = yaml_serde::from_slice(&text).context("the workflow")?;
+        let workflow: Workflow = serde_saphyr::from_str(&String::from_utf8(text)?).context("the workflow")?;
         let job = workflow.jobs.into_values().next().context("a workflow without a job")?;
         let context = &task["context"];
         let home = env::var("HOME").context("no home")?;
@@ -98,7 +98,7 @@ impl<'a> Job<'a> {
         fs::create_dir_all(&directory)?;
         let event = format!("{home}/.cache/act/{id}/event.json");
         fs::write(&event, context["event"].to_string())?;
-        let plain = |value: yaml_serde::Value| serde_json::to_value(value).ok().map(|value| text_of(&value));
+        let plain = |value: Value| (!value.is_null()).then(|| text_of(&value));
         let written = workflow.env.into_iter().chain(job.env);
         let mut environment: BTreeMap<String, String> =
             written.filter_map(|(name, value)| Some((name, plain(value)?))).collect();
@@ -123,7 +123,7 @@ impl<'a> Job<'a> {
             [("GITHUB_EVENT_PATH", event.as_str()), ("GITHUB_WORKSPACE", &directory), ("CI", "true"), ("ACT", "true")];
         environment.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let runs_on: Vec<&str> = match &job.runs_on {
-            yaml_serde::Value::Sequence(all) => all.iter().filter_map(yaml_serde::Value::as_str).collect(),
+            Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
             one => one.as_str().into_iter().collect(),
         };
         Ok(Self {

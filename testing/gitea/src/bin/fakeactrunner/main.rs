@@ -87,7 +87,7 @@ async fn run() -> Result<()> {
     };
     let config = arguments.iter().position(|argument| argument == "-c").and_then(|at| arguments.get(at + 1));
     let config = fs::read_to_string(config.context("no -c")?)?;
-    let config: Config = yaml_serde::from_str(&config).context("the configuration")?;
+    let config: Config = serde_saphyr::from_str(&config).context("the configuration")?;
     let registration: Registration = serde_json::from_str(&fs::read_to_string(&config.runner.file)?)?;
     let handle = arguments.iter().find_map(|argument| argument.strip_prefix("--handle="));
     let mut stop = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
