@@ -42,14 +42,15 @@ struct Peer {
 
 const OURS: Peer = Peer { name: "gha-runner-controller", label: "linux" };
 
-const PEERS: [Peer; 7] = [
+const PEERS: [Peer; 8] = [
     Peer { name: "four runners that always listen", label: "always" },
     Peer { name: "docker run", label: "docker" },
     Peer { name: "docker run, systemd in it", label: "docker-systemd" },
     Peer { name: "podman run", label: "podman" },
     Peer { name: "podman run, systemd in it", label: "podman-systemd" },
     Peer { name: "LXC", label: "lxc" },
-    Peer { name: "systemd-nspawn --ephemeral by hand", label: "nspawn" },
+    Peer { name: "systemd-nspawn --volatile=overlay", label: "nspawn-overlay" },
+    Peer { name: "systemd-nspawn --ephemeral", label: "nspawn" },
 ];
 
 /// What was seen of a peer.
@@ -110,6 +111,8 @@ pub fn measure(jobs: usize, report: Report) -> Result<()> {
         }
     }
     for peer in &there {
+        // What the jobs by turns left.
+        stage.lab.shell(&format!("pkill -f '^{LEFT_RUNNING}' || true"))?;
         let before = stage.lab.leftovers()?;
         let disk = disk(&stage)?;
         let burst = show::doing(&format!("{BURST} at once: {}", peer.name), || burst(&stage, peer));

@@ -56,12 +56,12 @@ case $1-$2 in
 
     set-up-podman | set-up-podman-systemd) podman info >/dev/null ;;
     run-podman)
-        podman run --rm --user runner --workdir / --env HOME=/home/runner --rootfs "$tree:O" \
+        podman run --rm --ulimit=host --user runner --workdir / --env HOME=/home/runner --rootfs "$tree:O" \
             "$listener" run --jitconfig "$(registration podman "$3")"
         ;;
     run-podman-systemd)
         directory podman-systemd "$3"
-        podman run --rm --systemd=always --volume "$state/podman-systemd-$3:/peer:ro" --rootfs "$tree:O" /sbin/init
+        podman run --rm --ulimit=host --systemd=always --volume "$state/podman-systemd-$3:/peer:ro" --rootfs "$tree:O" /sbin/init
         ;;
     remove-podman | remove-podman-systemd) ;;
 
@@ -89,15 +89,23 @@ CONFIG
         ;;
     remove-lxc) systemctl stop lxc-net.service ;;
 
-    set-up-nspawn)
+    set-up-nspawn-overlay)
         mkdir -p /var/lib/machines
         cp -a "$tree" /var/lib/machines/peer
         ;;
+    set-up-nspawn) test -d /var/lib/machines/peer ;;
+    run-nspawn-overlay)
+        directory nspawn-overlay "$3"
+        systemd-nspawn --quiet --volatile=overlay --directory=/var/lib/machines/peer --machine="peer-$3" \
+            --bind-ro="$state/nspawn-overlay-$3:/peer" --boot
+        ;;
+    # Where the file system has no snapshots, it copies the tree each time.
     run-nspawn)
         directory nspawn "$3"
         systemd-nspawn --quiet --ephemeral --directory=/var/lib/machines/peer --machine="peer-$3" \
             --bind-ro="$state/nspawn-$3:/peer" --boot
         ;;
-    remove-nspawn) rm -rf /var/lib/machines/peer ;;
+    remove-nspawn-overlay) rm -rf /var/lib/machines/peer ;;
+    remove-nspawn) ;;
     *) echo "no such peer: $2" >&2; exit 1 ;;
 esac
