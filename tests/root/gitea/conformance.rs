@@ -226,12 +226,12 @@ async fn refusals(gitea: &Gitea, ca_file: &Path) {
         (of("org = \"beta\"", "0000").discover("own:beta").await.unwrap_err(), ErrorKind::Unauthorized, "401"),
         (
             mint(of("repo = \"acme/app\"", &few), "own:acme/app").await,
-            ErrorKind::Unauthorized,
+            ErrorKind::Forbidden,
             "give the token the scope write:repository",
         ),
         (
             mint(of("org = \"beta\"", &few), "own:beta").await,
-            ErrorKind::Unauthorized,
+            ErrorKind::Forbidden,
             "give the token the scope write:organization",
         ),
         (of("repo = \"acme/none\"", &gitea.token).look("own:acme/none").await.unwrap_err(), ErrorKind::NotFound, "404"),

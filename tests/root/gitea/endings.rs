@@ -19,11 +19,17 @@ const OUT_OF_MEMORY: &str = "unit='/etc/systemd/system/gha-runner-hungry@.servic
     printf '[Service]\\nExecStopPost=\\nExecStopPost=/usr/bin/env SERVICE_RESULT=oom-kill %s\\n' \"$stop\" \
     > /run/systemd/system/gha-runner-hungry@.service.d/memory.conf; systemctl daemon-reload";
 
-/// The container of a class whose runner has said which job it took, which is what the forge is told at its end.
+/// The container of a class whose runner has said which job it took, which is what the forge is told at its end. That it
+/// runs may be known before, from the forge.
 fn running(stage: &Stage, class: &str) -> ActiveContainer {
     let runs = |it: &&ActiveContainer| it.class == class && it.phase == Phase::Running;
     let of = |status: &Status| status.active_containers.iter().find(runs).cloned();
-    of(&stage.wait_for("its container", MINUTE, |status| of(status).is_some()).unwrap()).unwrap()
+    let container = of(&stage.wait_for("its container", MINUTE, |status| of(status).is_some()).unwrap()).unwrap();
+    let (took, deadline) = (format!("{}: runner took job", container.name), Instant::now() + MINUTE);
+    while !stage.lab.journal(SERVICE).unwrap().contains(&took) {
+        assert!(Instant::now() < deadline, "{class}: its runner takes no job");
+    }
+    container
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The stand-in runner against a real server, without a controller.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use contract::ActRunner;
 use gitea::Gitea;
@@ -77,6 +80,12 @@ fn the_stand_in_runs_one_job_of_a_real_server_and_says_what_the_real_runner_says
     let registered = gitea.register(REPO, "stopped", &["nix:host"]).unwrap();
     let mut runner = start_runner(&lab, "stopped", &registered);
     gitea.wait_job(REPO, run, MINUTE, |job| job.status == "in_progress" && !job.steps.is_empty()).unwrap();
+    // The server has given it the job; that has to arrive, too.
+    let (log, deadline) = (lab.shared().join("stopped").join("log"), Instant::now() + MINUTE);
+    while !fs::read_to_string(&log).unwrap_or_default().contains(" repo is ") {
+        assert!(Instant::now() < deadline, "it has no job");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let pid = i32::try_from(runner.pid().unwrap()).unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
     assert_eq!(gitea.wait_completed(REPO, run, MINUTE).unwrap().conclusion.as_deref(), Some("success"));
