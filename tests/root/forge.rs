@@ -123,8 +123,16 @@ fn a_container_that_is_kept_from_the_forge_did_not_fail_to_boot_but_had_no_netwo
     for words in ["the forge cannot be reached: ", "takes no connection at ", "network.allow of the class"] {
         assert!(reason.contains(words), "{words}: {told}");
     }
-    let history = stage.lab.shell("gha-runner-controller history --cause no-network").unwrap();
-    assert!(history.contains("no network") && history.contains("takes no connection"), "{history}");
+    // Its entry is written a moment after its end is told.
+    let deadline = Instant::now() + MINUTE;
+    loop {
+        let history = stage.lab.shell("gha-runner-controller history --cause no-network").unwrap();
+        if history.contains("no network") && history.contains("takes no connection") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{history}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
     stage.hub.cancel_job(job).unwrap();
     stage.wait_until_clean(MINUTE).unwrap();
 }
