@@ -72,7 +72,7 @@ simulation: ## the whole controller on a simulated clock (SIMULATION_SEEDS=n, SI
 years: ## 10,000 simulated days of small hosts (SIMULATION_DAYS=n)
 	SIMULATION_DAYS=$${SIMULATION_DAYS:-10000} $(TEST) --test simulation -- years_of_histories --nocapture
 
-planted: ## plant faults into a copy of the tree, and see that the simulation catches each: half an hour
+planted: ## plant faults into a copy of the tree, and see that the simulation catches each: some ten minutes
 	$(TEST) --test planted -- --ignored --nocapture
 
 fuzz: ## hostile bytes for each parser, from a kept corpus: 10 minutes each (FUZZ_SECONDS=n)
