@@ -58,8 +58,8 @@ const PEERS: [Peer; 8] = [
 struct Seen {
     /// Queued until the job's first line, in milliseconds.
     first_line: Sample,
-    /// The same of the last of all that were queued at once.
-    burst: f64,
+    /// The same of the last of all that were queued at once; None if not all of them ran.
+    burst: Option<f64>,
     /// Memory of what runs while nothing is queued, MiB.
     idle: f64,
     /// What jobs found out, and what was left after them.
@@ -116,9 +116,12 @@ pub fn measure(jobs: usize, report: Report) -> Result<()> {
         let before = stage.lab.leftovers()?;
         let disk = disk(&stage)?;
         let burst = show::doing(&format!("{BURST} at once: {}", peer.name), || burst(&stage, peer));
-        let burst = burst.with_context(|| format!("{}: {}", peer.name, said(&stage)))?;
+        if let Err(error) = &burst {
+            println!("{}: {error:#}\n{}", peer.name, said(&stage));
+            missing.push(format!("{}: {BURST} at once, of which not all ran", peer.name));
+        }
         let into = seen.entry(peer.label).or_default();
-        into.burst = burst;
+        into.burst = burst.ok();
         let left = stage.lab.leftovers()?.since(&before);
         let count = |kind| left.of(kind).count();
         let running = stage.lab.shell(&format!("ps -e -o args= | grep -c '^{LEFT_RUNNING}' || true"))?;
@@ -138,7 +141,8 @@ pub fn measure(jobs: usize, report: Report) -> Result<()> {
 
 fn print(there: &[&Peer], seen: &BTreeMap<&str, Seen>, missing: &[String], report: Report) {
     let ours = &seen[OURS.label];
-    let base = (ours.first_line.percentile(50).max(1.0), ours.burst.max(1.0));
+    let base = (ours.first_line.percentile(50).max(1.0), ours.burst.unwrap_or_default().max(1.0));
+    let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
     let rows: Vec<Vec<String>> = there
         .iter()
         .map(|peer| {
@@ -149,8 +153,8 @@ fn print(there: &[&Peer], seen: &BTreeMap<&str, Seen>, missing: &[String], repor
                 format!("{p50:.0}"),
                 format!("{:.0}", first_line.percentile(95)),
                 format!("{:.2}", p50 / base.0),
-                format!("{:.1}", burst / 1000.0),
-                format!("{:.2}", burst / base.1),
+                shown(burst.map(|burst| burst / 1000.0)),
+                shown(burst.map(|burst| burst / base.1)),
                 format!("{idle:.0}"),
             ]
         })
