@@ -36,8 +36,9 @@ impl<'w> Health<'w> {
 
     /// Tells how things are now.
     pub fn publish<W: World>(&mut self, parts: &Parts<'w, W>, plan: &Plan, stopping: bool, now: Now) {
-        self.incidents.follow(&wrong(parts, now), now);
-        let status = self.status(parts, plan, stopping, now);
+        let wrong = wrong(parts, now);
+        self.incidents.follow(&wrong, now);
+        let status = self.with_problems(parts, plan, wrong, stopping, now);
         if let Some(observer) = &mut self.observer {
             observer(&self.status.borrow(), &status);
         }
@@ -46,6 +47,17 @@ impl<'w> Health<'w> {
 
     /// How things are now.
     pub fn status<W: World>(&self, parts: &Parts<'w, W>, plan: &Plan, stopping: bool, now: Now) -> Status {
+        self.with_problems(parts, plan, wrong(parts, now), stopping, now)
+    }
+
+    fn with_problems<W: World>(
+        &self,
+        parts: &Parts<'w, W>,
+        plan: &Plan,
+        wrong: Vec<(Incident, String)>,
+        stopping: bool,
+        now: Now,
+    ) -> Status {
         let Parts { settings, intake, sets, classes, fleet, strain } = parts;
         let scopes: Vec<&str> = fleet.scopes().collect();
         let mut status = Status {
@@ -74,7 +86,7 @@ impl<'w> Health<'w> {
             strains: strain.strains().to_vec(),
             pruned_bytes: strain.prunings().freed_bytes,
             prunings: strain.prunings().last.iter().map(Pruned::from).collect(),
-            problems: wrong(parts, now).into_iter().map(|(_, problem)| problem).collect(),
+            problems: wrong.into_iter().map(|(_, problem)| problem).collect(),
             incidents: self.incidents.shown(),
         };
         explain(&mut status);

@@ -216,7 +216,7 @@ impl<'w, W: World> Fleet<'w, W> {
             Some(reason) => format!("{name}: {cause}: {reason}"),
             None => format!("{name}: {cause}; see the journal of its unit"),
         };
-        let at_forge = container.trouble == Some(Trouble::ConnectError);
+        let at_forge = failed_at_forge(cause, container.trouble);
         self.events.push(Event::Failed { class: container.record.class.clone(), last, at_forge });
     }
 
@@ -229,5 +229,24 @@ impl<'w, W: World> Fleet<'w, W> {
             container.came_up = true;
             self.events.push(Event::CameUp { class: container.record.class.clone() });
         }
+    }
+}
+
+/// What kept the runner from its job is between its container and the forge, and may pass by itself: an outage of the
+/// forge is over for a class as soon as it is over.
+fn failed_at_forge(cause: Cause, trouble: Option<Trouble>) -> bool {
+    cause == Cause::NoNetwork || trouble == Some(Trouble::ConnectError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_that_cannot_reach_the_forge_is_no_failure_of_its_class() {
+        assert!(failed_at_forge(Cause::NoNetwork, Some(Trouble::NoNetwork)));
+        assert!(failed_at_forge(Cause::NoNetwork, None), "its guest's exit status says it as well");
+        assert!(failed_at_forge(Cause::RunnerFailed, Some(Trouble::ConnectError)));
+        assert!(!failed_at_forge(Cause::BootFailed, None));
     }
 }
